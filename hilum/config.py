@@ -1,0 +1,175 @@
+"""Every setting of a run, its default, its unit and its limits: named here, once."""
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from hilum.errors import HilumError, nearest
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+#: What each `epoch_args` name shows at the end of an epoch, as arguments of `Metrics.display_metrics`.
+EPOCH_ARGS: dict[str, dict[str, Any]] = {
+    "none": {"show_combined_metrics": False, "show_metric_data_frame": False},
+    "combined": {"show_combined_metrics": True, "show_metric_data_frame": False},
+    "standard": {"show_combined_metrics": True, "show_metric_data_frame": True, "metric_data_source": "val"},
+    "full": {"show_combined_metrics": True, "show_metric_data_frame": True, "metric_data_source": "both"},
+}
+
+
+class RunConfig(BaseModel):
+    """The settings of one run. Unknown names and impossible values are refused, all at once."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    # Data
+    source: str = Field("phantom", description="data set: chexpert, nih or phantom")
+    root: Path | None = Field(None, description="the data set's folder; the phantom has one of its own")
+    source_kwargs: dict[str, Any] = Field(
+        {}, description="the source's own filters, such as {max_studies = 2}"
+    )
+    check_images: bool = Field(False, description="decode every image once before training")
+    target_columns: tuple[str, ...] | None = Field(
+        None, description="targets by name, alias or set (competition); all if left out"
+    )
+    number_images: int | float = Field(
+        0, ge=0, description="a random subset: a count, or a fraction below 1; 0 takes all"
+    )
+
+    # Split
+    val_fraction: Fraction = Field(0.2, description="share of the images for validation")
+    test_fraction: Fraction = Field(0.0, description="share of the images kept for testing")
+    split_unit: Literal["patient", "image"] = Field(
+        "patient", description="what never lies on both sides: patient, or only image"
+    )
+    split_file: Path | None = Field(None, description="the split.parquet of a former run, used as it is")
+    official_split: bool = Field(True, description="honour the data set's own test part, where it has one")
+    balance_tolerance: Fraction = Field(
+        0.02, description="warn of features whose share differs by more than this between parts"
+    )
+    observation_min_count: int | None = Field(
+        None, ge=1, description="oversample the training part: each target vector at least so often"
+    )
+
+    # Pixels
+    image_width: int = Field(320, ge=16, le=4096, description="pixels")
+    image_height: int = Field(320, ge=16, le=4096, description="pixels")
+    pixel_mean: float | None = Field(None, ge=0, le=1, description="0..1; published or measured if left out")
+    pixel_sd: float | None = Field(None, gt=0, le=1, description="0..1; published or measured if left out")
+
+    # Augmentation of the training part
+    aug_percent: Probability = Field(0.2, description="share of the images that are augmented, 0..1")
+    affine_degrees: float = Field(5.0, ge=0, le=180, description="rotation within +- this, degrees")
+    translate_percent: Fraction = Field(0.05, description="shift within +- this share of width and height")
+    shear_degrees: float = Field(5.0, ge=0, lt=90, description="horizontal shear within +- this, degrees")
+    brightness_jitter: Fraction = Field(0.2, description="brightness times 1 +- this")
+    contrast_jitter: Fraction = Field(0.1, description="contrast times 1 +- this")
+
+    # Model
+    net_name: str = Field("resnet_grayscale", description="the model: resnet_grayscale")
+    net_kwargs: dict[str, Any] = Field({}, description="the model's own settings, such as {layers = 34}")
+
+    # Training
+    num_epochs: int = Field(4, ge=1, description="passes over the training part")
+    batch_size: int = Field(64, ge=1, description="images")
+    learning_rate: float = Field(1e-4, gt=0, description="of Adam")
+    l2_reg: float = Field(0.0, ge=0, description="Adam's weight decay (L2)")
+    loss_reduction: Literal["mean", "sum"] = Field("mean", description="over a batch's labels")
+    use_positivity_weights: bool = Field(
+        False, description="weigh each target's positives by negatives / positives of the training part"
+    )
+    target_thresholds: Probability | tuple[Probability, ...] | dict[str, Probability] | None = Field(
+        None, description="positive from this probability on: one, one per target, or {Edema = 0.2}; 0.5"
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="of everything that is drawn")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    num_workers: int | None = Field(None, ge=0, description="loader processes; half the cores if left out")
+
+    # Output
+    save_path: Path = Field(Path("runs"), description="the folder of run folders")
+    name: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="the run folder; numbered if left out"
+    )
+    epoch_args: Literal["none", "combined", "standard", "full"] | dict[str, Any] = Field(
+        "standard", description="what to show after each epoch: none, combined, standard, full"
+    )
+    quiet: bool = Field(False, description="plain lines instead of progress bars")
+
+    def __init__(self, **settings: Any):
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise HilumError(_explain(error)) from None
+
+    @field_validator("target_columns", mode="before")
+    @classmethod
+    def _split_commas(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+    @field_validator("number_images")
+    @classmethod
+    def _count_or_fraction(cls, value: float) -> float:
+        if isinstance(value, float) and value >= 1:
+            if not value.is_integer():
+                raise ValueError("must be a whole number of images, or a fraction below 1")
+            return int(value)
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"val_fraction ({self.val_fraction:g}) and test_fraction ({self.test_fraction:g}) leave "
+                "nothing to train on: their sum must be below 1"
+            )
+        return self
+
+    def as_record(self) -> dict[str, Any]:
+        """The settings as JSON values, in order."""
+        return self.model_dump(mode="json")
+
+
+def settings_from_toml(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file, not yet validated.
+
+    Raises:
+        HilumError: the file is missing or no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise HilumError(f"{path}: there is no such settings file.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise HilumError(f"{path}: this is no TOML file: {error}.") from None
+
+
+def _explain(error: ValidationError) -> str:
+    """One line per mistake, naming the setting, the value and what is allowed."""
+    lines = list(dict.fromkeys(_explain_one(detail, RunConfig.model_fields) for detail in error.errors()))
+    if len(lines) == 1:
+        return lines[0]
+    return f"{len(lines)} settings cannot be used:\n  " + "\n  ".join(lines)
+
+
+def _explain_one(detail: dict[str, Any], known: Iterable[str]) -> str:
+    if not detail["loc"]:
+        return detail["msg"].removeprefix("Value error, ") + "."
+    name = str(detail["loc"][0])
+    if detail["type"] == "extra_forbidden":
+        return (
+            f"There is no setting {name!r}.{nearest(name, known)} See `hilum train --help` for all of them."
+        )
+    expected = detail["msg"].removeprefix("Value error, ").replace("Input should", "must")
+    if name == "name":
+        expected = "must be letters, digits, dots, dashes and underscores, beginning with a letter or digit"
+    return f"Setting {name}: {detail['input']!r} {expected}."
+
+
+#: The defaults, for signatures elsewhere.
+DEFAULTS = RunConfig()

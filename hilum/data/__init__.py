@@ -1,0 +1,1 @@
+"""A Catalog, split into parts, oversampled, and delivered in batches."""

@@ -1,0 +1,98 @@
+"""Random affine warps and exposure changes, drawn by address and applied to 8-bit images."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from hilum.randomness import generator
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far an image may be changed, and how often.
+
+    Attributes:
+        percent: share of the images that are changed at all, 0..1.
+        affine_degrees: rotation, uniform within +- this.
+        translate_percent: shift, uniform within +- this share of the width and of the height.
+        shear_degrees: shear along the rows, uniform within +- this.
+        brightness: factor, uniform within 1 +- this.
+        contrast: factor about the image's mean, uniform within 1 +- this.
+    """
+
+    percent: float
+    affine_degrees: float
+    translate_percent: float
+    shear_degrees: float
+    brightness: float
+    contrast: float
+
+    def draw(self, seed: int, epoch: int, count: int) -> np.ndarray:
+        """The changes of a whole epoch at once.
+
+        Returns:
+            float64 array of shape (count, 7): whether to change at all (0 or 1), degrees, horizontal
+            and vertical shift as shares, shear in degrees, brightness and contrast factors.
+        """
+        uniform = generator(seed, "augment", epoch).random((count, 7))
+        within = 2 * uniform[:, 1:] - 1
+        reach = [self.affine_degrees, self.translate_percent, self.translate_percent, self.shear_degrees]
+        return np.column_stack(
+            [
+                uniform[:, 0] < self.percent,
+                within[:, :4] * reach,
+                1 + within[:, 4] * self.brightness,
+                1 + within[:, 5] * self.contrast,
+            ]
+        )
+
+
+def augment(pixels: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """One affine warp (bilinear; black comes in at the edges) and one lookup table.
+
+    Args:
+        pixels: uint8 (height, width).
+        drawn: a row of `Augmentation.draw`.
+    """
+    changed, degrees, shift_x, shift_y, shear, brightness, contrast = drawn
+    if not changed:
+        return pixels
+    matrix = affine_matrix(pixels.shape, degrees, shift_x, shift_y, shear)
+    height, width = pixels.shape
+    warped = cv2.warpAffine(pixels, matrix, (width, height), flags=cv2.INTER_LINEAR)
+    return cv2.LUT(warped, exposure_table(warped, brightness, contrast))
+
+
+def affine_matrix(
+    shape: tuple[int, int], degrees: float, shift_x: float, shift_y: float, shear_degrees: float
+) -> np.ndarray:
+    """Source to destination pixel coordinates: shear, then rotate about the center, then shift.
+
+    The composition and its signs are those of torchvision's `affine`.
+
+    Args:
+        shape: (height, width).
+        degrees: rotation, clockwise as seen.
+        shift_x: share of the width, to the right; rounded to whole pixels.
+        shift_y: share of the height, down; rounded to whole pixels.
+        shear_degrees: along the rows.
+
+    Returns:
+        float64 (2, 3), as `cv2.warpAffine` takes it.
+    """
+    height, width = shape
+    angle, shear = np.deg2rad(degrees), np.tan(np.deg2rad(shear_degrees))
+    cosine, sine = np.cos(angle), np.sin(angle)
+    linear = np.array([[cosine, -cosine * shear - sine], [sine, -sine * shear + cosine]])
+    center = np.array([(width - 1) / 2, (height - 1) / 2])
+    shift = np.round([shift_x * width, shift_y * height])
+    return np.column_stack([linear, center + shift - linear @ center])
+
+
+def exposure_table(pixels: np.ndarray, brightness: float, contrast: float) -> np.ndarray:
+    """Brightness, then contrast about the brightened image's mean, for each of the 256 gray levels."""
+    levels = np.clip(np.arange(256) * brightness, 0, 255)
+    counts = cv2.calcHist([pixels], [0], None, [256], [0, 256]).ravel()
+    mean = counts @ levels / pixels.size
+    return np.clip(np.rint(contrast * levels + (1 - contrast) * mean), 0, 255).astype(np.uint8)

@@ -1,0 +1,31 @@
+"""More of the rare combinations of findings, by drawing their images again."""
+
+import numpy as np
+
+from hilum.randomness import generator
+
+
+def oversample(labels: np.ndarray, min_count: int, seed: int) -> np.ndarray:
+    """Rows of the training part, with repeats until every target vector occurs `min_count` times.
+
+    Rows are grouped by their whole target vector; a group that is too small is topped up with rows
+    drawn from it with replacement. Called after the split and on the training part alone, so that no
+    image can stand on both sides.
+
+    Args:
+        labels: (rows, targets) of 1.0, 0.0 or NaN (NaN is a value of its own here).
+        min_count: 1 or more.
+        seed: of the draws.
+
+    Returns:
+        int64 positions into `labels`: every row once, in order, then the repeats.
+    """
+    codes = np.where(np.isnan(labels), 2, labels).astype(np.int8)
+    _, group_of, counts = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
+    members = np.split(np.argsort(group_of.ravel(), kind="stable"), np.cumsum(counts)[:-1])
+    repeats = [
+        generator(seed, "oversample", group).choice(rows, size=min_count - len(rows))
+        for group, rows in enumerate(members)
+        if len(rows) < min_count
+    ]
+    return np.concatenate([np.arange(len(labels)), *repeats])

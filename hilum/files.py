@@ -1,0 +1,62 @@
+"""Files that are either whole or absent: written beside their place, then renamed into it."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Gives a temporary path in the same folder; at the end it takes the place of `path`.
+
+    If the block raises, or the process is killed, the former file stays as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix is kept: writers such as cv2.imwrite choose their format by it.
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield partial
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: str | Path) -> Iterator[Path]:
+    """As `replacing`, for a folder: `path` holds all of the new content or all of the old.
+
+    Between the two renames of the exchange the old content is at `.<name>.previous`, which
+    `whole_folder` finds.
+    """
+    path = Path(path)
+    partial, previous = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.previous")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if path.exists():
+            shutil.rmtree(previous, ignore_errors=True)
+            path.replace(previous)
+        partial.replace(path)
+        shutil.rmtree(previous, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def whole_folder(path: str | Path) -> Path:
+    """Where the content last written by `replacing_folder(path)` lies, after a kill at any moment."""
+    path = Path(path)
+    previous = path.with_name(f".{path.name}.previous")
+    return previous if not path.exists() and previous.exists() else path
+
+
+def sha256_of_file(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""A run folder → tables, figures, one self-contained HTML page."""

@@ -1,0 +1,87 @@
+"""The report: one HTML file that needs nothing beside it."""
+
+import base64
+import math
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment
+
+from hilum.config import DEFAULTS
+from hilum.files import replacing
+from hilum.report.tables import COMBINED_HEADINGS, SCORE_HEADINGS
+from hilum.run_folder import RunFolder
+
+#: The figures shown, in this order, and what each is called; `*` stands for train or val.
+FIGURE_TITLES = {
+    "progression-*": "Scores, epoch by epoch",
+    "roc*": "ROC curves",
+    "precision-recall*": "Precision and recall",
+}
+
+
+def write_report(folder: RunFolder) -> Path:
+    """Writes the run's `report.html` from its tables and figures.
+
+    Raises:
+        HilumError: no epoch has ended yet.
+    """
+    template = _environment().from_string(files("hilum.report").joinpath("page.html.jinja").read_text())
+    with replacing(folder.path / "report.html") as partial:
+        partial.write_text(template.render(_content(folder)))
+    return folder.path / "report.html"
+
+
+def _content(folder: RunFolder) -> dict[str, Any]:
+    scores, combined = folder.scores(), folder.combined()
+    last = int(scores["epoch"].max())
+    defaults = DEFAULTS.as_record()
+    parts = {
+        part: scores[(scores["epoch"] == last) & (scores["part"] == part)].to_dict("records")
+        for part in ("val", "train")
+    }
+    return {
+        "run": folder.record,
+        "last": last,
+        "settings": [
+            {"name": name, "value": value, "changed": value != defaults.get(name)}
+            for name, value in folder.settings.items()
+        ],
+        "means": _means(pd.DataFrame(parts["val"])),
+        "parts": parts,
+        "score_headings": SCORE_HEADINGS,
+        "combined": combined.to_dict("records"),
+        "combined_headings": COMBINED_HEADINGS,
+        "figures": _figures(folder),
+    }
+
+
+def _means(val: pd.DataFrame) -> list[dict[str, Any]]:
+    """The three scores that matter, recall first, with the number of targets that have one."""
+    names = {"recall": "Recall", "roc_auc": "ROC AUC", "precision": "Precision"}
+    return [
+        {"name": words, "value": val[name].mean(), "defined": int(val[name].notna().sum()), "of": len(val)}
+        for name, words in names.items()
+    ]
+
+
+def _figures(folder: RunFolder) -> list[dict[str, str]]:
+    found = []
+    for pattern, title in FIGURE_TITLES.items():
+        for path in sorted(folder.figures.glob(f"{pattern}.png")):
+            data = base64.b64encode(path.read_bytes()).decode()
+            found.append({"title": f"{title} ({path.stem})", "src": f"data:image/png;base64,{data}"})
+    return found
+
+
+def _environment() -> Environment:
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["score"] = lambda value: (
+        f"{value:,}" if isinstance(value, int) else "n/a" if math.isnan(value) else f"{value:.3f}"
+    )
+    environment.filters["words"] = lambda value: (
+        "–" if value in (None, {}, []) else ", ".join(map(str, value)) if isinstance(value, list) else value
+    )
+    return environment

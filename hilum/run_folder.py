@@ -1,0 +1,216 @@
+"""The run folder: everything about a run, in formats that any tool reads.
+
+run.json                         settings, versions, fingerprints, status, times, digest
+split.parquet                    ImageID, PatientID, part
+predictions/epoch-0001.parquet   part, ImageID, draw, label_<target>…, prob_<target>…
+scores.parquet, combined.parquet one row per epoch, part (and target)
+checkpoints/last, best           model.safetensors, state.pt
+figures/*.png, report.html, log.txt
+"""
+
+import hashlib
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hilum.errors import HilumError
+from hilum.files import replacing
+
+#: Of the layout above; a reader refuses a folder that is newer than it.
+FORMAT_VERSION = 1
+
+#: A run is running until it has ended in one of the other two ways.
+STATUSES = ("running", "finished", "failed")
+
+
+class RunFolder:
+    """One run on disk. Every file is written whole or not at all.
+
+    Args:
+        path: a folder that holds a run.json.
+
+    Raises:
+        HilumError: there is no run there, or it was written by a newer version.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        file = self.path / "run.json"
+        try:
+            self.record: dict[str, Any] = json.loads(file.read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            raise HilumError(f"{self.path}: this is no run folder: run.json is missing.") from None
+        except ValueError as error:
+            raise HilumError(f"{file}: the file is damaged: {error}.") from None
+        if self.record.get("format", 0) > FORMAT_VERSION:
+            raise HilumError(
+                f"{file}: the run was written by a newer Hilum ({self.record.get('versions', {}).get('hilum')}). "
+                "Update hilum to read it."
+            )
+
+    @classmethod
+    def create(cls, save_path: str | Path, name: str | None, default_name: str, record: dict) -> "RunFolder":
+        """Makes a new run folder.
+
+        Args:
+            save_path: the folder of run folders.
+            name: of the run; None takes `default_name` with the next free number.
+            default_name: what to number.
+            record: the content of run.json.
+
+        Raises:
+            HilumError: the name is taken, or the folder cannot be written.
+        """
+        save_path = Path(save_path)
+        try:
+            save_path.mkdir(parents=True, exist_ok=True)
+            path = cls._make(save_path, name, default_name)
+        except OSError as error:
+            raise HilumError(f"save_path {save_path}: it cannot be written: {error.strerror}.") from None
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        record = {
+            "format": FORMAT_VERSION,
+            "name": path.name,
+            "status": "running",
+            "started": started,
+        } | record
+        _write_json(path / "run.json", record)
+        return cls(path)
+
+    @staticmethod
+    def _make(save_path: Path, name: str | None, default_name: str) -> Path:
+        if name is not None:
+            path = save_path / name
+            try:
+                path.mkdir()
+            except FileExistsError:
+                raise HilumError(
+                    f"{path}: the run folder is taken. Give the run another name, or remove the folder."
+                ) from None
+            return path
+        number = 1
+        while True:
+            path = save_path / f"{default_name}-{number:03d}"
+            try:
+                path.mkdir()
+            except FileExistsError:
+                number += 1
+            else:
+                return path
+
+    def update(self, **changes: Any) -> None:
+        """Writes run.json anew with these entries."""
+        self.record = self.record | changes
+        _write_json(self.path / "run.json", self.record)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The run's RunConfig, as JSON values."""
+        return self.record["settings"]
+
+    @property
+    def targets(self) -> list[str]:
+        """The targets' names, in order."""
+        return self.record["targets"]
+
+    @property
+    def figures(self) -> Path:
+        """Where the figures lie."""
+        return self.path / "figures"
+
+    def write_split(self, table: pd.DataFrame) -> None:
+        """Columns ImageID, PatientID, part."""
+        self._write_table("split.parquet", table)
+
+    def write_epoch(
+        self, epoch: int, predictions: pd.DataFrame, scores: pd.DataFrame, combined: pd.DataFrame
+    ) -> None:
+        """An epoch's predictions, and the scores of all epochs so far."""
+        self._write_table(f"predictions/epoch-{epoch:04d}.parquet", predictions)
+        self._write_table("scores.parquet", scores)
+        self._write_table("combined.parquet", combined)
+
+    def epochs(self) -> list[int]:
+        """The epochs whose predictions are there."""
+        names = (self.path / "predictions").glob("epoch-*.parquet")
+        return sorted(int(path.stem.removeprefix("epoch-")) for path in names)
+
+    def split(self) -> pd.DataFrame:
+        """Columns ImageID, PatientID, part."""
+        return self._read_table("split.parquet")
+
+    def predictions(self, epoch: int) -> pd.DataFrame:
+        """Columns part, ImageID, draw, label_<target>…, prob_<target>…"""
+        return self._read_table(f"predictions/epoch-{epoch:04d}.parquet")
+
+    def scores(self) -> pd.DataFrame:
+        """One row per epoch, part and target."""
+        return self._read_table("scores.parquet")
+
+    def combined(self) -> pd.DataFrame:
+        """One row per epoch and part."""
+        return self._read_table("combined.parquet")
+
+    def log(self, line: str) -> None:
+        """Adds a line to log.txt, with the time."""
+        with (self.path / "log.txt").open("a") as file:
+            file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n")
+
+    def remove(self) -> None:
+        """Deletes the folder and all that is in it."""
+        shutil.rmtree(self.path)
+
+    def _write_table(self, name: str, table: pd.DataFrame) -> None:
+        with replacing(self.path / name) as partial:
+            table.to_parquet(partial, index=False)
+
+    def _read_table(self, name: str) -> pd.DataFrame:
+        try:
+            return pd.read_parquet(self.path / name)
+        except FileNotFoundError:
+            status = self.record["status"]
+            raise HilumError(
+                f"{self.path / name}: the file is missing; the run is {status}. "
+                "A run has scores once its first epoch has ended."
+            ) from None
+        except (OSError, ValueError) as error:
+            raise HilumError(f"{self.path / name}: the file is damaged: {error}.") from None
+
+
+def digest_of(predictions: pd.DataFrame) -> str:
+    """SHA-256 of an epoch's predictions: part, ids, draws, labels and float32 probabilities, bit for bit.
+
+    It is of the values, not of the Parquet file, whose bytes change with the library that writes it.
+    """
+    digest = hashlib.sha256()
+    for name in predictions.columns:
+        digest.update(f"\n{name}\n".encode())
+        if name == "part":
+            digest.update("\n".join(predictions[name].astype(str)).encode())
+        else:
+            dtype = "<i8" if name in {"ImageID", "draw"} else "<f4"
+            digest.update(np.ascontiguousarray(predictions[name].to_numpy(dtype=dtype)).tobytes())
+    return digest.hexdigest()
+
+
+def find_runs(save_path: str | Path) -> list[RunFolder]:
+    """The runs in a folder, the oldest first.
+
+    Raises:
+        HilumError: there is no such folder.
+    """
+    save_path = Path(save_path)
+    if not save_path.is_dir():
+        raise HilumError(f"{save_path}: there is no such folder. Give the save_path of your runs.")
+    runs = [RunFolder(file.parent) for file in save_path.glob("*/run.json")]
+    return sorted(runs, key=lambda run: (run.record["started"], run.path.name))
+
+
+def _write_json(path: Path, record: dict) -> None:
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(record, indent=2) + "\n")

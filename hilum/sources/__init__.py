@@ -1,0 +1,56 @@
+"""What lies on disk, read into one checked Catalog.
+
+Each data set is one module with a function `open_catalog(root, **filters) -> Catalog`.
+"""
+
+import inspect
+from importlib import import_module
+from pathlib import Path
+
+from hilum.errors import HilumError, nearest
+from hilum.sources.catalog import FEATURE_COLUMNS, Catalog
+
+#: The data sets that can be named, and what each is.
+SOURCES = {
+    "chexpert": "CheXpert: train.csv and its images (CheXpert-v1.0 or -small)",
+    "nih": "NIH ChestX-ray14: Data_Entry_2017_v2020.csv and images/",
+    "phantom": "synthetic radiographs in CheXpert's layout, drawn at root when they are not there yet",
+}
+
+__all__ = ["FEATURE_COLUMNS", "SOURCES", "Catalog", "open_catalog"]
+
+
+def open_catalog(source: str, root: str | Path | None, **filters) -> Catalog:
+    """Reads and checks a data set.
+
+    Args:
+        source: a key of `SOURCES`.
+        root: the data set's folder. The phantom can do without: it has one in the user's cache.
+        filters: keyword arguments of that source's own `open_catalog`.
+
+    Raises:
+        HilumError: an unknown source or filter, or whatever is wrong with the files.
+    """
+    if source not in SOURCES:
+        raise HilumError(
+            f"There is no source {source!r}.{nearest(source, SOURCES)} Known: {', '.join(SOURCES)}."
+        )
+    module = import_module(f"hilum.sources.{source}")
+    known = _keywords(getattr(module, "FILTERS_OF", module.open_catalog))
+    for name in filters:
+        if name not in known:
+            raise HilumError(
+                f"source_kwargs: the source {source!r} has no filter {name!r}.{nearest(name, known)} "
+                f"It takes {', '.join(known) or 'none'}."
+            )
+    if root is None and source != "phantom":
+        raise HilumError(f"root is missing: give the folder of the {source} data set (--root DIR).")
+    return module.open_catalog(None if root is None else Path(root), **filters)
+
+
+def _keywords(function) -> list[str]:
+    return [
+        name
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is not parameter.VAR_KEYWORD and name not in {"root", "self"}
+    ]

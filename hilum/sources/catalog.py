@@ -1,0 +1,170 @@
+"""The Catalog: one checked table of images, whatever data set they come from."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hilum.errors import HilumError
+from hilum.files import replacing
+from hilum.targets import resolve_targets
+
+#: What is known of every image, in this order, before the targets.
+FEATURE_COLUMNS = (
+    "PatientID",
+    "StudyID",
+    "Age",
+    "Sex_Male",
+    "Sex_Unknown",
+    "Orientation_PA",
+    "Support Devices",
+    "Image_Path",
+    "Hierarchical_Path",
+)
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """A validated table with one row per image.
+
+    Attributes:
+        name: the data set, such as `"chexpert"`.
+        table: indexed by the integer `ImageID`; the columns are `FEATURE_COLUMNS`, then the targets.
+            A target is 1.0 (positive), 0.0 (negative) or NaN (left out of the loss and the scores).
+            `Age` is in years. A feature that the data set does not record is NaN.
+        targets: the names of the target columns, in order.
+        root: the folder that `Image_Path` is relative to; None if the images are not at hand.
+        origin: the file the table was read from, for messages.
+        fixed_split: the data set's own split, if it has one: a series of `"train"`, `"val"`,
+            `"train_val"` or `"test"`, indexed as the table.
+        pixel_stats: published mean and standard deviation of the pixels (0..1), if there are any.
+
+    Raises:
+        HilumError: a column is missing, an ImageID or image path stands twice, a target holds
+            something else than 1, 0 or NaN, or a PatientID is missing. File, row and column are named.
+    """
+
+    name: str
+    table: pd.DataFrame = field(repr=False)
+    targets: tuple[str, ...]
+    root: Path | None = None
+    origin: Path | None = None
+    fixed_split: pd.Series | None = field(default=None, repr=False)
+    pixel_stats: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the name, the columns and every value; the root and the library versions do not enter."""
+        digest = hashlib.sha256(f"{self.name}\n".encode())
+        for name in ("ImageID", *self.table.columns):
+            values = self.table.index if name == "ImageID" else self.table[name]
+            digest.update(f"\n{name}\n".encode())
+            if pd.api.types.is_numeric_dtype(values.dtype):
+                digest.update(np.ascontiguousarray(values.to_numpy(dtype="<f8", na_value=np.nan)).tobytes())
+            else:
+                digest.update("\n".join(values.astype(str)).encode())
+        return digest.hexdigest()
+
+    def labels(self) -> np.ndarray:
+        """The targets as a float32 array of shape (images, targets)."""
+        return self.table[list(self.targets)].to_numpy(dtype=np.float32)
+
+    def image_path(self, image_id: int, column: str = "Image_Path") -> Path:
+        """Where the image lies.
+
+        Raises:
+            HilumError: there is no such ImageID, or the catalog was made without a root.
+        """
+        if image_id not in self.table.index:
+            first, last = self.table.index[0], self.table.index[-1]
+            raise HilumError(
+                f"{self.name} has no ImageID {image_id}. Its {len(self):,} ids run from {first} to {last}; "
+                "those the cleaning left out are missing in between."
+            )
+        return self._folder() / self.table.at[image_id, column]
+
+    def image_paths(self, column: str = "Image_Path") -> list[str]:
+        """Where all images lie, in the table's order."""
+        folder = str(self._folder())
+        return [f"{folder}/{path}" for path in self.table[column]]
+
+    def _folder(self) -> Path:
+        if self.root is None:
+            raise HilumError(
+                f"The {self.name} catalog was made from {self.origin} without its images. "
+                "Give root, the folder in which the images lie."
+            )
+        return self.root
+
+    def write(self, path: Path) -> None:
+        """Writes the table with its ImageIDs, as Parquet or CSV by the name's ending.
+
+        Raises:
+            HilumError: another ending, or the file cannot be written.
+        """
+        table = self.table.reset_index()
+        if path.suffix not in {".parquet", ".csv"}:
+            raise HilumError(f"{path}: a catalog is written as .parquet or .csv; name the file so.")
+        try:
+            with replacing(path) as partial:
+                table.to_parquet(partial) if path.suffix == ".parquet" else table.to_csv(partial, index=False)
+        except OSError as error:
+            raise HilumError(f"{path}: it cannot be written: {error.strerror}.") from None
+
+    def select_targets(self, wanted: str | Sequence[str] | None) -> "Catalog":
+        """The same images with only the targets asked for, by name, alias or named set."""
+        targets = resolve_targets(wanted, self.targets)
+        return replace(self, table=self.table[[*FEATURE_COLUMNS, *targets]], targets=targets)
+
+    def select_images(self, image_ids: Sequence[int] | np.ndarray) -> "Catalog":
+        """The rows of these ids, in the order given."""
+        fixed = None if self.fixed_split is None else self.fixed_split.loc[image_ids]
+        return replace(self, table=self.table.loc[image_ids], fixed_split=fixed)
+
+
+def _check(catalog: Catalog) -> None:
+    table, where = catalog.table, catalog.origin or f"catalog {catalog.name!r}"
+    missing = [name for name in (*FEATURE_COLUMNS, *catalog.targets) if name not in table.columns]
+    if missing:
+        raise HilumError(f"{where}: the catalog lacks the column(s) {', '.join(missing)}.")
+    if not catalog.targets:
+        raise HilumError(f"{where}: the catalog names no target.")
+    if not len(table):
+        raise HilumError(f"{where}: no image is left in the catalog. Loosen the filters, or check the file.")
+    if not pd.api.types.is_integer_dtype(table.index.dtype) or table.index.name != "ImageID":
+        raise HilumError(f"{where}: the catalog must be indexed by whole numbers named ImageID.")
+    if not table.index.is_unique:
+        raise HilumError(
+            f"{where}: ImageID {table.index[table.index.duplicated()][0]} stands twice. Ids must be unique."
+        )
+    repeated = table["Image_Path"].duplicated()
+    if repeated.any():
+        row = repeated.idxmax()
+        raise HilumError(
+            f"{where}: ImageID {row}, column Image_Path: {table.at[row, 'Image_Path']} stands twice. "
+            "Remove one of the two rows: an image counted twice may end up on both sides of the split."
+        )
+    if table["PatientID"].isna().any():
+        row = table["PatientID"].isna().idxmax()
+        raise HilumError(
+            f"{where}: ImageID {row}, column PatientID: it is missing. "
+            "The split keeps patients apart, so every image needs one."
+        )
+    values = table[list(catalog.targets)].to_numpy(dtype=np.float64)
+    wrong = ~(np.isnan(values) | (values == 0) | (values == 1))
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise HilumError(
+            f"{where}: ImageID {table.index[row]}, column {catalog.targets[column]}: {values[row, column]:g} "
+            "is no label. A catalog holds 1 (positive), 0 (negative) or NaN (left out)."
+        )

@@ -1,0 +1,124 @@
+"""The findings, their named sets, and the other names that data sets give them.
+
+Targets are matched by name or alias, never by position: data sets order and spell them differently.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from hilum.errors import HilumError, nearest
+
+#: The 14 observations of CheXpert (Irvin et al. 2019, arXiv 1901.07031), in the order of its CSV.
+CHEXPERT_FINDINGS = (
+    "No_Finding",
+    "Enlarged_Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung_Opacity",
+    "Lung_Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural_Effusion",
+    "Pleural_Other",
+    "Fracture",
+    "Support_Devices",
+)
+
+#: The 12 that are trained on: `No_Finding` is implied by the others, devices are no diagnosis.
+CHEXPERT_TARGETS = CHEXPERT_FINDINGS[1:-1]
+
+#: The five of the CheXpert competition.
+COMPETITION_TARGETS = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural_Effusion")
+
+#: The 14 of NIH ChestX-ray14 (Wang et al. 2017, CVPR), in the order of its paper.
+NIH_TARGETS = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Pleural_Effusion",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pneumonia",
+    "Pneumothorax",
+    "Consolidation",
+    "Edema",
+    "Emphysema",
+    "Fibrosis",
+    "Pleural_Thickening",
+    "Hernia",
+)
+
+TARGET_SETS = {
+    "chexpert": CHEXPERT_TARGETS,
+    "competition": COMPETITION_TARGETS,
+    "nih": NIH_TARGETS,
+}
+
+#: Other spellings, in the folded form of `_fold`, and the name used here.
+ALIASES = {
+    "effusion": "Pleural_Effusion",
+    "pleural": "Pleural_Thickening",  # ChestMNIST
+    "enlargedcardiom": "Enlarged_Cardiomediastinum",
+    "enlargedcardiomediastinum": "Enlarged_Cardiomediastinum",
+    "airspaceopacity": "Lung_Opacity",
+    "opacity": "Lung_Opacity",
+    "lesion": "Lung_Lesion",
+    "oedema": "Edema",
+    "collapse": "Atelectasis",
+    "normal": "No_Finding",
+    "nofindings": "No_Finding",
+}
+
+
+def _fold(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
+
+
+_CANONICAL = {_fold(name): name for name in (*CHEXPERT_FINDINGS, *NIH_TARGETS)}
+
+
+def canonical_target(name: str) -> str:
+    """The name used here for a finding, or `name` unchanged if it is none that is known.
+
+    Case, spaces, dashes and underscores do not matter.
+
+    >>> canonical_target("Effusion"), canonical_target("pleural effusion"), canonical_target("Cough")
+    ('Pleural_Effusion', 'Pleural_Effusion', 'Cough')
+    """
+    folded = _fold(name)
+    return ALIASES.get(folded) or _CANONICAL.get(folded) or name
+
+
+def resolve_targets(wanted: str | Iterable[str] | None, available: Sequence[str]) -> tuple[str, ...]:
+    """The targets of a run, as they are named in `available`, in the order asked for.
+
+    Args:
+        wanted: names, aliases or a named set (`"competition"`); None means all that are available.
+            A member of a named set that the data set lacks is an error too: a score averaged over
+            "the competition targets" must mean the same five everywhere.
+        available: the catalog's targets.
+
+    Raises:
+        HilumError: a name that the catalog does not have, one asked for twice, or none at all.
+    """
+    if wanted is None:
+        return tuple(available)
+    names = [wanted] if isinstance(wanted, str) else list(wanted)
+    expanded = [member for name in names for member in TARGET_SETS.get(name, (name,))]
+    if not expanded:
+        raise HilumError("target_columns is empty. Name at least one target, or leave it out to use all.")
+    by_fold = {_fold(canonical_target(name)): name for name in available}
+    resolved: list[str] = []
+    for name in expanded:
+        match = by_fold.get(_fold(canonical_target(name)))
+        if match is None:
+            hint = nearest(name, (*available, *TARGET_SETS))
+            raise HilumError(
+                f"target_columns: the data set has no target {name!r}.{hint} "
+                f"It has {', '.join(available)}; named sets are {', '.join(TARGET_SETS)}."
+            )
+        if match in resolved:
+            raise HilumError(f"target_columns: {match!r} is asked for twice. Name each target once.")
+        resolved.append(match)
+    return tuple(resolved)

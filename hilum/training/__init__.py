@@ -1,0 +1,1 @@
+"""Batches and a model → epochs, checkpoints, one run folder."""

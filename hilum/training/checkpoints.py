@@ -1,0 +1,64 @@
+"""A model and its optimizer on disk, and back."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.optim import Optimizer
+
+from hilum.errors import HilumError
+from hilum.files import replacing_folder, whole_folder
+
+
+def save_checkpoint(folder: Path, net: nn.Module, optimizer: Optimizer, epoch: int) -> None:
+    """Writes `model.safetensors` and `state.pt` (optimizer, random state, epoch), both or neither."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
+    state = {"epoch": epoch, "optimizer": optimizer.state_dict(), "torch_rng": torch.get_rng_state()}
+    with replacing_folder(folder) as partial:
+        save_file(weights, partial / "model.safetensors")
+        torch.save(state, partial / "state.pt")
+
+
+def copy_checkpoint(source: Path, target: Path) -> None:
+    """Makes `target` the checkpoint that `source` is now."""
+    with replacing_folder(target) as partial:
+        shutil.copytree(source, partial, dirs_exist_ok=True)
+
+
+def load_weights(folder: Path, net: nn.Module) -> None:
+    """Puts a checkpoint's weights into a network of the same architecture and targets.
+
+    Raises:
+        HilumError: the checkpoint is missing or damaged, or of another network.
+    """
+    path = whole_folder(folder) / "model.safetensors"
+    try:
+        net.load_state_dict(load_file(path))
+    except FileNotFoundError:
+        raise HilumError(
+            f"{path}: the checkpoint is missing. A run has one once an epoch has ended."
+        ) from None
+    except RuntimeError as error:
+        raise HilumError(f"{path}: these weights are of another network or other targets: {error}") from None
+    except Exception as error:  # safetensors has an exception type of its own, outside its public names
+        raise HilumError(f"{path}: the checkpoint is damaged: {error}.") from None
+
+
+def load_state(folder: Path) -> dict[str, Any]:
+    """A checkpoint's epoch, optimizer state and random state.
+
+    Raises:
+        HilumError: the file is missing or damaged.
+    """
+    path = whole_folder(folder) / "state.pt"
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise HilumError(
+            f"{path}: the checkpoint is missing. A run has one once an epoch has ended."
+        ) from None
+    except Exception as error:  # torch raises several kinds for a file that is cut short
+        raise HilumError(f"{path}: the checkpoint is damaged: {error}.") from None

@@ -1,0 +1,336 @@
+"""The gateway: settings in, a trained model and a complete run folder out."""
+
+import time
+import warnings
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from torch.optim import Adam
+from torch.utils.data import DataLoader
+
+from hilum.config import EPOCH_ARGS, RunConfig
+from hilum.data.loaders import Loaders, actual_labels, measure_pixels
+from hilum.data.split import Split, check_balance, load_split, make_split
+from hilum.errors import HilumError
+from hilum.metrics import Metrics
+from hilum.models import Normalized, build_model
+from hilum.report.figures import write_figures
+from hilum.report.metrics import read_metrics
+from hilum.report.page import write_report
+from hilum.report.tables import show_parameters
+from hilum.run_folder import RunFolder, digest_of
+from hilum.sources import Catalog, open_catalog
+from hilum.sources.images import check_images
+from hilum.training.checkpoints import copy_checkpoint, save_checkpoint
+from hilum.training.environment import choose_device, describe_environment
+from hilum.training.loop import TrainingLoop
+from hilum.training.loss import MaskedBCEWithLogitsLoss, positivity_weights
+from hilum.training.progress import EpochProgress
+
+
+class StandardTraining:
+    """A training run with the same defaults every time, so that two runs differ only where they are told to.
+
+    Args:
+        net: a network of your own, float32 (B, 1, height, width) → logits (B, targets), in place of
+            `net_name` and `net_kwargs`.
+        catalog: images of your own, in place of `source` and `root`.
+        settings: those of `hilum.config.RunConfig`; what is left out has its default.
+
+    Raises:
+        HilumError: an unknown setting or an impossible value.
+
+    Example:
+        >>> StandardTraining(source="nih", num_epochs=3, image_widht=128)
+        Traceback (most recent call last):
+        hilum.errors.HilumError: There is no setting 'image_widht'. Did you mean 'image_width'? See \
+`hilum train --help` for all of them.
+    """
+
+    def __init__(self, *, net: nn.Module | None = None, catalog: Catalog | None = None, **settings: Any):
+        self.config = RunConfig(**settings)
+        self.own_net = net
+        self.own_catalog = catalog
+        self.folder: RunFolder | None = None
+
+    def train(self) -> Metrics:
+        """Trains, and writes the run folder; `self.folder` is it.
+
+        Raises:
+            HilumError: whatever is wrong with the data, the settings or the machine. If the run stops
+                before an epoch has ended, its folder is removed.
+        """
+        config = self.config
+        device = choose_device(config.device)
+        catalog = self._catalog()
+        split = self._split(catalog)
+        train_loader, val_loader, pixel_stats = self._loaders(catalog, split, device)
+        net = self._net(catalog, pixel_stats)
+        criterion = self._criterion(catalog, train_loader)
+        optimizer = Adam(net.parameters(), lr=config.learning_rate, weight_decay=config.l2_reg)
+        metrics = Metrics(
+            catalog.targets, actual_labels(train_loader), actual_labels(val_loader), config.target_thresholds
+        )
+        imbalance = check_balance(catalog, split, config.balance_tolerance)
+        self.folder = RunFolder.create(
+            config.save_path,
+            config.name,
+            f"{catalog.name}-{config.net_name if self.own_net is None else type(self.own_net).__name__}",
+            self._record(catalog, split, metrics, pixel_stats, imbalance, train_loader, device),
+        )
+        self.folder.write_split(split.table)
+        with _EndOfRun(self.folder) as end:
+            self._announce(split, imbalance)
+            images = {"train": len(train_loader.dataset), "val": len(val_loader.dataset)}
+            with EpochProgress(config.num_epochs, images, config.quiet) as progress:
+                loop = TrainingLoop(
+                    device, net, optimizer, criterion, metrics, seed=config.seed, on_batch=progress.advance
+                )
+                keep = _EpochKeeper(
+                    self.folder, metrics, net, optimizer, self._after_epoch(metrics, progress)
+                )
+                loop.train(config.num_epochs, train_loader, val_loader, on_epoch_end=keep)
+            end.finished(digest_of(self.folder.predictions(config.num_epochs)))
+            write_figures(self.folder, metrics)
+            write_report(self.folder)
+        self._say(f"The run is in {self.folder.path}; its digest is {self.folder.record['digest'][:16]}.")
+        return metrics
+
+    @staticmethod
+    def display_run_parameters(path: str | Path) -> None:
+        """Prints the settings and the course of a run.
+
+        Raises:
+            HilumError: there is no run at `path`.
+        """
+        show_parameters(RunFolder(path))
+
+    @staticmethod
+    def load_metrics(path: str | Path) -> Metrics:
+        """The metrics of a run with all its epochs, as they were at its end.
+
+        Raises:
+            HilumError: there is no run at `path`, or it has no finished epoch.
+        """
+        return read_metrics(RunFolder(path))
+
+    def _catalog(self) -> Catalog:
+        config = self.config
+        if self.own_catalog is not None:
+            catalog = self.own_catalog
+        else:
+            catalog = open_catalog(config.source, config.root, **config.source_kwargs)
+        catalog = catalog.select_targets(config.target_columns)
+        if config.check_images:
+            check_images(catalog.image_paths())
+        return catalog
+
+    def _split(self, catalog: Catalog) -> Split:
+        config = self.config
+        if config.split_file is not None:
+            return load_split(config.split_file, catalog)
+        return make_split(
+            catalog,
+            number_images=config.number_images,
+            val_fraction=config.val_fraction,
+            test_fraction=config.test_fraction,
+            unit=config.split_unit,
+            seed=config.seed,
+            official=config.official_split,
+        )
+
+    def _loaders(
+        self, catalog: Catalog, split: Split, device: torch.device
+    ) -> tuple[DataLoader, DataLoader, tuple[float, float]]:
+        config = self.config
+        loaders = Loaders(
+            catalog,
+            batch_size=config.batch_size,
+            image_width=config.image_width,
+            image_height=config.image_height,
+            affine_degrees=config.affine_degrees,
+            translate_percent=config.translate_percent,
+            shear_degrees=config.shear_degrees,
+            brightness_jitter=config.brightness_jitter,
+            contrast_jitter=config.contrast_jitter,
+            aug_percent=config.aug_percent,
+            observation_min_count=config.observation_min_count,
+            num_workers=config.num_workers,
+            seed=config.seed,
+            pin_memory=device.type == "cuda",
+        )
+        train_loader, val_loader = loaders.get_train_val_loaders(split=split)
+        mean, sd = catalog.pixel_stats or (None, None)
+        mean, sd = config.pixel_mean or mean, config.pixel_sd or sd
+        if mean is None or sd is None:
+            measured = measure_pixels(train_loader, config.seed)
+            mean, sd = (mean if mean is not None else measured[0]), (sd if sd is not None else measured[1])
+        return train_loader, val_loader, (mean, sd)
+
+    def _net(self, catalog: Catalog, pixel_stats: tuple[float, float]) -> nn.Module:
+        config = self.config
+        mean, sd = pixel_stats
+        if self.own_net is not None:
+            net = Normalized(self.own_net, mean, sd)
+        else:
+            net = build_model(
+                config.net_name, len(catalog.targets), config.net_kwargs, mean=mean, sd=sd, seed=config.seed
+            )
+        # Convolutions are faster with the channels innermost, on CPUs and GPUs alike.
+        return net.to(memory_format=torch.channels_last)
+
+    def _criterion(self, catalog: Catalog, train_loader: DataLoader) -> nn.Module:
+        weights = None
+        if self.config.use_positivity_weights:
+            weights = positivity_weights(actual_labels(train_loader).to_numpy(), catalog.targets)
+        return MaskedBCEWithLogitsLoss(weights, self.config.loss_reduction)
+
+    def _record(
+        self,
+        catalog: Catalog,
+        split: Split,
+        metrics: Metrics,
+        pixel_stats: tuple[float, float],
+        imbalance: pd.DataFrame,
+        train_loader: DataLoader,
+        device: torch.device,
+    ) -> dict[str, Any]:
+        """What run.json says from the start."""
+        net = (
+            None
+            if self.own_net is None
+            else f"{type(self.own_net).__module__}.{type(self.own_net).__qualname__}"
+        )
+        return {
+            "settings": self.config.as_record(),
+            "own_net": net,
+            "seed": self.config.seed,
+            "targets": list(catalog.targets),
+            "thresholds": dict(zip(catalog.targets, metrics.target_thresholds.tolist(), strict=True)),
+            "pixel_mean": pixel_stats[0],
+            "pixel_sd": pixel_stats[1],
+            "catalog": {
+                "name": catalog.name,
+                "fingerprint": catalog.fingerprint,
+                "images": len(catalog),
+                "origin": str(catalog.origin),
+            },
+            "split": {
+                "fingerprint": split.fingerprint,
+                "unit": split.unit,
+                "parts": split.counts(),
+                "train_images_after_oversampling": len(train_loader.dataset),
+                "imbalance": imbalance.to_dict("records"),
+            },
+            **describe_environment(device),
+        }
+
+    def _announce(self, split: Split, imbalance: pd.DataFrame) -> None:
+        counts = ", ".join(
+            f"{part} {count['images']:,} images of {count['patients']:,} patients"
+            for part, count in split.counts().items()
+        )
+        self._say(f"Run {self.folder.path.name}: {counts}.")
+        if split.unit == "image":
+            self._say("warning: the split is by image: a patient may be on both sides, and scores too high.")
+        for row in imbalance.itertuples():
+            self._say(
+                f"warning: {row.feature} is {row.train_share:.1%} of train but {row.part_share:.1%} of {row.part}."
+            )
+
+    def _after_epoch(self, metrics: Metrics, progress: EpochProgress) -> Callable[[int], None]:
+        """Says how the epoch went, in the detail that `epoch_args` asks for."""
+        chosen = self.config.epoch_args
+        shown = EPOCH_ARGS[chosen] if isinstance(chosen, str) else chosen
+
+        def say(epoch: int) -> None:
+            combined = metrics.combined[metrics.combined["epoch"] == epoch].set_index("part")
+            means = mean_scores(metrics, epoch)
+            self._say(
+                f"epoch {epoch}/{self.config.num_epochs}: "
+                f"loss {combined.at['train', 'loss']:.4f} train, {combined.at['val', 'loss']:.4f} val; "
+                f"val recall {means['recall']:.3f}, ROC AUC {means['roc_auc']:.3f}, "
+                f"precision {means['precision']:.3f} (means over targets); "
+                f"{progress.images_per_second('train'):,.0f} images/s"
+            )
+            if not self.config.quiet and chosen != "none":
+                metrics.display_metrics(show_roc_curves=False, show_precision_recall_curves=False, **shown)
+
+        return say
+
+    def _say(self, line: str) -> None:
+        print(line, flush=True)
+        self.folder.log(line)
+
+
+class _EpochKeeper:
+    """Writes what an epoch leaves behind: predictions, scores, checkpoints, the state of the run."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        metrics: Metrics,
+        net: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        say: Callable[[int], None],
+    ):
+        self.folder, self.metrics, self.net, self.optimizer, self.say = folder, metrics, net, optimizer, say
+        self.best = -np.inf
+        self.started = time.perf_counter()
+
+    def __call__(self, epoch: int) -> None:
+        self.say(epoch)
+        self.folder.write_epoch(
+            epoch, self.metrics.predictions(epoch), self.metrics.scores, self.metrics.combined
+        )
+        checkpoints = self.folder.path / "checkpoints"
+        save_checkpoint(checkpoints / "last", self.net, self.optimizer, epoch)
+        changes = {"epochs_done": epoch, "seconds": round(time.perf_counter() - self.started, 1)}
+        score = mean_scores(self.metrics, epoch)["roc_auc"]
+        if score > self.best or epoch == 1:
+            self.best = score if np.isfinite(score) else self.best
+            copy_checkpoint(checkpoints / "last", checkpoints / "best")
+            changes |= {"best_epoch": epoch, "best_roc_auc": None if np.isnan(score) else float(score)}
+        self.folder.update(**changes)
+
+
+class _EndOfRun:
+    """Sees to it that run.json says how the run ended, and keeps no folder of a run that never began."""
+
+    def __init__(self, folder: RunFolder):
+        self.folder = folder
+
+    def __enter__(self) -> "_EndOfRun":
+        return self
+
+    def finished(self, digest: str) -> None:
+        self.folder.update(status="finished", digest=digest, finished=_now())
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if error is None or self.folder.record["status"] == "finished":
+            return
+        if isinstance(error, HilumError) and not self.folder.epochs():
+            self.folder.remove()
+            return
+        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{kind.__name__}: {error}"
+        self.folder.update(status="failed", failure=reason, finished=_now())
+        self.folder.log(f"failed: {reason}")
+
+
+def mean_scores(metrics: Metrics, epoch: int, part: str = "val") -> pd.Series:
+    """The means over the targets of an epoch's scores; targets without a score are left out."""
+    scores = metrics.scores
+    rows = scores[(scores["epoch"] == epoch) & (scores["part"] == part)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return rows[["recall", "roc_auc", "precision", "f1", "avg_precision"]].mean()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
