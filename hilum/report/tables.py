@@ -131,6 +131,11 @@ def show_runs(runs: list[RunFolder], console: Console | None = None) -> None:
     console.print(rows)
 
 
+def print_table(table: Table) -> None:
+    """Prints a table at the terminal's width, or whole where there is none."""
+    _console().print(table)
+
+
 def itemized_table(scores: pd.DataFrame) -> Table:
     """One row per target; a score that does not exist is `n/a`."""
     rows = _table("target", *SCORE_HEADINGS.values())

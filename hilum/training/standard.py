@@ -1,7 +1,6 @@
 """The gateway: settings in, a trained model and a complete run folder out."""
 
 import time
-import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -251,12 +250,12 @@ class StandardTraining:
 
         def say(epoch: int) -> None:
             combined = metrics.combined[metrics.combined["epoch"] == epoch].set_index("part")
-            means = mean_scores(metrics, epoch)
+            scores = validation_scores(metrics, epoch)
             self._say(
                 f"epoch {epoch}/{self.config.num_epochs}: "
                 f"loss {combined.at['train', 'loss']:.4f} train, {combined.at['val', 'loss']:.4f} val; "
-                f"val recall {means['recall']:.3f}, ROC AUC {means['roc_auc']:.3f}, "
-                f"precision {means['precision']:.3f} (means over targets); "
+                f"val {_mean_in_words('recall', scores['recall'])}, {_mean_in_words('ROC AUC', scores['roc_auc'])}, "
+                f"{_mean_in_words('precision', scores['precision'])}; "
                 f"{progress.images_per_second('train'):,.0f} images/s"
             )
             if not self.config.quiet and chosen != "none":
@@ -292,7 +291,7 @@ class _EpochKeeper:
         checkpoints = self.folder.path / "checkpoints"
         save_checkpoint(checkpoints / "last", self.net, self.optimizer, epoch)
         changes = {"epochs_done": epoch, "seconds": round(time.perf_counter() - self.started, 1)}
-        score = mean_scores(self.metrics, epoch)["roc_auc"]
+        score = validation_scores(self.metrics, epoch)["roc_auc"].mean()
         if score > self.best or epoch == 1:
             self.best = score if np.isfinite(score) else self.best
             copy_checkpoint(checkpoints / "last", checkpoints / "best")
@@ -323,13 +322,18 @@ class _EndOfRun:
         self.folder.log(f"failed: {reason}")
 
 
-def mean_scores(metrics: Metrics, epoch: int, part: str = "val") -> pd.Series:
-    """The means over the targets of an epoch's scores; targets without a score are left out."""
+def validation_scores(metrics: Metrics, epoch: int) -> pd.DataFrame:
+    """The itemized validation scores of an epoch, one row per target."""
     scores = metrics.scores
-    rows = scores[(scores["epoch"] == epoch) & (scores["part"] == part)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return rows[["recall", "roc_auc", "precision", "f1", "avg_precision"]].mean()
+    return scores[(scores["epoch"] == epoch) & (scores["part"] == "val")]
+
+
+def _mean_in_words(name: str, values: pd.Series) -> str:
+    """The mean over the targets that have the score, saying how many these are unless it is all."""
+    defined = int(values.notna().sum())
+    if not defined:
+        return f"{name} n/a"
+    return f"{name} {values.mean():.3f}" + ("" if defined == len(values) else f" (of {defined} targets)")
 
 
 def _now() -> str:
