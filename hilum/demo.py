@@ -47,7 +47,9 @@ def run_demo(out: Path) -> None:
     print_table(itemized_table(last))
     competition = last[last["target"].isin(COMPETITION_TARGETS)]["roc_auc"].mean()
     print(f"\nMean ROC AUC over the five targets of the CheXpert competition: {competition:.3f}")
-    print("These are drawings, easier than people: the figures say that the way works, not how good a model is.")
+    print(
+        "These are drawings, easier than people: the figures say that the way works, not how good a model is."
+    )
     print("\n4. Where things lie")
     print(f"report    {folder.path / 'report.html'}  (open it in a browser)")
     print(f"figures   {folder.figures}")

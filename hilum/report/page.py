@@ -14,11 +14,16 @@ from hilum.files import replacing
 from hilum.report.tables import COMBINED_HEADINGS, SCORE_HEADINGS
 from hilum.run_folder import RunFolder
 
-#: The figures shown, in this order, and what each is called; `*` stands for train or val.
+#: The figures shown, in this order, and what each is called.
 FIGURE_TITLES = {
-    "progression-*": "Scores, epoch by epoch",
-    "roc*": "ROC curves",
-    "precision-recall*": "Precision and recall",
+    "roc": "ROC curves",
+    "precision-recall": "Precision and recall",
+    "progression-recall": "Recall, epoch by epoch",
+    "progression-roc-auc": "ROC AUC, epoch by epoch",
+    "progression-precision": "Precision, epoch by epoch",
+    "progression-f1": "F1, epoch by epoch",
+    "progression-avg-precision": "Average precision, epoch by epoch",
+    "progression-combined": "All targets together, epoch by epoch",
 }
 
 
@@ -69,10 +74,11 @@ def _means(val: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _figures(folder: RunFolder) -> list[dict[str, str]]:
     found = []
-    for pattern, title in FIGURE_TITLES.items():
-        for path in sorted(folder.figures.glob(f"{pattern}.png")):
+    for name, title in FIGURE_TITLES.items():
+        path = folder.figures / f"{name}.png"
+        if path.is_file():
             data = base64.b64encode(path.read_bytes()).decode()
-            found.append({"title": f"{title} ({path.stem})", "src": f"data:image/png;base64,{data}"})
+            found.append({"title": title, "src": f"data:image/png;base64,{data}"})
     return found
 
 

@@ -15,19 +15,19 @@ from hilum.sources import Catalog
 #: The itemized scores' columns and their headings; counts first, then scores.
 SCORE_HEADINGS = {
     "positives": "positives",
-    "predicted_positives": "predicted",
-    "true_positives": "found",
+    "predicted_positives": "predicted\npositives",
+    "true_positives": "true\npositives",
     "recall": "recall",
     "precision": "precision",
     "f1": "F1",
     "roc_auc": "ROC AUC",
-    "avg_precision": "avg precision",
+    "avg_precision": "average\nprecision",
     "threshold": "threshold",
 }
 COMBINED_HEADINGS = {
     "loss": "loss",
-    "accuracy": "exact match",
-    "hamming_loss": "Hamming loss",
+    "accuracy": "exact\nmatch",
+    "hamming_loss": "Hamming\nloss",
     "recall": "recall",
     "precision": "precision",
     "f1": "F1",

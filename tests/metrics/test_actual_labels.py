@@ -18,7 +18,7 @@ def test_labels_are_found_by_image_id_and_the_first_of_a_repeated_one_counts():
 
 def test_unknown_images_are_named():
     actual = ActualLabels("val", table([3, 5], [1, 0]), ["Edema"])
-    with pytest.raises(HilumError, match="2 ImageIDs of this epoch are not in val_actual, e.g. 4, 9"):
+    with pytest.raises(HilumError, match=r"2 ImageIDs of this epoch are not in val_actual, e\.g\. 4, 9"):
         actual.of(np.array([9, 3, 4, 9]))
     with pytest.raises(HilumError, match="not in val_actual"):
         ActualLabels("val", table([], []).set_index(pd.Index([], dtype=int)), ["Edema"]).of(np.array([1]))

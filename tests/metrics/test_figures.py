@@ -1,6 +1,5 @@
 from io import BytesIO
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -46,7 +45,6 @@ def test_curves_have_a_panel_per_target(make, targets):
     figure = make(rankings(targets), dict.fromkeys(targets, 0.5))
     assert picture(figure).startswith(PNG)
     assert [axes.get_title(loc="left").replace(" ", "_") for axes in figure.axes] == list(targets)
-    assert matplotlib.get_backend() is not None  # pyplot was not needed
     styles = [line.get_linestyle() for line in figure.axes[0].lines]
     assert {"-", "--"} <= set(styles)
 
@@ -94,8 +92,9 @@ def progression(targets, epochs, without_positives=()):
     return pd.concat(tables)
 
 
-@pytest.mark.parametrize("epochs", [1, 30])
-@pytest.mark.parametrize("targets", [CHEXPERT_TARGETS, COMPETITION_TARGETS, ("Edema",)], ids=len)
+@pytest.mark.parametrize(
+    ("targets", "epochs"), [(CHEXPERT_TARGETS, 12), (COMPETITION_TARGETS, 2), (("Edema",), 1)]
+)
 def test_progression_has_a_panel_per_target_on_one_scale(targets, epochs):
     figure = figures.progression_figure(progression(targets, epochs), "roc_auc")
     assert picture(figure).startswith(PNG)
@@ -108,13 +107,11 @@ def test_progression_of_an_undefined_score_says_why(score):
     figure = figures.progression_figure(progression(COMPETITION_TARGETS, 2, without_positives=[0]), score)
     assert not figure.axes[0].lines
     assert "is positive" in texts(figure.axes[0]).replace("\n", " ")
-    assert picture(figure).startswith(PNG)
 
 
 def test_combined_progression_leaves_out_what_was_not_recorded():
-    combined = pd.DataFrame(
-        {"epoch": [1, 2], "part": "val", "loss": np.nan, "accuracy": [0.1, 0.2], "hamming_loss": 0.3}
-    )
+    columns = {"loss": np.nan, "accuracy": [0.1, 0.2], "hamming_loss": 0.3}
+    combined = pd.DataFrame({"epoch": [1, 2], "part": "val", **columns})
     figure = figures.combined_progression_figure(combined)
     assert [axes.get_title(loc="left")[:8] for axes in figure.axes] == ["Accuracy", "Hamming "]
     assert picture(figure).startswith(PNG)

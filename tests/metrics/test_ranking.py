@@ -162,7 +162,7 @@ def test_minus_zero_is_zero():
 
 
 def test_threshold_is_compared_in_the_precision_of_the_probabilities():
-    assert np.float32(0.7) < 0.7
+    assert float(np.float32(0.7)) < 0.7
     ranking = rank(np.array([1.0]), np.array([0.7], dtype=np.float32))
     assert ranking.confusion(0.7).true_positives == 1
 

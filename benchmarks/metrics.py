@@ -1,0 +1,122 @@
+"""Time of one epoch's scores: Hilum's beside the scikit-learn calls of the founding document.
+
+The task is the document's full training part: 131,748 images by 12 targets. Both sides get the same
+labels (float32, 1 or 0), probabilities (float32) and predictions and give, per target, recall, precision,
+F1, ROC AUC and average precision, and for all targets together accuracy, Hamming loss and the recall,
+precision and F1 averaged over images. Runs alternate, so that a slow moment of the machine meets both.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from sklearn import metrics as reference
+
+from hilum.metrics import combined_scores, itemized_scores
+from hilum.targets import CHEXPERT_TARGETS
+
+ITEMIZED = ("recall", "precision", "f1", "roc_auc", "avg_precision")
+COMBINED = ("accuracy", "hamming_loss", "recall", "precision", "f1")
+
+
+def synthetic_epoch(images: int, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Labels, probabilities and predictions of a model of middling skill; rare targets are rare here too."""
+    draw = np.random.default_rng(seed)
+    prevalence = np.linspace(0.03, 0.4, len(CHEXPERT_TARGETS))
+    labels = (draw.random((images, len(prevalence))) < prevalence).astype(np.float32)
+    logits = draw.normal(-1.0, 1.2, labels.shape) + labels
+    probabilities = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    frames = (labels, probabilities, (probabilities >= 0.5).astype(np.int8))
+    return tuple(pd.DataFrame(values, columns=list(CHEXPERT_TARGETS)) for values in frames)
+
+
+def with_scikit_learn(
+    labels: pd.DataFrame, probabilities: pd.DataFrame, predictions: pd.DataFrame
+) -> tuple[np.ndarray, np.ndarray]:
+    """The calls that the document's Metrics class makes: (T, 5) itemized, (5,) combined."""
+    itemized = [
+        (
+            reference.recall_score(labels[target], predictions[target], zero_division=0),
+            reference.precision_score(labels[target], predictions[target], zero_division=0),
+            reference.f1_score(labels[target], predictions[target], zero_division=0),
+            reference.roc_auc_score(labels[target], probabilities[target]),
+            reference.average_precision_score(labels[target], probabilities[target]),
+        )
+        for target in labels.columns
+    ]
+    combined = (
+        reference.accuracy_score(labels, predictions),
+        reference.hamming_loss(labels, predictions),
+        reference.recall_score(labels, predictions, average="samples", zero_division=0),
+        reference.precision_score(labels, predictions, average="samples", zero_division=0),
+        reference.f1_score(labels, predictions, average="samples", zero_division=0),
+    )
+    return np.array(itemized), np.array(combined)
+
+
+def with_hilum(
+    labels: pd.DataFrame, probabilities: pd.DataFrame, predictions: pd.DataFrame
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same numbers: (T, 5) itemized, (5,) combined."""
+    itemized = itemized_scores(labels, probabilities, list(labels.columns), [0.5] * labels.shape[1])
+    combined = combined_scores(labels, predictions)
+    return itemized[list(ITEMIZED)].to_numpy(), np.array([combined[name] for name in COMBINED])
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall-clock seconds of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def measure(images: int, runs: int) -> dict[str, object]:
+    """Times both sides `runs` times each, in turn, after one run that warms up and compares results."""
+    epoch = synthetic_epoch(images)
+    ours, theirs = with_hilum(*epoch), with_scikit_learn(*epoch)
+    difference = max(float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True))
+    times = [
+        (seconds(lambda: with_scikit_learn(*epoch)), seconds(lambda: with_hilum(*epoch))) for _ in range(runs)
+    ]
+    ratios = [theirs / ours for theirs, ours in times]
+    return {
+        "benchmark": "metrics",
+        "images": images,
+        "targets": len(CHEXPERT_TARGETS),
+        "scikit_learn_seconds": statistics.median(theirs for theirs, _ in times),
+        "hilum_seconds": statistics.median(ours for _, ours in times),
+        "largest_difference": difference,
+        "speedup": {
+            "median": statistics.median(ratios),
+            "min": min(ratios),
+            "max": max(ratios),
+            "runs": runs,
+        },
+    }
+
+
+def main() -> None:
+    """Runs the comparison and prints it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object last")
+    parser.add_argument("--quick", action="store_true", help="5,000 images and 3 runs")
+    parser.add_argument("--runs", type=int, default=None, help="times each side is run (default: 9)")
+    arguments = parser.parse_args()
+    result = measure(5_000 if arguments.quick else 131_748, arguments.runs or (3 if arguments.quick else 9))
+    speedup = result["speedup"]
+    print(
+        f"{result['images']:,} images x {result['targets']} targets: "
+        f"scikit-learn {result['scikit_learn_seconds']:.3f} s, Hilum {result['hilum_seconds']:.3f} s, "
+        f"{speedup['median']:.1f} times as fast ({speedup['min']:.1f} to {speedup['max']:.1f} in "
+        f"{speedup['runs']} runs); largest difference {result['largest_difference']:.1e}"
+    )
+    if arguments.json:
+        print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
