@@ -1,5 +1,6 @@
 """Every command: parse, call one function, print."""
 
+import os
 import sys
 import tomllib
 import warnings
@@ -41,7 +42,7 @@ def _parse_setting(name: str, value: str) -> Any:
     """A flag's text as a TOML value, so that 0.2, true and {layers = 34} mean what they mean in a file."""
     from hilum.config import RunConfig
 
-    if value == "none":
+    if value == "none" and name != "epoch_args":  # which has a "none" of its own
         return None
     if RunConfig.model_fields[name].annotation in (str, Path, str | None, Path | None):
         return value
@@ -95,11 +96,14 @@ def demo(out: Path) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="write the table here (.parquet or .csv)")
 def catalog(source: str, root: Path | None, source_kwargs: str, check_images: bool, out: Path | None) -> None:
     """Read, clean and check a data set, and say what it holds."""
+    from hilum.config import RunConfig
+
+    filters = RunConfig(source_kwargs=_parse_setting("source_kwargs", source_kwargs)).source_kwargs
     from hilum.report.tables import show_catalog
     from hilum.sources import open_catalog
     from hilum.sources.images import check_images as decode_all
 
-    opened = open_catalog(source, root, **_parse_setting("source_kwargs", source_kwargs))
+    opened = open_catalog(source, root, **filters)
     if check_images:
         decode_all(opened.image_paths())
     if out:
@@ -107,15 +111,16 @@ def catalog(source: str, root: Path | None, source_kwargs: str, check_images: bo
     show_catalog(opened)
 
 
-@cli.command(cls=SettingsCommand)
+_TRAIN_EXAMPLES = """\b
+hilum train --source nih --root DIR --image-width 128 --image-height 128 --num-epochs 3
+hilum train settings.toml --learning-rate 1e-3
+"""
+
+
+@cli.command(cls=SettingsCommand, epilog=_TRAIN_EXAMPLES)
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 def train(file: Path | None, **flags: Any) -> None:
-    r"""Train one model, with the settings of a TOML FILE and of flags; flags win.
-
-    \b
-    hilum train --source nih --root DIR --image-width 128 --image-height 128 --num-epochs 3
-    hilum train settings.toml --learning-rate 1e-3
-    """
+    """Train one model, with the settings of a TOML FILE and of flags; flags win."""
     settings = _given_settings(file, flags)
     from hilum.config import RunConfig
 
@@ -134,7 +139,10 @@ def runs(save_path: Path) -> None:
     from hilum.report.tables import show_runs
     from hilum.run_folder import find_runs
 
-    show_runs(find_runs(save_path))
+    found, problems = find_runs(save_path)
+    show_runs(found)
+    for problem in problems:
+        click.echo(f"warning: {problem}", err=True)
 
 
 @cli.command()
@@ -158,6 +166,9 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         sys.exit(130)

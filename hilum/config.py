@@ -1,11 +1,18 @@
 """Every setting of a run, its default, its unit and its limits: named here, once."""
 
 import tomllib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from hilum.errors import HilumError, nearest
 
@@ -103,7 +110,14 @@ class RunConfig(BaseModel):
         try:
             super().__init__(**settings)
         except ValidationError as error:
-            raise HilumError(_explain(error)) from None
+            raise HilumError(_explain(error, settings)) from None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
+            raise ValueError("must be a value, not true or false")
+        return value
 
     @field_validator("target_columns", mode="before")
     @classmethod
@@ -142,33 +156,43 @@ def settings_from_toml(path: Path) -> dict[str, Any]:
         HilumError: the file is missing or no TOML.
     """
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise HilumError(f"{path}: there is no such settings file.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise HilumError(f"{path}: this is no TOML file: {error}.") from None
 
 
-def _explain(error: ValidationError) -> str:
+#: What is allowed, for settings of which the general message tells too little, or once per form they take.
+_ALLOWED = {
+    "name": "must be letters, digits, dots, dashes and underscores, beginning with a letter or digit",
+    "number_images": "must be a whole number of images, 0 or more, or a fraction below 1",
+    "target_thresholds": "must be within 0..1: one for all, a list with one per target, or a table {Edema = 0.2}",
+    "epoch_args": f"must be {', '.join(EPOCH_ARGS)}, or a table of arguments of display_metrics",
+}
+
+
+def _explain(error: ValidationError, settings: dict[str, Any]) -> str:
     """One line per mistake, naming the setting, the value and what is allowed."""
-    lines = list(dict.fromkeys(_explain_one(detail, RunConfig.model_fields) for detail in error.errors()))
+    lines = list(dict.fromkeys(_explain_one(detail, settings) for detail in error.errors()))
     if len(lines) == 1:
         return lines[0]
     return f"{len(lines)} settings cannot be used:\n  " + "\n  ".join(lines)
 
 
-def _explain_one(detail: dict[str, Any], known: Iterable[str]) -> str:
+def _explain_one(detail: dict[str, Any], settings: dict[str, Any]) -> str:
     if not detail["loc"]:
         return detail["msg"].removeprefix("Value error, ") + "."
     name = str(detail["loc"][0])
     if detail["type"] == "extra_forbidden":
-        return (
-            f"There is no setting {name!r}.{nearest(name, known)} See `hilum train --help` for all of them."
-        )
-    expected = detail["msg"].removeprefix("Value error, ").replace("Input should", "must")
-    if name == "name":
-        expected = "must be letters, digits, dots, dashes and underscores, beginning with a letter or digit"
-    return f"Setting {name}: {detail['input']!r} {expected}."
+        hint = nearest(name, RunConfig.model_fields)
+        return f"There is no setting {name!r}.{hint} See `hilum train --help` for all of them."
+    if name in _ALLOWED:
+        return f"Setting {name}: {settings[name]!r} {_ALLOWED[name]}."
+    if detail["type"] == "path_type":
+        return f"Setting {name}: {detail['input']!r} must be a path."
+    allowed = detail["msg"].removeprefix("Value error, ").replace("Input should", "must")
+    return f"Setting {name}: {detail['input']!r} {allowed}."
 
 
 #: The defaults, for signatures elsewhere.

@@ -24,6 +24,8 @@ from hilum.files import replacing
 #: Of the layout above; a reader refuses a folder that is newer than it.
 FORMAT_VERSION = 1
 
+_ALWAYS_THERE = ("status", "started", "settings", "targets")
+
 #: A run is running until it has ended in one of the other two ways.
 STATUSES = ("running", "finished", "failed")
 
@@ -45,13 +47,20 @@ class RunFolder:
             self.record: dict[str, Any] = json.loads(file.read_text())
         except (FileNotFoundError, NotADirectoryError):
             raise HilumError(f"{self.path}: this is no run folder: run.json is missing.") from None
+        except OSError as error:
+            raise HilumError(f"{file}: it cannot be read: {error.strerror}.") from None
         except ValueError as error:
             raise HilumError(f"{file}: the file is damaged: {error}.") from None
+        if not isinstance(self.record, dict) or "format" not in self.record:
+            raise HilumError(f"{file}: this is not the record of a Hilum run.")
         if self.record.get("format", 0) > FORMAT_VERSION:
             raise HilumError(
                 f"{file}: the run was written by a newer Hilum ({self.record.get('versions', {}).get('hilum')}). "
                 "Update hilum to read it."
             )
+        missing = [name for name in _ALWAYS_THERE if name not in self.record]
+        if missing:
+            raise HilumError(f"{file}: this is no record of a run: it lacks {', '.join(missing)}.")
 
     @classmethod
     def create(cls, save_path: str | Path, name: str | None, default_name: str, record: dict) -> "RunFolder":
@@ -198,8 +207,8 @@ def digest_of(predictions: pd.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def find_runs(save_path: str | Path) -> list[RunFolder]:
-    """The runs in a folder, the oldest first.
+def find_runs(save_path: str | Path) -> tuple[list[RunFolder], list[str]]:
+    """The runs in a folder, the oldest first; and what is wrong with those that cannot be read.
 
     Raises:
         HilumError: there is no such folder.
@@ -207,8 +216,13 @@ def find_runs(save_path: str | Path) -> list[RunFolder]:
     save_path = Path(save_path)
     if not save_path.is_dir():
         raise HilumError(f"{save_path}: there is no such folder. Give the save_path of your runs.")
-    runs = [RunFolder(file.parent) for file in save_path.glob("*/run.json")]
-    return sorted(runs, key=lambda run: (run.record["started"], run.path.name))
+    runs, problems = [], []
+    for file in sorted(save_path.glob("*/run.json")):
+        try:
+            runs.append(RunFolder(file.parent))
+        except HilumError as error:
+            problems.append(str(error))
+    return sorted(runs, key=lambda run: (run.record["started"], run.path.name)), problems
 
 
 def _write_json(path: Path, record: dict) -> None:

@@ -26,6 +26,9 @@ FEATURE_COLUMNS = (
     "Hierarchical_Path",
 )
 
+#: What a data set's own split may say of an image; `"train_val"` leaves the two to be drawn.
+FIXED_PARTS = ("train", "val", "train_val", "test")
+
 
 @dataclass(frozen=True)
 class Catalog:
@@ -160,11 +163,31 @@ def _check(catalog: Catalog) -> None:
             f"{where}: ImageID {row}, column PatientID: it is missing. "
             "The split keeps patients apart, so every image needs one."
         )
-    values = table[list(catalog.targets)].to_numpy(dtype=np.float64)
+    for target in catalog.targets:
+        if not pd.api.types.is_numeric_dtype(table[target].dtype):
+            raise HilumError(
+                f"{where}: column {target}: it holds {table[target].dtype}, not numbers. "
+                "A catalog holds 1 (positive), 0 (negative) or NaN (left out)."
+            )
+    values = table[list(catalog.targets)].to_numpy(dtype=np.float64, na_value=np.nan)
     wrong = ~(np.isnan(values) | (values == 0) | (values == 1))
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
         raise HilumError(
             f"{where}: ImageID {table.index[row]}, column {catalog.targets[column]}: {values[row, column]:g} "
             "is no label. A catalog holds 1 (positive), 0 (negative) or NaN (left out)."
+        )
+    if catalog.fixed_split is not None:
+        _check_fixed_split(catalog.fixed_split, table.index, where)
+
+
+def _check_fixed_split(split: pd.Series, image_ids: pd.Index, where: Path | str) -> None:
+    if not split.index.equals(image_ids):
+        raise HilumError(f"{where}: the fixed split must have the table's ImageIDs, in the same order.")
+    unknown = ~split.isin(FIXED_PARTS)
+    if unknown.any():
+        image_id = unknown.idxmax()
+        raise HilumError(
+            f"{where}: ImageID {image_id} has the part {split.at[image_id]!r} in the fixed split. "
+            f"Known parts are {', '.join(FIXED_PARTS)}."
         )

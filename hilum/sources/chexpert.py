@@ -39,7 +39,7 @@ _COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *_COLUMN_OF.values
 #: What becomes of the four codes: everything but a positive counts as negative.
 _BINARY = {"1.0": 1.0, "0.0": 0.0, "-1.0": 0.0, "": 0.0, "1": 1.0, "0": 0.0, "-1": 0.0}
 
-_PATH = r"(?:^|/)((?:train|valid|test)/patient(\d+)/study(\d+)/[^/]+\.(?:jpg|jpeg|png))$"
+_PATH = r"(?:^|/)((?:train|valid|test)/patient(\d{1,15})/study(\d{1,15})/[^/]+\.(?:jpg|jpeg|png))$"
 
 #: Raised when the cleaning changes, so that tables kept from before are not used.
 _CLEANING_VERSION = 1
@@ -82,8 +82,10 @@ class CleanMetaData:
     ):
         if root is None and csv_path is None:
             raise HilumError("CleanMetaData needs root (the data set's folder) or csv_path (its train.csv).")
-        if max_studies is not None and max_studies < 1:
-            raise HilumError(f"max_studies must be 1 or more, or None for all studies; it is {max_studies}.")
+        if max_studies is not None and (type(max_studies) is not int or max_studies < 1):
+            raise HilumError(
+                f"max_studies must be a whole number, 1 or more, or None for all studies; it is {max_studies!r}."
+            )
         _refuse_unknown("views", views, _VIEWS)
         _refuse_unknown("orientations", orientations, _ORIENTATIONS)
         self.root = None if root is None else _data_folder(Path(root))
@@ -93,6 +95,10 @@ class CleanMetaData:
                 INDEX_NAMES,
                 lambda names: f"root must be the folder that holds CheXpert's {names}.",
             )
+        elif not isinstance(csv_path, str | Path):
+            raise HilumError(f"csv_path must be the path of CheXpert's train.csv; it is {csv_path!r}.")
+        elif root is not None and not self.root.is_dir():
+            raise HilumError(f"{root}: there is no such folder. root must be the folder of the images.")
         self.csv_path = Path(csv_path)
         if not self.csv_path.is_file():
             raise HilumError(
@@ -170,18 +176,19 @@ def clean(
 ) -> pd.DataFrame:
     """Reads CheXpert's index, checks every cell of it, filters, and makes the labels binary."""
     raw = read_csv(csv_path, _COLUMNS)
-    refuse(
-        csv_path,
-        raw["Path"],
-        raw["Path"].duplicated(),
-        "stands in an earlier line too. Remove one of the two",
-    )
     parts = raw["Path"].str.extract(_PATH)
     refuse(
         csv_path,
         raw["Path"],
         parts[0].isna(),
         "is no CheXpert path: expected .../train/patientNNNNN/studyN/viewN_frontal.jpg",
+    )
+    refuse(
+        csv_path,
+        raw["Path"],
+        parts[0].duplicated(),
+        "stands in an earlier line too",
+        "Remove one of the two lines.",
     )
     refuse(
         csv_path, raw["Frontal/Lateral"], ~raw["Frontal/Lateral"].isin(_VIEWS), "is not Frontal or Lateral"
@@ -200,7 +207,7 @@ def clean(
             "Sex_Unknown": (raw["Sex"] == "Unknown").astype("int64"),
             "Orientation_PA": (raw["AP/PA"] == "PA").astype("int64"),
             "Support Devices": findings["Support_Devices"],
-            "Image_Path": parts[0],
+            "Image_Path": parts[0].astype("str"),
             "Hierarchical_Path": hierarchical_paths(np.arange(len(raw))),
             **{target: findings[target] for target in CHEXPERT_TARGETS},
         }
@@ -227,5 +234,9 @@ def _data_folder(root: Path) -> Path:
 
 
 def _refuse_unknown(setting: str, values: Sequence[str], known: Sequence[str]) -> None:
-    if isinstance(values, str) or not values or not set(values) <= set(known):
+    if (
+        not isinstance(values, list | tuple | set)
+        or not values
+        or any(value not in known for value in values)
+    ):
         raise HilumError(f"{setting} must be a list of {', '.join(map(repr, known))}; it is {values!r}.")

@@ -47,7 +47,13 @@ def open_catalog(root: Path) -> Catalog:
     )
     raw = read_csv(csv_path, _COLUMNS)
     names = raw["Image Index"]
-    refuse(csv_path, names, names.duplicated(), "stands in an earlier line too. Remove one of the two")
+    refuse(
+        csv_path,
+        names,
+        names.duplicated(),
+        "stands in an earlier line too",
+        "Remove one of the two lines.",
+    )
     ages = raw["Patient Age"].str.removesuffix("Y").rename("Patient Age")  # "058Y" before 2020
     table = pd.DataFrame(
         {
@@ -76,17 +82,18 @@ def open_catalog(root: Path) -> Catalog:
 
 def _findings(csv_path: Path, labels: pd.Series) -> pd.DataFrame:
     """`"Edema|Effusion"` as a 1.0 in each of its columns."""
+    refuse(csv_path, labels, labels.str.strip() == "", "names no finding, not even No Finding")
     mentioned = labels.str.get_dummies("|")
-    known = {*NIH_TARGETS, "No_Finding"}
+    columns = {name: np.zeros(len(labels)) for name in ("No_Finding", *NIH_TARGETS)}
     for finding in mentioned.columns:
-        if canonical_target(finding) not in known:
+        name = canonical_target(finding)
+        if name not in columns:
             refuse(csv_path, labels, mentioned[finding] == 1, f"has the unknown finding {finding!r}")
-    refuse(csv_path, labels, mentioned.sum(axis=1) == 0, "names no finding, not even No Finding")
-    mentioned.columns = [canonical_target(finding) for finding in mentioned.columns]
-    if "No_Finding" in mentioned:
-        both = (mentioned["No_Finding"] == 1) & (mentioned.sum(axis=1) > 1)
-        refuse(csv_path, labels, both, "has No Finding beside a finding")
-    return mentioned.reindex(columns=list(NIH_TARGETS), fill_value=0).astype("float64")
+        columns[name] = np.maximum(columns[name], mentioned[finding])  # two spellings are one finding
+    findings = pd.DataFrame(columns, index=labels.index)
+    both = (findings.pop("No_Finding") == 1) & findings.any(axis=1)
+    refuse(csv_path, labels, both, "has No Finding beside a finding")
+    return findings
 
 
 def _locate(root: Path, csv_path: Path, names: pd.Series) -> list[str]:
@@ -102,7 +109,8 @@ def _locate(root: Path, csv_path: Path, names: pd.Series) -> list[str]:
         csv_path,
         names,
         missing,
-        f"is in the index but in no images folder of {root}. Complete the download, or remove the lines",
+        f"is in the index but in no images folder of {root}",
+        "Complete the download, or remove the lines without an image.",
     )
     return [found[name] for name in names]
 

@@ -1,5 +1,8 @@
 """Reading a CSV so that whatever is wrong with it can be named: file, line, column, value."""
 
+import csv
+import gzip
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -9,29 +12,59 @@ from hilum.errors import HilumError, nearest
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """A CSV, plain or gzipped, as text; blank cells are empty strings.
+    """These columns of a CSV, plain or gzipped, as text; blank cells are empty strings.
 
     Raises:
-        HilumError: no such file, no CSV, no rows, or a column of `columns` is missing.
+        HilumError: no such file, no CSV, no rows, a column of `columns` is missing or stands twice, or
+            a line has more or fewer cells than the header.
     """
     if not path.is_file():
         raise HilumError(f"{path}: there is no such file. Give the path of the data set's index.")
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, EOFError, OSError) as error:
-        raise HilumError(f"{path}: this is not a readable CSV: {error}.") from None
+    header, *rows = _lines(path) or [[]]
+    if not header:
+        raise HilumError(f"{path}: the file is empty. Restore it from the data set.")
     for name in columns:
-        if name not in table.columns:
+        if name not in header:
             raise HilumError(
-                f"{path}: the column {name!r} is missing.{nearest(name, table.columns)} "
-                f"Its columns are {', '.join(table.columns)}."
+                f"{path}: the column {name!r} is missing.{nearest(name, header)} "
+                f"Its columns are {', '.join(header)}."
             )
-    if table.empty:
+        if header.count(name) > 1:
+            raise HilumError(f"{path}: the column {name!r} stands twice. Remove the one that is wrong.")
+    if not rows:
         raise HilumError(f"{path}: the file has a header but no rows.")
-    return table
+    # A line cut short must not be taken for one whose last cells are blank: a blank is a label.
+    for line, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise HilumError(
+                f"{path}, line {line}: it has {len(row)} cells, the header has {len(header)}. "
+                "The file is cut short or damaged; restore it from the data set."
+            )
+    return pd.DataFrame(rows, columns=header, dtype=object)[list(columns)]
 
 
-def refuse(path: Path, column: pd.Series, wrong: pd.Series, expected: str) -> None:
+def _lines(path: Path) -> list[list[str]]:
+    """The cells of every line, without the blank lines at the end."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+            lines = list(csv.reader(file, strict=True))
+    except (csv.Error, UnicodeDecodeError, EOFError, OSError, zlib.error) as error:
+        raise HilumError(
+            f"{path}: this is not a readable CSV: {error}. Restore it from the data set."
+        ) from None
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def refuse(
+    path: Path,
+    column: pd.Series,
+    wrong: pd.Series,
+    mistake: str,
+    cure: str = "Correct the line, or restore the file from the data set.",
+) -> None:
     """Raises a HilumError naming the first value of `column` for which `wrong` holds, if any does."""
     if not wrong.any():
         return
@@ -40,7 +73,7 @@ def refuse(path: Path, column: pd.Series, wrong: pd.Series, expected: str) -> No
     others = f" ({count - 1:,} more like it)" if count > 1 else ""
     # Line 1 is the header.
     raise HilumError(
-        f"{path}, line {row + 2}, column {column.name!r}: {column.iloc[row]!r} {expected}{others}."
+        f"{path}, line {row + 2}, column {column.name!r}: {column.iloc[row]!r} {mistake}{others}. {cure}"
     )
 
 
@@ -52,17 +85,17 @@ def mapped(path: Path, column: pd.Series, meaning: dict[str, float | int]) -> pd
     """
     values = column.map(meaning)
     known = ", ".join(repr(key) if key else "blank" for key in meaning)
-    refuse(path, column, ~column.isin(list(meaning)), f"is not one of {known}")
+    refuse(path, column, values.isna(), f"is not one of {known}")
     return values
 
 
-def whole_numbers(path: Path, column: pd.Series, expected: str) -> pd.Series:
+def whole_numbers(path: Path, column: pd.Series, mistake: str) -> pd.Series:
     """A column of text as int64.
 
     Raises:
-        HilumError: a value that is not a whole number >= 0.
+        HilumError: a value that is not a whole number >= 0, of at most 15 digits.
     """
-    refuse(path, column, ~column.str.fullmatch(r"\d+(\.0*)?"), expected)
+    refuse(path, column, ~column.str.fullmatch(r"[0-9]{1,15}(\.0*)?"), mistake)
     return column.astype("float64").astype("int64")
 
 

@@ -1,0 +1,155 @@
+import math
+
+import pytest
+
+from hilum.config import DEFAULTS, EPOCH_ARGS, RunConfig, settings_from_toml
+from hilum.errors import HilumError
+
+
+def refusal(**settings) -> str:
+    with pytest.raises(HilumError) as told:
+        RunConfig(**settings)
+    return str(told.value)
+
+
+def test_every_setting_says_what_it_is():
+    assert [name for name, field in RunConfig.model_fields.items() if not field.description] == []
+
+
+def test_a_record_makes_the_same_settings_again():
+    config = RunConfig(source="nih", root="x", target_columns="Edema, Mass", net_kwargs={"layers": 34})
+    assert RunConfig(**config.as_record()) == config
+    assert config.target_columns == ("Edema", "Mass")
+
+
+def test_settings_cannot_be_changed_later():
+    with pytest.raises(ValueError, match="frozen"):
+        DEFAULTS.num_epochs = 5
+
+
+def test_an_unknown_setting_is_told_with_the_nearest_name():
+    message = refusal(image_widht=64)
+    assert message.startswith("There is no setting 'image_widht'. Did you mean 'image_width'?")
+    assert "hilum train --help" in message
+
+
+def test_an_unknown_setting_like_no_other_is_told_without_a_guess():
+    assert "Did you mean" not in refusal(zzz=1)
+
+
+def test_several_mistakes_are_told_at_once():
+    lines = refusal(imge_width=3, val_fraction=2, learning_rate=0).splitlines()
+    assert lines[0] == "3 settings cannot be used:"
+    assert [line.split()[1] for line in lines[1:]] == ["val_fraction:", "learning_rate:", "is"]
+
+
+@pytest.mark.parametrize(
+    "value", [1.5, -0.1, math.nan, math.inf, [0.1, 2], [math.nan], {"Edema": 7}, "0.2,0.3"]
+)
+def test_a_threshold_outside_0_to_1_is_one_mistake(value):
+    message = refusal(target_thresholds=value)
+    assert message.startswith(f"Setting target_thresholds: {value!r} must be within 0..1")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("value", [None, 0, 1, 0.5, (0.1, 0.9), {"Edema": 0.2}])
+def test_every_form_of_thresholds_is_taken(value):
+    assert RunConfig(target_thresholds=value).target_thresholds == value
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "pixel_mean", "val_fraction", "l2_reg", "number_images"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_nan_and_infinity_are_no_settings(name, value):
+    assert refusal(**{name: value}).startswith(f"Setting {name}: {value!r} must be ")
+
+
+@pytest.mark.parametrize("name", ["num_epochs", "learning_rate", "number_images", "seed", "num_workers"])
+def test_true_is_no_number(name):
+    assert refusal(**{name: True}).startswith(f"Setting {name}: True must be")
+
+
+@pytest.mark.parametrize(("value", "kept"), [(0, 0), (5, 5), (0.25, 0.25), (5.0, 5), (1.0, 1)])
+def test_number_images_is_a_count_or_a_fraction_below_1(value, kept):
+    number = RunConfig(number_images=value).number_images
+    assert number == kept
+    assert isinstance(number, float) == (number == 0.25)
+
+
+@pytest.mark.parametrize("value", [-1, -0.5, 1.5, "many"])
+def test_other_numbers_of_images_are_one_mistake(value):
+    message = refusal(number_images=value)
+    assert message == (
+        f"Setting number_images: {value!r} must be a whole number of images, 0 or more, or a fraction below 1."
+    )
+
+
+def test_fractions_must_leave_images_to_train_on():
+    message = refusal(val_fraction=0.6, test_fraction=0.4)
+    assert message.startswith("val_fraction (0.6) and test_fraction (0.4) leave nothing to train on")
+    assert RunConfig(val_fraction=0.5, test_fraction=0.4).test_fraction == 0.4
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"split_unit": "patients"}, "Setting split_unit: 'patients' must be 'patient' or 'image'"),
+        ({"image_width": 15}, "Setting image_width: 15 must be greater than or equal to 16"),
+        ({"image_height": 64.5}, "Setting image_height: 64.5 must be a valid integer"),
+        ({"num_epochs": 0}, "Setting num_epochs: 0 must be greater than or equal to 1"),
+        ({"num_workers": -1}, "Setting num_workers: -1 must be"),
+        ({"seed": -1}, "Setting seed: -1 must be"),
+        ({"observation_min_count": 0}, "Setting observation_min_count: 0 must be"),
+        ({"root": 5}, "Setting root: 5 must be a path"),
+        ({"net_kwargs": [1]}, "Setting net_kwargs: [1] must be a valid dictionary"),
+        (
+            {"epoch_args": "ful"},
+            "Setting epoch_args: 'ful' must be none, combined, standard, full, or a table",
+        ),
+        ({"name": "../elsewhere"}, "Setting name: '../elsewhere' must be letters, digits"),
+        ({"name": ""}, "Setting name: '' must be letters, digits"),
+    ],
+)
+def test_impossible_values_are_told_in_one_line(settings, words):
+    message = refusal(**settings)
+    assert message.startswith(words)
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", EPOCH_ARGS)
+def test_every_named_epoch_display_is_a_setting(name):
+    assert RunConfig(epoch_args=name).epoch_args == name
+
+
+def test_a_toml_file_is_read(tmp_path):
+    path = tmp_path / "settings.toml"
+    path.write_text('source = "nih"\nroot = "Thorax-Röntgen"\nnet_kwargs = {layers = 34}\n', encoding="utf-8")
+    assert settings_from_toml(path) == {
+        "source": "nih",
+        "root": "Thorax-Röntgen",
+        "net_kwargs": {"layers": 34},
+    }
+
+
+def test_a_missing_toml_file_is_named(tmp_path):
+    with pytest.raises(HilumError, match=r"none\.toml: there is no such settings file"):
+        settings_from_toml(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("content", [b"num_epochs = \n", b"num_epochs: 3\n", b"\x89PNG\xff\xfe"])
+def test_a_file_that_is_no_toml_is_named(tmp_path, content):
+    path = tmp_path / "settings.toml"
+    path.write_bytes(content)
+    with pytest.raises(HilumError, match=r"settings\.toml: this is no TOML file: "):
+        settings_from_toml(path)
+
+
+def test_a_toml_syntax_error_is_told_with_its_line(tmp_path):
+    path = tmp_path / "settings.toml"
+    path.write_text('source = "nih"\nnum_epochs = three\n')
+    with pytest.raises(HilumError, match="line 2"):
+        settings_from_toml(path)
+
+
+def test_a_folder_is_no_toml_file(tmp_path):
+    with pytest.raises(HilumError, match="this is no TOML file"):
+        settings_from_toml(tmp_path)

@@ -1,0 +1,135 @@
+import hashlib
+import subprocess
+import sys
+
+import pytest
+
+from hilum.files import replacing, replacing_folder, sha256_of_file, whole_folder
+
+#: Run in a process of its own, which is killed right after its `renames`-th rename.
+KILLED_WHILE_REPLACING = """
+import os, sys
+from pathlib import Path
+from hilum.files import replacing, replacing_folder
+
+path, what, renames = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+rename, done = Path.replace, 0
+
+def rename_and_die(self, target):
+    global done
+    rename(self, target)
+    done += 1
+    if done == renames:
+        os._exit(9)
+
+Path.replace = rename_and_die
+if what == "file":
+    with replacing(path) as partial:
+        partial.write_text("new")
+        if not renames:
+            os._exit(9)
+else:
+    with replacing_folder(path) as partial:
+        (partial / "content").write_text("new")
+        if not renames:
+            os._exit(9)
+"""
+
+
+def kill_while_replacing(path, what, renames):
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_WHILE_REPLACING, str(path), what, str(renames)], check=False
+    )
+    assert done.returncode == 9
+
+
+def fill(folder, text):
+    with replacing_folder(folder) as partial:
+        (partial / "content").write_text(text)
+
+
+def test_a_file_and_its_folders_are_made(tmp_path):
+    path = tmp_path / "a" / "b" / "table.csv"
+    with replacing(path) as partial:
+        partial.write_text("new")
+        assert partial.suffix == ".csv"
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert [entry.name for entry in path.parent.iterdir()] == ["table.csv"]
+
+
+def test_a_failing_block_leaves_the_former_file_and_nothing_else(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text("old")
+
+    def write_and_fail():
+        with replacing(path) as partial:
+            partial.write_text("half of the n")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_and_fail()
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_a_kill_while_writing_leaves_the_former_file(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text("old")
+    kill_while_replacing(path, "file", renames=0)
+    assert path.read_text() == "old"
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path):
+    folder = tmp_path / "last"
+    with replacing_folder(folder) as partial:
+        (partial / "old only").write_text("")
+    fill(folder, "new")
+    assert [entry.name for entry in folder.iterdir()] == ["content"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["last"]
+
+
+def test_a_failing_block_leaves_the_former_folder(tmp_path):
+    folder = tmp_path / "last"
+    fill(folder, "old")
+
+    def fill_and_fail():
+        with replacing_folder(folder) as partial:
+            (partial / "content").write_text("new")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fill_and_fail()
+    assert (whole_folder(folder) / "content").read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["last"]
+
+
+@pytest.mark.parametrize(("renames", "content"), [(0, "old"), (1, "old"), (2, "new")])
+def test_after_a_kill_at_any_rename_the_whole_folder_is_found_and_can_be_replaced(tmp_path, renames, content):
+    folder = tmp_path / "last"
+    fill(folder, "old")
+    kill_while_replacing(folder, "folder", renames)
+    assert folder.exists() == (renames != 1)
+    assert (whole_folder(folder) / "content").read_text() == content
+
+    fill(folder, "newer")
+    assert (whole_folder(folder) / "content").read_text() == "newer"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["last"]
+
+
+def test_a_failure_after_a_kill_between_the_renames_still_keeps_the_old_content(tmp_path):
+    folder = tmp_path / "last"
+    fill(folder, "old")
+    kill_while_replacing(folder, "folder", renames=1)
+    kill_while_replacing(folder, "folder", renames=0)
+    assert (whole_folder(folder) / "content").read_text() == "old"
+
+
+def test_a_folder_that_was_never_written_is_at_its_own_place(tmp_path):
+    assert whole_folder(tmp_path / "none") == tmp_path / "none"
+
+
+def test_sha256_is_of_the_bytes(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"hilum" * 100_000)
+    assert sha256_of_file(path) == hashlib.sha256(b"hilum" * 100_000).hexdigest()

@@ -1,0 +1,212 @@
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hilum.errors import HilumError
+from hilum.run_folder import FORMAT_VERSION, RunFolder, digest_of, find_runs
+
+
+def make(folder, name=None, **record) -> RunFolder:
+    return RunFolder.create(folder, name, "nih-resnet", {"settings": {}, "targets": ["Edema"]} | record)
+
+
+def predictions(**changes) -> pd.DataFrame:
+    columns = {
+        "part": ["train", "train", "val"],
+        "ImageID": [3, 5, 9],
+        "draw": [0, 0, 0],
+        "label_Edema": [1.0, np.nan, 0.0],
+        "prob_Edema": np.array([0.25, 0.5, 0.75], dtype=np.float32),
+    }
+    return pd.DataFrame(columns | changes)
+
+
+def test_a_new_run_is_running_and_reads_back(tmp_path):
+    run = make(tmp_path / "runs", "first", seed=7)
+    again = RunFolder(tmp_path / "runs" / "first")
+    assert again.record == run.record
+    assert [again.record[key] for key in ("format", "name", "status", "seed")] == [
+        FORMAT_VERSION,
+        "first",
+        "running",
+        7,
+    ]
+    assert again.targets == ["Edema"]
+    assert again.settings == {}
+
+
+def test_runs_without_a_name_are_numbered_past_what_is_there(tmp_path):
+    make(tmp_path, "nih-resnet-002")
+    assert [make(tmp_path).path.name for _ in range(3)] == [
+        "nih-resnet-001",
+        "nih-resnet-003",
+        "nih-resnet-004",
+    ]
+
+
+def test_a_name_that_is_taken_is_told_and_what_is_there_stays(tmp_path):
+    make(tmp_path, "first", seed=7)
+    with pytest.raises(HilumError, match=r"first: the run folder is taken\. Give the run another name, or"):
+        make(tmp_path, "first", seed=8)
+    assert RunFolder(tmp_path / "first").record["seed"] == 7
+
+
+def test_a_save_path_that_cannot_be_a_folder_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    for save_path in (tmp_path / "file", tmp_path / "file" / "runs"):
+        with pytest.raises(HilumError, match=r"save_path .*file.*: it cannot be written"):
+            make(save_path)
+
+
+def test_changes_are_kept_beside_what_was_there(tmp_path):
+    run = make(tmp_path, seed=7)
+    run.update(status="finished", digest="abc")
+    record = RunFolder(run.path).record
+    assert (record["seed"], record["status"], record["digest"]) == (7, "finished", "abc")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "run.json: the file is damaged"),
+        ('{"format": 1, "na', "run.json: the file is damaged"),
+        ("[]", "run.json: this is not the record of a Hilum run"),
+        ('{"model": "x"}', "run.json: this is not the record of a Hilum run"),
+        (json.dumps({"format": FORMAT_VERSION + 1, "versions": {"hilum": "9.9"}}), r"newer Hilum \(9\.9\)"),
+    ],
+)
+def test_a_record_that_cannot_be_read_is_told(tmp_path, content, words):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(HilumError, match=words):
+        RunFolder(tmp_path)
+
+
+def test_a_folder_that_is_no_run_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "none", tmp_path / "file"):
+        with pytest.raises(HilumError, match=r"this is no run folder: run\.json is missing"):
+            RunFolder(path)
+    (tmp_path / "run.json").mkdir()
+    with pytest.raises(HilumError, match=r"run\.json: it cannot be read"):
+        RunFolder(tmp_path)
+
+
+def test_tables_read_back_as_they_were_written(tmp_path):
+    run = make(tmp_path)
+    split = pd.DataFrame({"ImageID": [3, 5], "PatientID": [1, 2], "part": ["train", "val"]})
+    scores = pd.DataFrame({"epoch": [1], "roc_auc": [np.nan]})
+    run.write_split(split)
+    run.write_epoch(2, predictions(draw=[1, 1, 1]), scores, scores)
+    run.write_epoch(1, predictions(), scores, scores)
+    run = RunFolder(run.path)
+    assert run.epochs() == [1, 2]
+    for read, written in [
+        (run.split(), split),
+        (run.predictions(1), predictions()),
+        (run.scores(), scores),
+        (run.combined(), scores),
+    ]:
+        pd.testing.assert_frame_equal(read, written)
+
+
+def test_a_run_without_scores_yet_says_so(tmp_path):
+    run = make(tmp_path)
+    assert run.epochs() == []
+    with pytest.raises(
+        HilumError, match=r"scores\.parquet: the file is missing; the run is running\. A run has"
+    ):
+        run.scores()
+
+
+def test_a_damaged_table_is_named(tmp_path):
+    run = make(tmp_path)
+    (run.path / "scores.parquet").write_bytes(b"PAR1")
+    with pytest.raises(HilumError, match=r"scores\.parquet: the file is damaged"):
+        run.scores()
+
+
+def test_a_kill_while_a_table_is_written_leaves_the_former_one(tmp_path):
+    run = make(tmp_path, "killed")
+    run.write_split(predictions())
+    code = (
+        "import os, sys, pandas as pd; from hilum.run_folder import RunFolder; "
+        "write = pd.DataFrame.to_parquet; "
+        "pd.DataFrame.to_parquet = lambda *a, **k: (write(*a, **k), os._exit(9)); "
+        "RunFolder(sys.argv[1]).write_split(pd.DataFrame({'ImageID': [1]}))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(run.path)], check=False).returncode == 9
+    pd.testing.assert_frame_equal(RunFolder(run.path).split(), predictions())
+    assert [found.path.name for found in find_runs(tmp_path)[0]] == ["killed"]
+
+
+def test_the_log_keeps_its_lines_with_their_time(tmp_path):
+    run = make(tmp_path)
+    run.log("epoch 1")
+    run.log("epoch 2")
+    lines = (run.path / "log.txt").read_text().splitlines()
+    assert [line.split(" ", 1)[1] for line in lines] == ["epoch 1", "epoch 2"]
+    assert all(line.split()[0].endswith("+00:00") for line in lines)
+
+
+def test_a_removed_run_leaves_nothing(tmp_path):
+    run = make(tmp_path / "runs")
+    run.log("x")
+    run.remove()
+    assert os.listdir(tmp_path / "runs") == []  # noqa: PTH208
+
+
+def test_the_digest_is_of_the_values(tmp_path):
+    run = make(tmp_path)
+    run.write_epoch(1, predictions(), pd.DataFrame({"a": [1]}), pd.DataFrame({"a": [1]}))
+    digest = digest_of(predictions())
+    assert len(digest) == 64
+    assert digest_of(run.predictions(1)) == digest
+    one_bit_more = np.nextafter(np.float32(0.75), np.float32(1))
+    others = [
+        predictions(prob_Edema=np.array([0.25, 0.5, one_bit_more], dtype=np.float32)),
+        predictions(part=["train", "val", "val"]),
+        predictions(ImageID=[3, 5, 10]),
+        predictions(draw=[0, 1, 0]),
+        predictions(label_Edema=[1.0, 0.0, 0.0]),
+        predictions().iloc[::-1],
+        predictions().rename(columns={"prob_Edema": "prob_Mass"}),
+    ]
+    assert len({digest, *map(digest_of, others)}) == len(others) + 1
+
+
+def test_runs_are_found_the_oldest_first_and_other_folders_passed_over(tmp_path):
+    make(tmp_path, "b", started="2026-01-02T00:00:00+00:00")
+    make(tmp_path, "c", started="2026-01-01T00:00:00+00:00")
+    make(tmp_path, "a", started="2026-01-02T00:00:00+00:00")
+    (tmp_path / "notes").mkdir()
+    assert [run.path.name for run in find_runs(tmp_path)[0]] == ["c", "a", "b"]
+
+
+def test_a_folder_without_runs_has_none_and_a_missing_one_is_told(tmp_path):
+    assert find_runs(tmp_path) == ([], [])
+    with pytest.raises(HilumError, match=r"none: there is no such folder\. Give the save_path"):
+        find_runs(tmp_path / "none")
+
+
+def test_one_damaged_run_does_not_hide_the_others(tmp_path):
+    RunFolder.create(tmp_path, "good", "run", {"settings": {}, "targets": []})
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "run.json").write_text("{")
+    runs, problems = find_runs(tmp_path)
+    assert [run.path.name for run in runs] == ["good"]
+    assert len(problems) == 1
+    assert "bad" in problems[0]
+
+
+@pytest.mark.parametrize("lacking", ["settings", "targets", "status"])
+def test_a_record_that_lacks_what_every_run_has_is_damaged(tmp_path, lacking):
+    run = RunFolder.create(tmp_path, "run", "run", {"settings": {}, "targets": []})
+    record = {name: value for name, value in run.record.items() if name != lacking}
+    (run.path / "run.json").write_text(json.dumps(record))
+    with pytest.raises(HilumError, match=lacking):
+        RunFolder(run.path)

@@ -1,0 +1,72 @@
+import pytest
+
+from hilum.errors import HilumError
+from hilum.targets import (
+    CHEXPERT_FINDINGS,
+    CHEXPERT_TARGETS,
+    COMPETITION_TARGETS,
+    NIH_TARGETS,
+    canonical_target,
+    resolve_targets,
+)
+
+
+def test_the_twelve_targets_are_the_founding_documents_in_its_order():
+    assert (
+        *("Enlarged_Cardiomediastinum", "Cardiomegaly", "Lung_Opacity", "Lung_Lesion", "Edema"),
+        *("Consolidation", "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural_Effusion"),
+        *("Pleural_Other", "Fracture"),
+    ) == CHEXPERT_TARGETS
+    assert set(CHEXPERT_FINDINGS) - set(CHEXPERT_TARGETS) == {"No_Finding", "Support_Devices"}
+
+
+def test_sizes_of_the_named_sets():
+    assert (len(CHEXPERT_FINDINGS), len(NIH_TARGETS), len(COMPETITION_TARGETS)) == (14, 14, 5)
+    assert set(COMPETITION_TARGETS) < set(CHEXPERT_TARGETS)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "name"),
+    [
+        ("Effusion", "Pleural_Effusion"),
+        ("pleural effusion", "Pleural_Effusion"),
+        ("PLEURAL-EFFUSION", "Pleural_Effusion"),
+        ("Pleural_Thickening", "Pleural_Thickening"),
+        ("Airspace Opacity", "Lung_Opacity"),
+        ("Enlarged Cardiom.", "Enlarged_Cardiomediastinum"),
+        ("No Finding", "No_Finding"),
+        ("Oedema", "Edema"),
+    ],
+)
+def test_spellings_of_other_data_sets_are_known(spelling, name):
+    assert canonical_target(spelling) == name
+
+
+def test_names_resolve_to_the_data_sets_own_in_the_order_asked_for():
+    available = ("Effusion", "Edema", "Mass")
+    assert resolve_targets(["mass", "Pleural Effusion"], available) == ("Mass", "Effusion")
+
+
+def test_without_a_wish_all_targets_are_taken():
+    assert resolve_targets(None, NIH_TARGETS) == NIH_TARGETS
+
+
+def test_the_competition_set_resolves_in_both_data_sets():
+    assert resolve_targets("competition", CHEXPERT_TARGETS) == COMPETITION_TARGETS
+    assert resolve_targets(["competition"], NIH_TARGETS) == COMPETITION_TARGETS
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ("Edma", r"no target 'Edma'\. Did you mean 'Edema'\? It has .*named sets are .*competition"),
+        ("Fracture", "no target 'Fracture'"),
+        ("chexpert", "no target 'Enlarged_Cardiomediastinum'"),  # a set with a member that NIH lacks
+        (["Effusion", "Pleural_Effusion"], "'Pleural_Effusion' is asked for twice"),
+        (["competition", "Edema"], "'Edema' is asked for twice"),
+        ([], "target_columns is empty"),
+    ],
+)
+def test_mistakes_are_named(wanted, message):
+    with pytest.raises(HilumError, match=message):
+        resolve_targets(wanted, NIH_TARGETS)
