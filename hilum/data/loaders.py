@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from hilum.config import DEFAULTS
+from hilum.config import DEFAULTS, RunConfig
 from hilum.data.augmentation import Augmentation
 from hilum.data.dataset import Address, CheXpertDataset
 from hilum.data.oversampling import oversample
@@ -75,6 +75,9 @@ class Loaders:
         num_workers: processes that read images; 0 reads in this one, None takes half the cores.
         seed: of the order, the split, the oversampling and the augmentation.
         pin_memory: page-locked batches, for a GPU.
+
+    Raises:
+        HilumError: a value that a run would refuse as well, or an unknown target.
     """
 
     def __init__(
@@ -96,6 +99,20 @@ class Loaders:
         seed: int = DEFAULTS.seed,
         pin_memory: bool = False,
     ):
+        RunConfig(
+            batch_size=batch_size,
+            image_width=image_width,
+            image_height=image_height,
+            affine_degrees=affine_degrees,
+            translate_percent=translate_percent,
+            shear_degrees=shear_degrees,
+            brightness_jitter=brightness_jitter,
+            contrast_jitter=contrast_jitter,
+            aug_percent=aug_percent,
+            observation_min_count=observation_min_count,
+            num_workers=num_workers,
+            seed=seed,
+        )
         self.catalog = catalog.select_targets(target_columns)
         self.batch_size = batch_size
         self.size = (image_width, image_height)
@@ -154,14 +171,20 @@ class Loaders:
         return self._loader(CheXpertDataset(catalog, *self.size), shuffle=False)
 
     def _loader(self, dataset: CheXpertDataset, *, shuffle: bool) -> DataLoader:
+        if self.num_workers:
+            # OpenCV's threads do not survive a fork, and a worker that calls for them waits forever. They
+            # end here, in the process that has them; the workers, one thread each, are the parallelism.
+            cv2.setNumThreads(0)
         return DataLoader(
             dataset,
             batch_sampler=EpochBatchSampler(len(dataset), self.batch_size, shuffle=shuffle, seed=self.seed),
             num_workers=self.num_workers,
             collate_fn=_as_collated,
-            worker_init_fn=_start_worker,
             persistent_workers=self.num_workers > 0,
             pin_memory=self.pin_memory,
+            # Each pass, and with workers only the first, draws a number that nothing here uses. Not from
+            # the global generator: the network's dropout would then depend on the number of workers.
+            generator=torch.Generator(),
         )
 
 
@@ -206,8 +229,3 @@ def default_workers() -> int:
 
 def _as_collated(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return batch
-
-
-def _start_worker(_: int) -> None:
-    # One thread per worker process: the workers are the parallelism.
-    cv2.setNumThreads(1)

@@ -131,17 +131,18 @@ def load_split(path: Path, catalog: Catalog) -> Split:
     wrong = ~table["part"].isin(PARTS)
     if wrong.any() or table["ImageID"].duplicated().any():
         raise HilumError(f"{path}: each image must have one part of {', '.join(PARTS)}.")
+    for part in ("train", "val"):
+        if not (table["part"] == part).any():
+            raise HilumError(f"{path}: the split has no {part} image. Give the split.parquet of a run.")
     shared = _shared_patients(table)
-    split = Split(table[["ImageID", "PatientID", "part"]], "image" if len(shared) else "patient")
-    _refuse_empty(split, None, None)
-    return split
+    return Split(table[["ImageID", "PatientID", "part"]], "image" if len(shared) else "patient")
 
 
 def check_balance(catalog: Catalog, split: Split, tolerance: float) -> pd.DataFrame:
     """The features whose share differs between the training part and another by more than `tolerance`.
 
     Targets, support devices, sex and view count as the share of images that have them; age as the
-    share of each band of 20 years. What a data set does not record is left out.
+    share of each band of 20 years. What is not recorded in both parts is left out.
 
     Returns:
         columns `feature`, `part`, `train_share`, `part_share` (0..1), the largest difference first.
@@ -154,7 +155,7 @@ def check_balance(catalog: Catalog, split: Split, tolerance: float) -> pd.DataFr
         for part in shares
         if part != "train"
         for feature, train_share in shares["train"].items()
-        if abs(train_share - shares[part][feature]) > tolerance
+        if abs(train_share - shares[part].get(feature, np.nan)) > tolerance
     ]
     table = pd.DataFrame(rows, columns=["feature", "part", "train_share", "part_share"])
     return table.sort_values(
@@ -192,7 +193,7 @@ def _as_table(table: pd.DataFrame, part: pd.Series) -> pd.DataFrame:
     )
 
 
-def _refuse_empty(split: Split, val_fraction: float | None, test_fraction: float | None) -> None:
+def _refuse_empty(split: Split, val_fraction: float, test_fraction: float) -> None:
     counts = split.counts()
     wanted = {"train": None, "val": val_fraction, **({"test": test_fraction} if test_fraction else {})}
     for part, fraction in wanted.items():

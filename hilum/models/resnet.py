@@ -26,13 +26,13 @@ class ResNetGrayScale(nn.Module):
 
     def __init__(self, out_channels: int, layers: int = 18, drop_out_percent: float = 0.0):
         super().__init__()
-        if layers not in _BY_LAYERS:
+        if layers not in list(_BY_LAYERS):
             raise HilumError(
                 f"net_kwargs: layers must be one of {', '.join(map(str, _BY_LAYERS))}; it is {layers!r}."
             )
-        if not 0 <= drop_out_percent < 1:
+        if not isinstance(drop_out_percent, int | float) or not 0 <= drop_out_percent < 1:
             raise HilumError(
-                f"net_kwargs: drop_out_percent must be 0 or more and below 1; it is {drop_out_percent}."
+                f"net_kwargs: drop_out_percent must be 0 or more and below 1; it is {drop_out_percent!r}."
             )
         self.resnet = _BY_LAYERS[layers](num_classes=out_channels)
         self.resnet.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)

@@ -11,7 +11,7 @@ from jinja2 import Environment
 
 from hilum.config import DEFAULTS
 from hilum.files import replacing
-from hilum.report.tables import COMBINED_HEADINGS, SCORE_HEADINGS
+from hilum.report.tables import COMBINED_HEADINGS, SCORE_HEADINGS, in_words
 from hilum.run_folder import RunFolder
 
 #: The figures shown, in this order, and what each is called.
@@ -27,15 +27,31 @@ FIGURE_TITLES = {
 }
 
 
+#: What matters first stands first: a phone shows the first columns only.
+COLUMN_ORDER = (
+    "recall",
+    "roc_auc",
+    "precision",
+    "f1",
+    "avg_precision",
+    "positives",
+    "predicted_positives",
+    "true_positives",
+    "threshold",
+)
+
+
 def write_report(folder: RunFolder) -> Path:
     """Writes the run's `report.html` from its tables and figures.
 
     Raises:
         HilumError: no epoch has ended yet.
     """
-    template = _environment().from_string(files("hilum.report").joinpath("page.html.jinja").read_text())
+    template = _environment().from_string(
+        files("hilum.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
+    )
     with replacing(folder.path / "report.html") as partial:
-        partial.write_text(template.render(_content(folder)))
+        partial.write_text(template.render(_content(folder)), encoding="utf-8")
     return folder.path / "report.html"
 
 
@@ -56,7 +72,7 @@ def _content(folder: RunFolder) -> dict[str, Any]:
         ],
         "means": _means(pd.DataFrame(parts["val"])),
         "parts": parts,
-        "score_headings": SCORE_HEADINGS,
+        "score_headings": {name: SCORE_HEADINGS[name] for name in COLUMN_ORDER},
         "combined": combined.to_dict("records"),
         "combined_headings": COMBINED_HEADINGS,
         "figures": _figures(folder),
@@ -87,7 +103,5 @@ def _environment() -> Environment:
     environment.filters["score"] = lambda value: (
         f"{value:,}" if isinstance(value, int) else "n/a" if math.isnan(value) else f"{value:.3f}"
     )
-    environment.filters["words"] = lambda value: (
-        "–" if value in (None, {}, []) else ", ".join(map(str, value)) if isinstance(value, list) else value
-    )
+    environment.filters["words"] = in_words
     return environment

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from hilum.config import DEFAULTS
@@ -39,10 +40,12 @@ def show_catalog(catalog: Catalog, console: Console | None = None) -> None:
     console = console or _console()
     table = catalog.table
     console.print(
-        f"[bold]{catalog.name}[/]  {len(table):,} images of {table['PatientID'].nunique():,} patients"
+        f"[bold]{escape(catalog.name)}[/]  {len(table):,} images of {table['PatientID'].nunique():,} patients"
     )
     console.print(
-        f"from {catalog.origin}\nfingerprint {catalog.fingerprint}", highlight=False, soft_wrap=True
+        f"from {escape(str(catalog.origin))}\nfingerprint {catalog.fingerprint}",
+        highlight=False,
+        soft_wrap=True,
     )
     about = [f"{table['Orientation_PA'].mean():.1%} PA", f"{table['Sex_Male'].mean():.1%} male"]
     if table["Age"].notna().any():
@@ -56,7 +59,7 @@ def show_catalog(catalog: Catalog, console: Console | None = None) -> None:
         positive, negative = int((table[target] == 1).sum()), int((table[target] == 0).sum())
         known = positive + negative
         rows.add_row(
-            target,
+            escape(target),
             f"{positive:,}",
             f"{negative:,}",
             f"{len(table) - known:,}",
@@ -69,15 +72,15 @@ def show_parameters(folder: RunFolder, console: Console | None = None) -> None:
     """Prints every setting of a run, those that differ from their defaults in bold."""
     console = console or _console()
     record, defaults = folder.record, DEFAULTS.as_record()
-    console.print(f"[bold]{record['name']}[/]  {_course(record)}", highlight=False)
+    console.print(f"[bold]{record['name']}[/]  {escape(_course(record))}", highlight=False)
     rows = _table("parameter", "value", numbers=False)
     for name, value in folder.settings.items():
         style = "bold" if value != defaults.get(name) else "dim"
-        rows.add_row(name, _words(value), style=style)
+        rows.add_row(name, escape(in_words(value)), style=style)
     if record.get("own_net"):
-        rows.add_row("net", record["own_net"], style="bold")
+        rows.add_row("net", escape(record["own_net"]), style="bold")
     console.print(rows)
-    console.print(f"Targets: {', '.join(folder.targets)}", highlight=False, soft_wrap=True)
+    console.print(f"Targets: {escape(', '.join(folder.targets))}", highlight=False, soft_wrap=True)
 
 
 def show_run(folder: RunFolder, console: Console | None = None) -> None:
@@ -91,7 +94,7 @@ def show_run(folder: RunFolder, console: Console | None = None) -> None:
         )
     for row in record["split"]["imbalance"]:
         console.print(
-            f"[yellow]not balanced:[/] {row['feature']} is {row['train_share']:.1%} of train, "
+            f"[yellow]not balanced:[/] {escape(row['feature'])} is {row['train_share']:.1%} of train, "
             f"{row['part_share']:.1%} of {row['part']}",
             highlight=False,
         )
@@ -106,7 +109,7 @@ def show_run(folder: RunFolder, console: Console | None = None) -> None:
     for row in combined.to_dict("records"):
         rows.add_row(str(row["epoch"]), row["part"], *(_score(row[name]) for name in COMBINED_HEADINGS))
     console.print(rows)
-    console.print(f"Everything else is in {folder.path}", highlight=False, soft_wrap=True)
+    console.print(f"Everything else is in {escape(str(folder.path))}", highlight=False, soft_wrap=True)
 
 
 def show_runs(runs: list[RunFolder], console: Console | None = None) -> None:
@@ -140,7 +143,7 @@ def itemized_table(scores: pd.DataFrame) -> Table:
     """One row per target; a score that does not exist is `n/a`."""
     rows = _table("target", *SCORE_HEADINGS.values())
     for row in scores.to_dict("records"):
-        rows.add_row(row["target"], *(_score(row[name]) for name in SCORE_HEADINGS))
+        rows.add_row(escape(row["target"]), *(_score(row[name]) for name in SCORE_HEADINGS))
     return rows
 
 
@@ -162,7 +165,8 @@ def _score(value: float) -> str:
     return "n/a" if math.isnan(value) else f"{value:.3f}"
 
 
-def _words(value: object) -> str:
+def in_words(value: object) -> str:
+    """A setting's value for people: a dash for nothing, lists and tables without their brackets."""
     if value is None:
         return "–"
     if isinstance(value, dict):

@@ -15,7 +15,11 @@ from hilum.files import replacing_folder, whole_folder
 
 def save_checkpoint(folder: Path, net: nn.Module, optimizer: Optimizer, epoch: int) -> None:
     """Writes `model.safetensors` and `state.pt` (optimizer, random state, epoch), both or neither."""
-    weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
+    # Copies: safetensors refuses tensors that share memory, as the tied weights of a net of one's own do.
+    weights = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in net.state_dict().items()
+    }
     state = {"epoch": epoch, "optimizer": optimizer.state_dict(), "torch_rng": torch.get_rng_state()}
     with replacing_folder(folder) as partial:
         save_file(weights, partial / "model.safetensors")
@@ -36,15 +40,24 @@ def load_weights(folder: Path, net: nn.Module) -> None:
     """
     path = whole_folder(folder) / "model.safetensors"
     try:
-        net.load_state_dict(load_file(path))
+        weights = load_file(path)
     except FileNotFoundError:
         raise HilumError(
             f"{path}: the checkpoint is missing. A run has one once an epoch has ended."
         ) from None
-    except RuntimeError as error:
-        raise HilumError(f"{path}: these weights are of another network or other targets: {error}") from None
     except Exception as error:  # safetensors has an exception type of its own, outside its public names
         raise HilumError(f"{path}: the checkpoint is damaged: {error}.") from None
+    there = {name: tuple(value.shape) for name, value in weights.items()}
+    here = {name: tuple(value.shape) for name, value in net.state_dict().items()}
+    differing = [name for name in {**here, **there} if there.get(name) != here.get(name)]
+    if differing:
+        name = differing[0]
+        raise HilumError(
+            f"{path}: these weights are of another network or other targets: {len(differing)} of its tensors "
+            f"differ, {name} for one: {there.get(name, 'absent')} in the file, {here.get(name, 'absent')} in "
+            "the network."
+        )
+    net.load_state_dict(weights)
 
 
 def load_state(folder: Path) -> dict[str, Any]:

@@ -19,7 +19,11 @@ def describe_environment(device: torch.device) -> dict:
     """
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
     return {
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: _version(name) for name in _PACKAGES},
+            "torch": str(torch.__version__),  # with its build, which the package's own version leaves out
+        },
         "git_commit": git_commit(Path.cwd()),
         "device": {
             "type": str(device),

@@ -113,7 +113,7 @@ class TrainingLoop:
                 yield self.fabric.to_device(batch)
         except HilumError as error:
             # A loader's worker wraps the message in its own traceback; the user needs the message.
-            raise HilumError(str(error).rpartition("hilum.errors.HilumError: ")[2]) from None
+            raise HilumError(str(error).rpartition("hilum.errors.HilumError: ")[2].strip()) from None
 
 
 class _LossSum:

@@ -25,7 +25,16 @@ class MaskedBCEWithLogitsLoss(nn.Module):
         self.reduction = reduction
 
     def forward(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Logits and labels (B, targets), labels 1, 0 or NaN (left out), to a scalar."""
+        """Logits and labels (B, targets), labels 1, 0 or NaN (left out), to a scalar.
+
+        Raises:
+            HilumError: the shapes differ.
+        """
+        if outputs.shape != labels.shape:
+            raise HilumError(
+                f"The network gives outputs of shape {tuple(outputs.shape)} for labels of shape "
+                f"{tuple(labels.shape)}. It must give one logit for each image and target."
+            )
         known = ~torch.isnan(labels)
         losses = functional.binary_cross_entropy_with_logits(
             outputs, torch.where(known, labels, 0.0), pos_weight=self.pos_weight, reduction="none"

@@ -75,6 +75,10 @@ class EpochProgress:
             self.bars.remove_task(self._task)
             self._task, self.done = None, 0
 
+    def restart_clock(self) -> None:
+        """What was done since the last batch, such as writing files, is not counted as the next part's time."""
+        self._part_started = time.perf_counter()
+
     def images_per_second(self, part: str) -> float:
         """Of the part's last pass."""
         return self.images[part] / self.seconds[part] if self.seconds[part] else float("nan")

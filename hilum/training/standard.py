@@ -1,5 +1,6 @@
 """The gateway: settings in, a trained model and a complete run folder out."""
 
+import inspect
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader
 from hilum.config import EPOCH_ARGS, RunConfig
 from hilum.data.loaders import Loaders, actual_labels, measure_pixels
 from hilum.data.split import Split, check_balance, load_split, make_split
-from hilum.errors import HilumError
+from hilum.errors import HilumError, nearest
 from hilum.metrics import Metrics
 from hilum.models import Normalized, build_model
 from hilum.report.figures import write_figures
@@ -166,10 +167,11 @@ class StandardTraining:
         )
         train_loader, val_loader = loaders.get_train_val_loaders(split=split)
         mean, sd = catalog.pixel_stats or (None, None)
-        mean, sd = config.pixel_mean or mean, config.pixel_sd or sd
+        mean = mean if config.pixel_mean is None else config.pixel_mean
+        sd = sd if config.pixel_sd is None else config.pixel_sd
         if mean is None or sd is None:
             measured = measure_pixels(train_loader, config.seed)
-            mean, sd = (mean if mean is not None else measured[0]), (sd if sd is not None else measured[1])
+            mean, sd = (measured[0] if mean is None else mean), (measured[1] if sd is None else sd)
         return train_loader, val_loader, (mean, sd)
 
     def _net(self, catalog: Catalog, pixel_stats: tuple[float, float]) -> nn.Module:
@@ -247,6 +249,13 @@ class StandardTraining:
         """Says how the epoch went, in the detail that `epoch_args` asks for."""
         chosen = self.config.epoch_args
         shown = EPOCH_ARGS[chosen] if isinstance(chosen, str) else chosen
+        known = [name for name in inspect.signature(metrics.display_metrics).parameters if name != "epoch"]
+        for name in shown:
+            if name not in known:
+                raise HilumError(
+                    f"epoch_args: there is no {name!r}.{nearest(name, known)} It takes {', '.join(known)}."
+                )
+        shown = {"show_roc_curves": False, "show_precision_recall_curves": False} | shown
 
         def say(epoch: int) -> None:
             combined = metrics.combined[metrics.combined["epoch"] == epoch].set_index("part")
@@ -259,7 +268,8 @@ class StandardTraining:
                 f"{progress.images_per_second('train'):,.0f} images/s"
             )
             if not self.config.quiet and chosen != "none":
-                metrics.display_metrics(show_roc_curves=False, show_precision_recall_curves=False, **shown)
+                metrics.display_metrics(**shown)
+            progress.restart_clock()
 
         return say
 
@@ -284,7 +294,6 @@ class _EpochKeeper:
         self.started = time.perf_counter()
 
     def __call__(self, epoch: int) -> None:
-        self.say(epoch)
         self.folder.write_epoch(
             epoch, self.metrics.predictions(epoch), self.metrics.scores, self.metrics.combined
         )
@@ -297,6 +306,7 @@ class _EpochKeeper:
             copy_checkpoint(checkpoints / "last", checkpoints / "best")
             changes |= {"best_epoch": epoch, "best_roc_auc": None if np.isnan(score) else float(score)}
         self.folder.update(**changes)
+        self.say(epoch)
 
 
 class _EndOfRun:

@@ -1,0 +1,199 @@
+"""Batches depend on the seed and the epoch alone: not on workers, not on what was drawn before."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hilum.data.loaders import EpochBatchSampler, Loaders, actual_labels, default_workers, measure_pixels
+from hilum.data.split import make_split
+from hilum.errors import HilumError
+from hilum.sources.images import read_gray
+
+
+def loaders_of(catalog, **changes) -> Loaders:
+    small = {"batch_size": 8, "image_width": 32, "image_height": 32, "aug_percent": 0.7, "num_workers": 0}
+    return Loaders(catalog, **small | changes)
+
+
+def epoch_of(loader, epoch: int) -> dict[str, torch.Tensor]:
+    """All batches of an epoch, joined."""
+    loader.batch_sampler.set_epoch(epoch)
+    batches = list(loader)
+    return {key: torch.cat([batch[key] for batch in batches]) for key in batches[0]}
+
+
+def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    for key in ("id", "img", "labels"):
+        torch.testing.assert_close(one[key], other[key], rtol=0, atol=0, equal_nan=True)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    count=st.integers(1, 200),
+    batch_size=st.integers(1, 50),
+    shuffle=st.booleans(),
+    epoch=st.integers(1, 5),
+)
+def test_each_row_comes_once_an_epoch_and_no_batch_is_of_one_image(count, batch_size, shuffle, epoch):
+    sampler = EpochBatchSampler(count, batch_size, shuffle=shuffle, seed=1)
+    sampler.set_epoch(epoch)
+    batches = list(sampler)
+    addresses = [address for batch in batches for address in batch]
+    assert sorted(address.row for address in addresses) == list(range(count))
+    assert [address.position for address in addresses] == list(range(count))
+    assert {address.epoch for address in addresses} == {epoch}
+    assert len(sampler) == len(batches)
+    sizes = [len(batch) for batch in batches]
+    assert set(sizes[:-1]) <= {batch_size}
+    assert sizes[-1] <= batch_size + 1
+    if batch_size > 1 and count > 1:
+        assert min(sizes) > 1
+    if not shuffle:
+        assert [address.row for address in addresses] == list(range(count))
+
+
+def test_the_order_differs_between_epochs_and_seeds_and_is_reproducible():
+    def order(seed, epoch):
+        sampler = EpochBatchSampler(40, 8, shuffle=True, seed=seed)
+        sampler.set_epoch(epoch)
+        return [address.row for batch in sampler for address in batch]
+
+    assert order(0, 1) == order(0, 1)
+    assert len({tuple(order(*key)) for key in [(0, 1), (0, 2), (1, 1), (1, 2)]}) == 4
+
+
+def test_batches_are_the_same_bit_for_bit_with_and_without_workers(small_catalog):
+    alone, _ = loaders_of(small_catalog).get_train_val_loaders()
+    with_workers, _ = loaders_of(small_catalog, num_workers=2).get_train_val_loaders()
+    epochs = [epoch_of(alone, epoch) for epoch in (1, 2)]
+    for epoch, expected in zip((1, 2), epochs, strict=True):
+        assert_same(epoch_of(with_workers, epoch), expected)
+    assert not torch.equal(epochs[0]["id"], epochs[1]["id"])
+    again, _ = loaders_of(small_catalog).get_train_val_loaders()
+    assert_same(epoch_of(again, 2), epochs[1])  # the second epoch does not need the first
+
+
+def test_workers_start_after_opencv_has_used_its_threads_here(small_catalog):
+    cv2.setNumThreads(4)
+    large = np.random.default_rng(0).integers(0, 256, (2000, 2000), dtype=np.uint8)
+    cv2.warpAffine(large, np.eye(2, 3), (2000, 2000))
+    train, _ = loaders_of(small_catalog, num_workers=1).get_train_val_loaders()
+    train.timeout = 30  # an error, not a wait without end
+    assert len(epoch_of(train, 1)["id"]) == len(train.dataset)
+
+
+def test_a_pass_draws_nothing_from_the_global_generator(small_catalog):
+    train, _ = loaders_of(small_catalog).get_train_val_loaders()
+    before = torch.get_rng_state()
+    epoch_of(train, 1)
+    torch.testing.assert_close(torch.get_rng_state(), before)
+
+
+def test_the_validation_loader_is_in_order_and_unchanged_by_augmentation(small_catalog):
+    loaders = loaders_of(small_catalog, aug_percent=1.0, image_width=64, image_height=64)
+    train, val = loaders.get_train_val_loaders()
+    first, second = epoch_of(val, 1), epoch_of(val, 2)
+    assert_same(first, second)
+    assert first["id"].tolist() == sorted(first["id"].tolist())
+    for image_id, image in zip(first["id"].tolist(), first["img"], strict=True):
+        np.testing.assert_array_equal(image[0], read_gray(small_catalog.image_path(image_id)))
+    assert set(first["id"].tolist()).isdisjoint(epoch_of(train, 1)["id"].tolist())
+
+
+def test_training_labels_belong_to_their_ids(small_catalog):
+    train, _ = loaders_of(small_catalog, target_columns=("Edema", "Effusion")).get_train_val_loaders()
+    epoch = epoch_of(train, 1)
+    expected = small_catalog.table.loc[epoch["id"].tolist(), ["Edema", "Pleural_Effusion"]]
+    np.testing.assert_array_equal(epoch["labels"], expected.to_numpy(np.float32))
+
+
+def test_repeats_of_oversampling_keep_their_id_but_are_augmented_for_themselves(small_catalog):
+    loaders = loaders_of(small_catalog, target_columns="Edema", observation_min_count=60, aug_percent=1.0)
+    train, _ = loaders.get_train_val_loaders()
+    epoch = epoch_of(train, 1)
+    assert len(epoch["id"]) == len(train.dataset) == 120
+    ids, counts = epoch["id"].unique(return_counts=True)
+    repeated = ids[counts.argmax()]
+    images = epoch["img"][epoch["id"] == repeated]
+    assert len(images) > 1
+    assert len(images.reshape(len(images), -1).unique(dim=0)) == len(images)
+    labels = epoch["labels"][epoch["id"] == repeated]
+    assert len(labels.unique(dim=0)) == 1
+
+
+def test_one_loader_gives_all_images_in_the_catalogs_order_without_augmentation(small_catalog):
+    epoch = epoch_of(loaders_of(small_catalog, aug_percent=1.0).get_loader(), 1)
+    assert epoch["id"].tolist() == small_catalog.table.index.tolist()
+    chosen = small_catalog.table.index[[7, 1]]
+    assert epoch_of(loaders_of(small_catalog).get_loader(chosen), 1)["id"].tolist() == chosen.tolist()
+
+
+def test_a_split_made_before_is_used_as_it_is(small_catalog):
+    split = make_split(
+        small_catalog,
+        number_images=20,
+        val_fraction=0.5,
+        test_fraction=0,
+        unit="patient",
+        seed=8,
+        official=True,
+    )
+    train, val = loaders_of(small_catalog).get_train_val_loaders(split=split)
+    assert sorted(epoch_of(train, 1)["id"].tolist()) == split.image_ids("train").tolist()
+    assert epoch_of(val, 1)["id"].tolist() == split.image_ids("val").tolist()
+
+
+def test_the_actual_labels_of_a_loader_are_the_catalogs(small_catalog):
+    train, _ = loaders_of(small_catalog).get_train_val_loaders()
+    labels = actual_labels(train)
+    assert labels.index.name == "ImageID"
+    expected = small_catalog.table.loc[labels.index, list(small_catalog.targets)]
+    np.testing.assert_array_equal(labels.to_numpy(), expected.to_numpy(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("batch_size", 0),
+        ("aug_percent", 20),
+        ("image_width", 0),
+        ("num_workers", -1),
+        ("contrast_jitter", -0.1),
+    ],
+)
+def test_a_value_that_a_run_would_refuse_is_refused_here_too(small_catalog, setting, value):
+    with pytest.raises(HilumError, match=setting):
+        loaders_of(small_catalog, **{setting: value})
+
+
+def test_pixel_statistics_are_those_of_numpy(small_catalog):
+    train, _ = loaders_of(
+        small_catalog, image_width=64, image_height=64, aug_percent=1.0
+    ).get_train_val_loaders()
+    paths = [small_catalog.image_path(image_id) for image_id in actual_labels(train).index]
+    pixels = np.stack([read_gray(path) for path in paths]) / 255
+    mean, deviation = measure_pixels(train, seed=0)
+    assert mean == pytest.approx(pixels.mean(), abs=1e-12)
+    assert deviation == pytest.approx(pixels.std(), abs=1e-12)
+
+
+def test_pixel_statistics_of_a_sample_are_repeatable_and_near_those_of_all(small_catalog):
+    train, _ = loaders_of(small_catalog).get_train_val_loaders()
+    whole, sampled = measure_pixels(train, seed=0), measure_pixels(train, seed=0, sample=15)
+    assert sampled == measure_pixels(train, seed=0, sample=15) != whole
+    assert sampled == pytest.approx(whole, abs=0.05)
+
+
+def test_images_of_one_gray_level_are_refused(small_catalog):
+    for path in small_catalog.image_paths():
+        cv2.imwrite(path, np.full((64, 64), 128, dtype=np.uint8))
+    train, _ = loaders_of(small_catalog).get_train_val_loaders()
+    with pytest.raises(HilumError, match="All pixels of the training images have one value"):
+        measure_pixels(train, seed=0)
+
+
+def test_workers_by_default_leave_cores_to_the_model():
+    assert 0 <= default_workers() <= 8

@@ -1,0 +1,254 @@
+"""The split keeps patients apart, meets its shares, and says what is out of balance."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hilum.data.split import Split, check_balance, load_split, make_split
+from hilum.errors import HilumError
+from hilum.sources.catalog import FEATURE_COLUMNS, Catalog
+
+
+def catalog_of(patients, fixed=None, **columns) -> Catalog:
+    """A catalog with one image per entry of `patients`, and these columns instead of constant ones."""
+    count = len(patients)
+    table = pd.DataFrame(
+        {
+            "PatientID": patients,
+            "StudyID": 1,
+            "Age": 50.0,
+            "Sex_Male": 1,
+            "Sex_Unknown": 0,
+            "Orientation_PA": 1,
+            "Support Devices": 0.0,
+            "Image_Path": [f"{row}.png" for row in range(count)],
+            "Hierarchical_Path": "",
+            "Edema": 0.0,
+            "Fracture": 0.0,
+        }
+        | columns,
+        index=pd.RangeIndex(100, 100 + count, name="ImageID"),
+    )
+    if fixed is not None:
+        fixed = pd.Series(fixed, index=table.index, dtype=object)
+    return Catalog(
+        "made", table[[*FEATURE_COLUMNS, "Edema", "Fracture"]], ("Edema", "Fracture"), None, None, fixed
+    )
+
+
+def split_of(catalog, **changes) -> Split:
+    arguments = {
+        "number_images": 0,
+        "val_fraction": 0.2,
+        "test_fraction": 0.0,
+        "unit": "patient",
+        "seed": 0,
+        "official": True,
+    }
+    return make_split(catalog, **arguments | changes)
+
+
+def parts_per_patient(split: Split) -> pd.Series:
+    return split.table.groupby("PatientID")["part"].nunique()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    images_of_patients=st.lists(st.integers(1, 6), min_size=12, max_size=60),
+    fractions=st.sampled_from([(0.2, 0.0), (0.3, 0.3), (0.5, 0.25)]),
+    seed=st.integers(0, 2**63 - 1),
+)
+def test_no_patient_crosses_parts_and_each_share_is_met_to_within_a_patient(
+    images_of_patients, fractions, seed
+):
+    patients = np.repeat(np.arange(len(images_of_patients)), images_of_patients)
+    patients = np.random.default_rng(seed).permutation(patients)
+    val_fraction, test_fraction = fractions
+    split = split_of(catalog_of(patients), val_fraction=val_fraction, test_fraction=test_fraction, seed=seed)
+    assert parts_per_patient(split).max() == 1
+    assert sorted(split.table["ImageID"]) == list(range(100, 100 + len(patients)))
+    counts = split.counts()
+    for part, fraction in {"val": val_fraction, "test": test_fraction}.items():
+        images = counts.get(part, {"images": 0})["images"]
+        assert abs(images - fraction * len(patients)) <= max(images_of_patients)
+
+
+@pytest.mark.parametrize(("wanted", "images"), [(0, 80), (30, 30), (0.25, 20), (80, 80)])
+def test_a_subset_is_a_count_or_a_fraction_of_the_images(wanted, images):
+    split = split_of(catalog_of(np.arange(80) // 2), number_images=wanted)
+    assert len(split.table) == images
+    assert split.table["ImageID"].is_monotonic_increasing
+    assert split.table["ImageID"].is_unique
+
+
+def test_the_same_seed_gives_the_same_split_and_another_seed_another():
+    catalog = catalog_of(np.arange(60) // 2)
+    first, again, other = (split_of(catalog, seed=seed, number_images=40) for seed in (5, 5, 6))
+    pd.testing.assert_frame_equal(first.table, again.table)
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+
+
+def test_the_fingerprint_is_of_the_parts_and_not_of_the_rows_order():
+    split = split_of(catalog_of(np.arange(20)))
+    shuffled = Split(split.table.sample(frac=1, random_state=0), split.unit)
+    swapped = split.table.assign(part=split.table["part"].replace({"val": "train", "train": "val"}))
+    assert shuffled.fingerprint == split.fingerprint
+    assert Split(swapped, split.unit).fingerprint != split.fingerprint
+
+
+def test_the_official_test_images_stay_test_and_the_rest_is_drawn():
+    fixed = ["test" if patient % 4 == 0 else "train_val" for patient in np.arange(40) // 2]
+    catalog = catalog_of(np.arange(40) // 2, fixed)
+    split = split_of(catalog)
+    is_test = (split.table["part"] == "test").to_numpy()
+    np.testing.assert_array_equal(is_test, np.array(fixed) == "test")
+    assert set(split.table.loc[~is_test, "part"]) == {"train", "val"}
+    assert parts_per_patient(split).max() == 1
+    ignored = split_of(catalog, official=False)
+    assert set(ignored.table["part"]) == {"train", "val"}
+
+
+def test_an_official_split_in_three_parts_is_taken_as_it_is():
+    fixed = ["train", "train", "val", "test", "train", "val"]
+    split = split_of(catalog_of(np.arange(6), fixed), val_fraction=0.9)
+    assert split.table["part"].tolist() == fixed
+
+
+def test_a_test_fraction_beside_an_official_test_part_is_refused():
+    catalog = catalog_of(np.arange(6), ["train_val"] * 5 + ["test"])
+    with pytest.raises(
+        HilumError, match=r"test_fraction is 0.1, but made has an official test part.*official_split"
+    ):
+        split_of(catalog, test_fraction=0.1)
+
+
+def test_an_official_split_that_mixes_patients_is_refused_unless_the_split_is_by_image():
+    catalog = catalog_of([1, 1, 2, 3, 4, 5], ["train", "test", "train", "val", "train", "val"])
+    with pytest.raises(HilumError, match=r"1 patient\(s\) in two parts, 1 for one.*official_split"):
+        split_of(catalog)
+    assert split_of(catalog, unit="image").counts()["test"] == {"images": 1, "patients": 1}
+
+
+def test_a_split_by_image_may_divide_a_patient_when_asked():
+    split = split_of(catalog_of(np.repeat([1, 2], 50)), unit="image")
+    assert split.unit == "image"
+    assert parts_per_patient(split).max() == 2
+    assert split.counts()["val"]["images"] == 20
+
+
+@pytest.mark.parametrize(
+    ("patients", "changes", "words"),
+    [
+        (
+            [1] * 10,
+            {},
+            r"leaves the val part empty with val_fraction=0.2: 10 images of 1 patients.*number_images",
+        ),
+        (range(10), {"val_fraction": 0}, "val part empty with val_fraction=0"),
+        (range(10), {"test_fraction": 0.01}, "test part empty with test_fraction=0.01"),
+        (range(10), {"number_images": 0.01}, "train part empty: 0 images.*Raise number_images"),
+        (range(10), {"number_images": 11}, "number_images asks for 11 images, but the catalog has 10"),
+    ],
+)
+def test_an_empty_part_is_refused_by_its_settings_name(patients, changes, words):
+    with pytest.raises(HilumError, match=words):
+        split_of(catalog_of(list(patients)), **changes)
+
+
+def by_hand(val_columns: dict) -> tuple[Catalog, Split]:
+    """Ten training and ten validation images, alike but for `val_columns` and Edema, 3 of 10 in train."""
+    columns = {"Edema": [1.0] * 3 + [0.0] * 7 + [1.0] * 3 + [0.0] * 7}
+    for name, (train, val) in val_columns.items():
+        columns[name] = [*train, *val]
+    catalog = catalog_of(np.arange(20), **columns)
+    table = catalog.table.reset_index()[["ImageID", "PatientID"]].assign(part=["train"] * 10 + ["val"] * 10)
+    return catalog, Split(table, "patient")
+
+
+def test_the_balance_check_names_each_feature_beyond_the_tolerance_with_both_shares():
+    catalog, split = by_hand(
+        {
+            "Fracture": ([1.0] * 2 + [0.0] * 8, [1.0] * 6 + [0.0] * 4),  # 0.2 against 0.6
+            "Sex_Male": ([1] * 5 + [0] * 5, [1] * 6 + [0] * 4),  # 0.5 against 0.6: within
+            "Orientation_PA": ([1] * 5 + [0] * 5, [1] * 2 + [0] * 8),  # 0.5 against 0.2
+            "Age": ([30.0] * 10, [30.0] * 8 + [65.0] * 2),  # 20 to 39: 1 against 0.8, 60 to 79: 0 against 0.2
+        }
+    )
+    found = check_balance(catalog, split, tolerance=0.15)
+    assert found["feature"].head(2).tolist() == ["Fracture", "Orientation_PA"]  # the largest difference first
+    assert found["part"].unique().tolist() == ["val"]
+    shares = found.set_index("feature")[["train_share", "part_share"]].sort_index()
+    assert shares.index.tolist() == ["Age 20 to 39", "Age 60 to 79", "Fracture", "Orientation_PA"]
+    np.testing.assert_allclose(shares["train_share"], [1.0, 0.0, 0.2, 0.5])
+    np.testing.assert_allclose(shares["part_share"], [0.8, 0.2, 0.6, 0.2])
+
+
+def test_a_difference_within_the_tolerance_is_not_named():
+    catalog, split = by_hand({"Sex_Male": ([1] * 5 + [0] * 5, [1] * 6 + [0] * 4)})
+    assert check_balance(catalog, split, tolerance=0.11).empty
+    assert check_balance(catalog, split, tolerance=0.09)["feature"].tolist() == ["Sex_Male"]
+
+
+def test_an_unknown_label_is_in_no_share_of_the_balance_check():
+    known = [1.0, 0.0] + [np.nan] * 8
+    catalog, split = by_hand({"Fracture": ([1.0] * 5 + [0.0] * 5, known)})
+    assert check_balance(catalog, split, tolerance=0.02).empty
+
+
+def test_a_feature_that_one_part_does_not_record_is_left_out_of_the_balance_check():
+    unknown = [np.nan] * 10
+    catalog, split = by_hand({"Fracture": ([1.0] * 10, unknown), "Age": ([30.0] * 10, unknown)})
+    assert check_balance(catalog, split, tolerance=0.02).empty
+
+
+def test_a_saved_split_comes_back_as_it_was(tmp_path):
+    catalog = catalog_of(np.arange(40) // 2)
+    split = split_of(catalog, test_fraction=0.2, number_images=30)
+    split.table.to_parquet(tmp_path / "split.parquet", index=False)
+    loaded = load_split(tmp_path / "split.parquet", catalog)
+    pd.testing.assert_frame_equal(loaded.table, split.table, check_dtype=False)
+    assert (loaded.unit, loaded.fingerprint) == ("patient", split.fingerprint)
+
+
+def test_a_saved_split_by_image_says_so(tmp_path):
+    catalog = catalog_of(np.repeat([1, 2], 20))
+    split_of(catalog, unit="image").table.to_parquet(tmp_path / "split.parquet", index=False)
+    assert load_split(tmp_path / "split.parquet", catalog).unit == "image"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda table: table.drop(columns="part"), r"lacks the column\(s\) part"),
+        (
+            lambda table: table.assign(ImageID=table["ImageID"] + 5),
+            r"ImageID 120 \(5 such rows\) is not in the made",
+        ),
+        (
+            lambda table: table.assign(PatientID=7),
+            "ImageID 100 is of patient 7 there, but of 0 in the made catalog",
+        ),
+        (lambda table: table.assign(part="dev"), "each image must have one part of train, val, test"),
+        (lambda table: pd.concat([table, table.head(1)]), "each image must have one part"),
+        (lambda table: table[table["part"] == "train"], "the split has no val image"),
+        (lambda table: table[table["part"] == "val"], "the split has no train image"),
+    ],
+)
+def test_a_split_file_that_does_not_fit_is_refused_by_name(tmp_path, change, words):
+    catalog = catalog_of(np.arange(20))
+    path = tmp_path / "split.parquet"
+    change(split_of(catalog).table).to_parquet(path, index=False)
+    with pytest.raises(HilumError, match=words) as refusal:
+        load_split(path, catalog)
+    assert str(refusal.value).startswith(str(path))
+
+
+def test_a_missing_split_file_and_one_that_is_no_parquet_are_refused(tmp_path):
+    catalog = catalog_of(np.arange(20))
+    with pytest.raises(HilumError, match=r"absent\.parquet: there is no such split file"):
+        load_split(tmp_path / "absent.parquet", catalog)
+    (tmp_path / "text.parquet").write_text("ImageID,part\n")
+    with pytest.raises(HilumError, match=r"text\.parquet: this is no split file"):
+        load_split(tmp_path / "text.parquet", catalog)
