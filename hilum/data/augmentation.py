@@ -85,7 +85,7 @@ def affine_matrix(
     angle, shear = np.deg2rad(degrees), np.tan(np.deg2rad(shear_degrees))
     cosine, sine = np.cos(angle), np.sin(angle)
     linear = np.array([[cosine, -cosine * shear - sine], [sine, -sine * shear + cosine]])
-    center = np.array([width / 2, (height - 1) / 2])
+    center = np.array([(width - 1) / 2, (height - 1) / 2])
     shift = np.round([shift_x * width, shift_y * height])
     return np.column_stack([linear, center + shift - linear @ center])
 
