@@ -142,6 +142,14 @@ class RunConfig(BaseModel):
                 f"val_fraction ({self.val_fraction:g}) and test_fraction ({self.test_fraction:g}) leave "
                 "nothing to train on: their sum must be below 1"
             )
+        if self.split_file is not None:
+            fields = type(self).model_fields
+            drawn = ("number_images", "val_fraction", "test_fraction", "split_unit", "official_split")
+            also = [name for name in drawn if getattr(self, name) != fields[name].default]
+            if also:
+                raise ValueError(
+                    f"split_file fixes the split, so {', '.join(also)} would do nothing: leave the one or the other out"
+                )
         return self
 
     def as_record(self) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class RunFolder:
         self.path = Path(path)
         file = self.path / "run.json"
         try:
-            self.record: dict[str, Any] = json.loads(file.read_text())
+            self.record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             raise HilumError(f"{self.path}: this is no run folder: run.json is missing.") from None
         except OSError as error:
@@ -167,7 +167,7 @@ class RunFolder:
 
     def log(self, line: str) -> None:
         """Adds a line to log.txt, with the time."""
-        with (self.path / "log.txt").open("a") as file:
+        with (self.path / "log.txt").open("a", encoding="utf-8") as file:
             file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n")
 
     def remove(self) -> None:
@@ -227,4 +227,4 @@ def find_runs(save_path: str | Path) -> tuple[list[RunFolder], list[str]]:
 
 def _write_json(path: Path, record: dict) -> None:
     with replacing(path) as partial:
-        partial.write_text(json.dumps(record, indent=2) + "\n")
+        partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -153,3 +153,9 @@ def test_a_toml_syntax_error_is_told_with_its_line(tmp_path):
 def test_a_folder_is_no_toml_file(tmp_path):
     with pytest.raises(HilumError, match="this is no TOML file"):
         settings_from_toml(tmp_path)
+
+
+def test_a_split_file_and_settings_of_another_split_are_refused_together():
+    with pytest.raises(HilumError, match="number_images, val_fraction would do nothing"):
+        RunConfig(split_file="split.parquet", number_images=50, val_fraction=0.3)
+    assert RunConfig(split_file="split.parquet", val_fraction=0.2).split_file is not None
