@@ -19,6 +19,11 @@ from hilum.errors import HilumError, nearest
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
+#: What an uncertain or a blank label may become, see `hilum.data.policies`.
+EvaluationPolicy = Literal["zeros", "ones", "ignore"]
+TrainingPolicy = Literal["zeros", "ones", "ignore", "smooth-zeros", "smooth-ones"]
+UncertainPolicy = TrainingPolicy | Literal["multiclass", "chexpert-best"]
+
 #: What each `epoch_args` name shows at the end of an epoch, as arguments of `Metrics.display_metrics`.
 EPOCH_ARGS: dict[str, dict[str, Any]] = {
     "none": {"show_combined_metrics": False, "show_metric_data_frame": False},
@@ -34,7 +39,7 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     # Data
-    source: str = Field("phantom", description="data set: chexpert, nih or phantom")
+    source: str = Field("phantom", description="the data set; see `hilum catalog --help`")
     root: Path | None = Field(None, description="the data set's folder; the phantom has one of its own")
     source_kwargs: dict[str, Any] = Field(
         {}, description="the source's own filters, such as {max_studies = 2}"
@@ -45,6 +50,22 @@ class RunConfig(BaseModel):
     )
     number_images: int | float = Field(
         0, ge=0, description="a random subset: a count, or a fraction below 1; 0 takes all"
+    )
+
+    # Labels that are neither positive nor negative
+    uncertain_policy: UncertainPolicy | dict[str, UncertainPolicy] = Field(
+        "zeros",
+        description="uncertain labels in training: zeros, ones, ignore, smooth-zeros, smooth-ones, multiclass "
+        "or chexpert-best; or by target, {Edema = 'ones'}",
+    )
+    blank_policy: TrainingPolicy | dict[str, TrainingPolicy] = Field(
+        "zeros", description="labels not mentioned, in training: as above, without multiclass"
+    )
+    eval_uncertain_policy: EvaluationPolicy | dict[str, EvaluationPolicy] = Field(
+        "zeros", description="uncertain labels in every score: zeros, ones or ignore; or by target"
+    )
+    eval_blank_policy: EvaluationPolicy | dict[str, EvaluationPolicy] = Field(
+        "zeros", description="labels not mentioned, in every score: zeros, ones or ignore; or by target"
     )
 
     # Split
@@ -61,8 +82,27 @@ class RunConfig(BaseModel):
     observation_min_count: int | None = Field(
         None, ge=1, description="oversample the training part: each target vector at least so often"
     )
+    sampling: Literal["rows", "weights"] = Field(
+        "rows", description="oversample by more rows, or by weighted draws in an epoch of the usual length"
+    )
+    strict_leaks: bool = Field(
+        False, description="refuse a split with duplicate images or patients across its parts"
+    )
 
     # Pixels
+    pack: str | None = Field(
+        None, description="a pack made by `hilum pack`, or the URL of its shards, in place of image files"
+    )
+    hierarchy: Path | None = Field(
+        None, description="a folder made by `hilum hierarchy`, to read the image files from"
+    )
+    fit: Literal["stretch", "letterbox", "crop"] = Field(
+        "stretch",
+        description="how an image comes to its size: stretch, letterbox (black bars), crop (center)",
+    )
+    interpolation: Literal["area", "linear", "cubic", "nearest"] = Field(
+        "area", description="of the resizing; area averages when it shrinks"
+    )
     image_width: int = Field(320, ge=16, le=4096, description="pixels")
     image_height: int = Field(320, ge=16, le=4096, description="pixels")
     pixel_mean: float | None = Field(None, ge=0, le=1, description="0..1; published or measured if left out")

@@ -49,10 +49,44 @@ NIH_TARGETS = (
     "Hernia",
 )
 
+#: The 27 findings and diagnoses of VinDr-CXR (Nguyen et al. 2022, Scientific Data 9:429), in the order of
+#: its files, and the fracture of either kind.
+VINDR_TARGETS = (
+    "Aortic_Enlargement",
+    "Atelectasis",
+    "Calcification",
+    "Cardiomegaly",
+    "Clavicle_Fracture",
+    "Consolidation",
+    "Edema",
+    "Emphysema",
+    "Enlarged_Pulmonary_Artery",
+    "ILD",
+    "Infiltration",
+    "Lung_Opacity",
+    "Lung_Cavity",
+    "Lung_Cyst",
+    "Mediastinal_Shift",
+    "Nodule_Mass",
+    "Pleural_Effusion",
+    "Pleural_Thickening",
+    "Pneumothorax",
+    "Fibrosis",
+    "Rib_Fracture",
+    "Other_Lesion",
+    "COPD",
+    "Lung_Tumor",
+    "Pneumonia",
+    "Tuberculosis",
+    "Other_Disease",
+    "Fracture",
+)
+
 TARGET_SETS = {
     "chexpert": CHEXPERT_TARGETS,
     "competition": COMPETITION_TARGETS,
     "nih": NIH_TARGETS,
+    "vindr": VINDR_TARGETS,
 }
 
 #: Other spellings, in the folded form of `_fold`, and the name used here.
@@ -68,6 +102,14 @@ ALIASES = {
     "collapse": "Atelectasis",
     "normal": "No_Finding",
     "nofindings": "No_Finding",
+    "pulmonaryedema": "Edema",
+    "pulmonaryfibrosis": "Fibrosis",
+    "pulmonarymass": "Mass",
+    "hiatalhernia": "Hernia",
+    "infiltrate": "Infiltration",
+    "infiltrates": "Infiltration",
+    "enlargedpa": "Enlarged_Pulmonary_Artery",
+    "otherdiseases": "Other_Disease",
 }
 
 
@@ -75,7 +117,7 @@ def _fold(name: str) -> str:
     return "".join(character for character in name.lower() if character.isalnum())
 
 
-_CANONICAL = {_fold(name): name for name in (*CHEXPERT_FINDINGS, *NIH_TARGETS)}
+_CANONICAL = {_fold(name): name for name in (*CHEXPERT_FINDINGS, *NIH_TARGETS, *VINDR_TARGETS)}
 
 
 def canonical_target(name: str) -> str:

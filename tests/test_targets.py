@@ -2,10 +2,12 @@ import pytest
 
 from hilum.errors import HilumError
 from hilum.targets import (
+    ALIASES,
     CHEXPERT_FINDINGS,
     CHEXPERT_TARGETS,
     COMPETITION_TARGETS,
     NIH_TARGETS,
+    VINDR_TARGETS,
     canonical_target,
     resolve_targets,
 )
@@ -23,6 +25,13 @@ def test_the_twelve_targets_are_the_founding_documents_in_its_order():
 def test_sizes_of_the_named_sets():
     assert (len(CHEXPERT_FINDINGS), len(NIH_TARGETS), len(COMPETITION_TARGETS)) == (14, 14, 5)
     assert set(COMPETITION_TARGETS) < set(CHEXPERT_TARGETS)
+    assert len(set(VINDR_TARGETS)) == len(VINDR_TARGETS) == 28
+
+
+def test_every_name_is_its_own_and_no_alias_hides_one():
+    for name in (*CHEXPERT_FINDINGS, *NIH_TARGETS, *VINDR_TARGETS):
+        assert canonical_target(name) == name
+    assert {canonical_target(name) for name in ALIASES.values()} == set(ALIASES.values())
 
 
 @pytest.mark.parametrize(
@@ -36,6 +45,13 @@ def test_sizes_of_the_named_sets():
         ("Enlarged Cardiom.", "Enlarged_Cardiomediastinum"),
         ("No Finding", "No_Finding"),
         ("Oedema", "Edema"),
+        ("pleural", "Pleural_Thickening"),
+        ("Enlarged PA", "Enlarged_Pulmonary_Artery"),
+        ("Nodule/Mass", "Nodule_Mass"),
+        ("Other diseases", "Other_Disease"),
+        ("Pulmonary fibrosis", "Fibrosis"),
+        ("infiltrates", "Infiltration"),
+        ("pulmonary edema", "Edema"),
     ],
 )
 def test_spellings_of_other_data_sets_are_known(spelling, name):

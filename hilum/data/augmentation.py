@@ -28,14 +28,23 @@ class Augmentation:
     brightness: float
     contrast: float
 
-    def draw(self, seed: int, epoch: int, count: int) -> np.ndarray:
-        """The changes of a whole epoch at once.
+    def draw(self, seed: int, epoch: int, count: int, start: int = 0) -> np.ndarray:
+        """The changes of a whole epoch at once, or of some places of it: the same values either way.
+
+        Args:
+            seed: the run's.
+            epoch: which epoch.
+            count: how many places of the epoch.
+            start: the first of them, a multiple of four.
 
         Returns:
             float64 array of shape (count, 7): whether to change at all (0 or 1), degrees, horizontal
             and vertical shift as shares, shear in degrees, brightness and contrast factors.
         """
-        uniform = generator(seed, "augment", epoch).random((count, 7))
+        assert start % 4 == 0  # Philox makes four numbers at each step of its counter
+        draw = generator(seed, "augment", epoch)
+        draw.bit_generator.advance(start * 7 // 4)
+        uniform = draw.random((count, 7))
         within = 2 * uniform[:, 1:] - 1
         reach = [self.affine_degrees, self.translate_percent, self.translate_percent, self.shear_degrees]
         return np.column_stack(

@@ -3,14 +3,16 @@
 from copy import copy
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from hilum.data.augmentation import Augmentation, augment
+from hilum.data.pixels import PixelSource, RawImages
 from hilum.sources.catalog import Catalog
-from hilum.sources.images import read_gray
+
+#: Images whose changes are drawn together; a multiple of four, see `Augmentation.draw`.
+_DRAWN_AT_ONCE = 8192
 
 
 class Address(NamedTuple):
@@ -34,6 +36,8 @@ class CheXpertDataset(Dataset):
         augmentation: how to change the images; None leaves them as they are.
         seed: of the augmentation.
         rows: (items,) rows of the catalog, repeats allowed; None takes each once.
+        labels: float32 (images, targets), to be delivered in place of the catalog's.
+        pixels: where the images come from, at the size above; None reads the catalog's image files.
     """
 
     def __init__(
@@ -44,16 +48,19 @@ class CheXpertDataset(Dataset):
         augmentation: Augmentation | None = None,
         seed: int = 0,
         rows: np.ndarray | None = None,
+        labels: np.ndarray | None = None,
+        pixels: PixelSource | None = None,
     ):
         self.rows = np.arange(len(catalog)) if rows is None else rows
         self.ids = catalog.table.index.to_numpy(dtype=np.int64)
-        self.paths = np.array(catalog.image_paths(), dtype=object)
-        self.labels = catalog.labels()
+        self.pixels = RawImages(catalog, image_width, image_height) if pixels is None else pixels
+        self.actual = catalog.labels()
+        self.labels = self.actual if labels is None else labels
         self.targets = catalog.targets
-        self.size = (image_width, image_height)
+        assert self.pixels.size == (image_width, image_height)
         self.augmentation = augmentation
         self.seed = seed
-        self._drawn_epoch: int | None = None
+        self._drawn_block: tuple[int, int] | None = None
         self._drawn = np.empty((0, 7))
 
     def __len__(self) -> int:
@@ -75,14 +82,15 @@ class CheXpertDataset(Dataset):
     def __getitems__(self, addresses: list[Address]) -> dict[str, torch.Tensor]:
         """A whole batch: `id` int64 (B,), `img` uint8 (B, 1, height, width), `labels` float32 (B, targets)."""
         rows = self.rows[[address.row for address in addresses]]
-        width, height = self.size
-        images = np.empty((len(rows), 1, height, width), dtype=np.uint8)
-        for image, row, address in zip(images, rows, addresses, strict=True):
-            pixels = resize(read_gray(self.paths[row]), width, height)
-            image[0] = augment(pixels, self._changes(address)) if self.augmentation else pixels
+        images = self.pixels.read(self.ids[rows])
+        if self.augmentation:
+            for image, address in zip(images, addresses, strict=True):
+                drawn = self._changes(address)
+                if drawn[0]:
+                    image[:] = augment(image, drawn)
         return {
             "id": torch.from_numpy(self.ids[rows]),
-            "img": torch.from_numpy(images),
+            "img": torch.from_numpy(images)[:, None],
             "labels": torch.from_numpy(self.labels[rows]),
         }
 
@@ -93,15 +101,11 @@ class CheXpertDataset(Dataset):
         return plain
 
     def _changes(self, address: Address) -> np.ndarray:
-        if address.epoch != self._drawn_epoch:
-            self._drawn = self.augmentation.draw(self.seed, address.epoch, len(self))
-            self._drawn_epoch = address.epoch
-        return self._drawn[address.position]
-
-
-def resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Stretches an image to a size: averaging areas when it shrinks, bilinear when it grows."""
-    if pixels.shape == (height, width):
-        return pixels
-    shrinks = pixels.shape[0] >= height and pixels.shape[1] >= width
-    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        # Places of an epoch follow each other, so a block serves many batches; a whole epoch of a large
+        # data set would fill each worker's memory.
+        block = address.position // _DRAWN_AT_ONCE
+        if (address.epoch, block) != self._drawn_block:
+            start = block * _DRAWN_AT_ONCE
+            self._drawn = self.augmentation.draw(self.seed, address.epoch, _DRAWN_AT_ONCE, start)
+            self._drawn_block = (address.epoch, block)
+        return self._drawn[address.position % _DRAWN_AT_ONCE]

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,7 +13,8 @@ from torch.utils.data import DataLoader, Sampler
 from hilum.config import DEFAULTS, RunConfig
 from hilum.data.augmentation import Augmentation
 from hilum.data.dataset import Address, CheXpertDataset
-from hilum.data.oversampling import oversample
+from hilum.data.oversampling import oversample, oversampling_weights
+from hilum.data.prepared import open_pixels
 from hilum.data.split import Split, make_split
 from hilum.errors import HilumError
 from hilum.randomness import generator
@@ -22,12 +24,16 @@ from hilum.sources.catalog import Catalog
 class EpochBatchSampler(Sampler[list[Address]]):
     """Batches of addresses; shuffled anew for each epoch, the same for the same seed and epoch.
 
-    A single image left over at the end joins the batch before it: batch normalization cannot train on
-    one image.
+    With weights, an epoch's images are drawn with replacement, each with a chance in proportion to its
+    weight; the epoch keeps its length. A single image left over at the end joins the batch before it:
+    batch normalization cannot train on one image.
     """
 
-    def __init__(self, count: int, batch_size: int, *, shuffle: bool, seed: int):
+    def __init__(
+        self, count: int, batch_size: int, *, shuffle: bool, seed: int, weights: np.ndarray | None = None
+    ):
         self.count, self.batch_size, self.shuffle, self.seed = count, batch_size, shuffle, seed
+        self.weights = weights
         self.epoch = 1
 
     def set_epoch(self, epoch: int) -> None:
@@ -39,12 +45,15 @@ class EpochBatchSampler(Sampler[list[Address]]):
 
     def __iter__(self) -> Iterator[list[Address]]:
         order = np.arange(self.count)
-        if self.shuffle:
-            order = generator(self.seed, "order", self.epoch).permutation(self.count)
-        addresses = [Address(self.epoch, position, row) for position, row in enumerate(order.tolist())]
+        draw = generator(self.seed, "order", self.epoch)
+        if self.weights is not None:
+            order = draw.choice(self.count, size=self.count, p=self.weights / self.weights.sum())
+        elif self.shuffle:
+            order = draw.permutation(self.count)
         starts = self._starts()
         for start, end in zip(starts, [*starts[1:], self.count], strict=True):
-            yield addresses[start:end]
+            rows = enumerate(order[start:end].tolist(), start)
+            yield [Address(self.epoch, position, row) for position, row in rows]
 
     def _starts(self) -> list[int]:
         starts = list(range(0, self.count, self.batch_size))
@@ -64,6 +73,11 @@ class Loaders:
         batch_size: images in a batch.
         image_width: pixels.
         image_height: pixels.
+        pack: the folder of a pack, or the URL of its shards, to read instead of image files.
+        fit: how an image comes to its size, see `hilum.data.resize.resize`.
+        interpolation: of the resizing, see there.
+        image_column: which path image files are read by: "Image_Path", or "Hierarchical_Path" for the
+            catalog of `hilum.data.hierarchy.open_hierarchy`.
         affine_degrees: of the augmentation, as the next five.
         translate_percent: share of the width and height.
         shear_degrees: along the rows.
@@ -71,13 +85,18 @@ class Loaders:
         contrast_jitter: factor within 1 +- this.
         aug_percent: share of the training images that are augmented.
         observation_min_count: oversample the training part so that each target vector occurs so often.
+        sampling: "rows" oversamples by repeating rows, which makes the epoch longer; "weights" by drawing
+            each epoch's images with chances that give the same expected shares, in the usual length.
+        training_labels: labels to train on where they differ from the catalog's (see
+            `hilum.data.policies`): indexed by ImageID, one column per target.
         target_columns: names, aliases or a named set; None for all.
         num_workers: processes that read images; 0 reads in this one, None takes half the cores.
         seed: of the order, the split, the oversampling and the augmentation.
         pin_memory: page-locked batches, for a GPU.
 
     Raises:
-        HilumError: a value that a run would refuse as well, or an unknown target.
+        HilumError: a value that a run would refuse as well, an unknown target, or a pack that does not
+            match the catalog or the settings.
     """
 
     def __init__(
@@ -87,6 +106,10 @@ class Loaders:
         batch_size: int = DEFAULTS.batch_size,
         image_width: int = DEFAULTS.image_width,
         image_height: int = DEFAULTS.image_height,
+        pack: str | Path | None = DEFAULTS.pack,
+        fit: str = DEFAULTS.fit,
+        interpolation: str = DEFAULTS.interpolation,
+        image_column: str = "Image_Path",
         affine_degrees: float = DEFAULTS.affine_degrees,
         translate_percent: float = DEFAULTS.translate_percent,
         shear_degrees: float = DEFAULTS.shear_degrees,
@@ -94,6 +117,8 @@ class Loaders:
         contrast_jitter: float = DEFAULTS.contrast_jitter,
         aug_percent: float = DEFAULTS.aug_percent,
         observation_min_count: int | None = DEFAULTS.observation_min_count,
+        sampling: str = DEFAULTS.sampling,
+        training_labels: pd.DataFrame | None = None,
         target_columns: str | tuple[str, ...] | None = DEFAULTS.target_columns,
         num_workers: int | None = DEFAULTS.num_workers,
         seed: int = DEFAULTS.seed,
@@ -103,6 +128,8 @@ class Loaders:
             batch_size=batch_size,
             image_width=image_width,
             image_height=image_height,
+            fit=fit,
+            interpolation=interpolation,
             affine_degrees=affine_degrees,
             translate_percent=translate_percent,
             shear_degrees=shear_degrees,
@@ -110,12 +137,14 @@ class Loaders:
             contrast_jitter=contrast_jitter,
             aug_percent=aug_percent,
             observation_min_count=observation_min_count,
+            sampling=sampling,
             num_workers=num_workers,
             seed=seed,
         )
         self.catalog = catalog.select_targets(target_columns)
         self.batch_size = batch_size
         self.size = (image_width, image_height)
+        self.pixels = open_pixels(pack, catalog, *self.size, fit, interpolation, image_column)
         self.augmentation = Augmentation(
             percent=aug_percent,
             affine_degrees=affine_degrees,
@@ -125,6 +154,8 @@ class Loaders:
             contrast=contrast_jitter,
         )
         self.observation_min_count = observation_min_count
+        self.sampling = sampling
+        self.training_labels = training_labels
         self.num_workers = default_workers() if num_workers is None else num_workers
         self.seed = seed
         self.pin_memory = pin_memory
@@ -155,29 +186,41 @@ class Loaders:
             official=True,
         )
         train = self.catalog.select_images(split.image_ids("train"))
-        rows = None
-        if self.observation_min_count is not None:
-            rows = oversample(train.labels(), self.observation_min_count, self.seed)
+        rows, weights = self._oversampled(train.labels())
+        labels = None
+        if self.training_labels is not None:
+            labels = self.training_labels.loc[train.table.index, list(train.targets)].to_numpy(np.float32)
+        dataset = CheXpertDataset(train, *self.size, self.augmentation, self.seed, rows, labels, self.pixels)
         return (
-            self._loader(
-                CheXpertDataset(train, *self.size, self.augmentation, self.seed, rows), shuffle=True
-            ),
+            self._loader(dataset, shuffle=True, weights=weights),
             self.get_loader(split.image_ids("val")),
         )
+
+    def _oversampled(self, labels: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """The training part's rows with their repeats, or their weights; neither without oversampling."""
+        if self.observation_min_count is None:
+            return None, None
+        if self.sampling == "weights":
+            return None, oversampling_weights(labels, self.observation_min_count)
+        return oversample(labels, self.observation_min_count, self.seed), None
 
     def get_loader(self, image_ids: np.ndarray | None = None) -> DataLoader:
         """One loader, in the catalog's order and without augmentation, for all images or those given."""
         catalog = self.catalog if image_ids is None else self.catalog.select_images(image_ids)
-        return self._loader(CheXpertDataset(catalog, *self.size), shuffle=False)
+        return self._loader(CheXpertDataset(catalog, *self.size, pixels=self.pixels), shuffle=False)
 
-    def _loader(self, dataset: CheXpertDataset, *, shuffle: bool) -> DataLoader:
+    def _loader(
+        self, dataset: CheXpertDataset, *, shuffle: bool, weights: np.ndarray | None = None
+    ) -> DataLoader:
         if self.num_workers:
-            # OpenCV's threads do not survive a fork, and a worker that calls for them waits forever. They
-            # end here, in the process that has them; the workers, one thread each, are the parallelism.
+            # The workers, one thread each, are the parallelism. OpenCV's threads do not survive the fork, and
+            # a worker that ends them waits for them forever; so they end here, in the process that has them.
             cv2.setNumThreads(0)
         return DataLoader(
             dataset,
-            batch_sampler=EpochBatchSampler(len(dataset), self.batch_size, shuffle=shuffle, seed=self.seed),
+            batch_sampler=EpochBatchSampler(
+                len(dataset), self.batch_size, shuffle=shuffle, seed=self.seed, weights=weights
+            ),
             num_workers=self.num_workers,
             collate_fn=_as_collated,
             persistent_workers=self.num_workers > 0,
@@ -189,10 +232,22 @@ class Loaders:
 
 
 def actual_labels(loader: DataLoader) -> pd.DataFrame:
-    """The labels of a loader's data set, one row per item, indexed by `ImageID`: what Metrics compares with."""
+    """The catalog's labels of a loader's items, indexed by `ImageID`: what Metrics compares with.
+
+    What is trained on may differ from them; see `training_labels` of `Loaders`.
+    """
+    return _labels_of(loader, loader.dataset.actual)
+
+
+def trained_labels(loader: DataLoader) -> pd.DataFrame:
+    """The labels that a loader delivers, one row per item, indexed by `ImageID`."""
+    return _labels_of(loader, loader.dataset.labels)
+
+
+def _labels_of(loader: DataLoader, labels: np.ndarray) -> pd.DataFrame:
     dataset: CheXpertDataset = loader.dataset
     return pd.DataFrame(
-        dataset.labels[dataset.rows],
+        labels[dataset.rows],
         index=pd.Index(dataset.ids[dataset.rows], name="ImageID"),
         columns=dataset.targets,
     )

@@ -20,12 +20,32 @@ def oversample(labels: np.ndarray, min_count: int, seed: int) -> np.ndarray:
     Returns:
         int64 positions into `labels`: every row once, in order, then the repeats.
     """
-    codes = np.where(np.isnan(labels), 2, labels).astype(np.int8)
-    _, group_of, counts = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
-    members = np.split(np.argsort(group_of.ravel(), kind="stable"), np.cumsum(counts)[:-1])
+    group_of, counts = _groups(labels)
+    members = np.split(np.argsort(group_of, kind="stable"), np.cumsum(counts)[:-1])
     repeats = [
         generator(seed, "oversample", group).choice(rows, size=min_count - len(rows))
         for group, rows in enumerate(members)
         if len(rows) < min_count
     ]
     return np.concatenate([np.arange(len(labels)), *repeats])
+
+
+def oversampling_weights(labels: np.ndarray, min_count: int) -> np.ndarray:
+    """Chances of the rows that give every target vector the share `oversample` would give it.
+
+    Args:
+        labels: (rows, targets) of 1.0, 0.0 or NaN.
+        min_count: 1 or more.
+
+    Returns:
+        float64 (rows,): how often `oversample` would show a row on average, 1 or more.
+    """
+    group_of, counts = _groups(labels)
+    return np.maximum(1.0, min_count / counts)[group_of]
+
+
+def _groups(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each row's group of equal target vectors (rows,), and the groups' sizes (groups,)."""
+    codes = np.where(np.isnan(labels), 2, labels).astype(np.int8)
+    _, group_of, counts = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
+    return group_of.ravel(), counts

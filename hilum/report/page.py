@@ -2,12 +2,11 @@
 
 import base64
 import math
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment
+from jinja2 import Environment, PackageLoader
 
 from hilum.config import DEFAULTS
 from hilum.files import replacing
@@ -47,9 +46,7 @@ def write_report(folder: RunFolder) -> Path:
     Raises:
         HilumError: no epoch has ended yet.
     """
-    template = _environment().from_string(
-        files("hilum.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
-    )
+    template = _environment().get_template("page.html.jinja")
     with replacing(folder.path / "report.html") as partial:
         partial.write_text(template.render(_content(folder)), encoding="utf-8")
     return folder.path / "report.html"
@@ -99,7 +96,9 @@ def _figures(folder: RunFolder) -> list[dict[str, str]]:
 
 
 def _environment() -> Environment:
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("hilum", "report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters["score"] = lambda value: (
         f"{value:,}" if isinstance(value, int) else "n/a" if math.isnan(value) else f"{value:.3f}"
     )

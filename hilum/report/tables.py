@@ -42,12 +42,13 @@ def show_catalog(catalog: Catalog, console: Console | None = None) -> None:
     console.print(
         f"[bold]{escape(catalog.name)}[/]  {len(table):,} images of {table['PatientID'].nunique():,} patients"
     )
-    console.print(
-        f"from {escape(str(catalog.origin))}\nfingerprint {catalog.fingerprint}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    about = [f"{table['Orientation_PA'].mean():.1%} PA", f"{table['Sex_Male'].mean():.1%} male"]
+    if catalog.origin is not None:
+        console.print(f"from {escape(str(catalog.origin))}", highlight=False, soft_wrap=True)
+    console.print(f"fingerprint {catalog.fingerprint}", highlight=False, soft_wrap=True)
+    shares = {"PA": "Orientation_PA", "male": "Sex_Male"}
+    about = [
+        f"{table[column].mean():.1%} {word}" for word, column in shares.items() if table[column].notna().any()
+    ]
     if table["Age"].notna().any():
         about.append(f"median age {table['Age'].median():.0f}")
     if catalog.fixed_split is not None:

@@ -14,6 +14,13 @@ from hilum.sources.catalog import FEATURE_COLUMNS, Catalog
 SOURCES = {
     "chexpert": "CheXpert: train.csv and its images (CheXpert-v1.0 or -small)",
     "nih": "NIH ChestX-ray14: Data_Entry_2017_v2020.csv and images/",
+    "mimic": "MIMIC-CXR-JPG: mimic-cxr-2.0.0-chexpert.csv, -metadata.csv, -split.csv (or .csv.gz) and files/",
+    "padchest": "PadChest: PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv and its 16-bit PNGs",
+    "vindr": "VinDr-CXR: annotations/image_labels_{train,test}.csv and the DICOMs of train/ and test/",
+    "kaggle": "Kermany's pediatric pneumonia: chest_xray/{train,val,test}/{NORMAL,PNEUMONIA}/",
+    "medmnist": "MedMNIST's chest sets: chestmnist*.npz or pneumoniamnist*.npz",
+    "folder": "any images with a CSV: a column of paths, a column per target",
+    "merge": "several of these on the targets they share: of = [{source = ..., root = ...}, ...]",
     "phantom": "synthetic radiographs in CheXpert's layout, drawn at root when they are not there yet",
 }
 
@@ -25,7 +32,8 @@ def open_catalog(source: str, root: str | Path | None, **filters) -> Catalog:
 
     Args:
         source: a key of `SOURCES`.
-        root: the data set's folder. The phantom can do without: it has one in the user's cache.
+        root: the data set's folder. The phantom can do without (it has one in the user's cache), and a
+            merge has those of its sources.
         filters: keyword arguments of that source's own `open_catalog`.
 
     Raises:
@@ -43,7 +51,7 @@ def open_catalog(source: str, root: str | Path | None, **filters) -> Catalog:
                 f"source_kwargs: the source {source!r} has no filter {name!r}.{nearest(name, known)} "
                 f"It takes {', '.join(known) or 'none'}."
             )
-    if root is None and source != "phantom":
+    if root is None and source not in ("phantom", "merge"):
         raise HilumError(f"root is missing: give the folder of the {source} data set (--root DIR).")
     return module.open_catalog(None if root is None else Path(root), **filters)
 

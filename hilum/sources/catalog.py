@@ -1,7 +1,7 @@
 """The Catalog: one checked table of images, whatever data set they come from."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -40,10 +40,14 @@ class Catalog:
             A target is 1.0 (positive), 0.0 (negative) or NaN (left out of the loss and the scores).
             `Age` is in years. A feature that the data set does not record is NaN.
         targets: the names of the target columns, in order.
-        root: the folder that `Image_Path` is relative to; None if the images are not at hand.
+        root: the folder that `Image_Path` is relative to; None if the images are not at hand. For a
+            merged catalog a folder for each source: the first part of `Image_Path` says which.
         origin: the file the table was read from, for messages.
         fixed_split: the data set's own split, if it has one: a series of `"train"`, `"val"`,
             `"train_val"` or `"test"`, indexed as the table.
+        codes: what the data set says of each target before any policy, if it says more than positive and
+            negative: 1.0 positive, 0.0 negative, -1.0 uncertain, NaN not mentioned. Indexed as the table,
+            with the targets as columns.
         pixel_stats: published mean and standard deviation of the pixels (0..1), if there are any.
 
     Raises:
@@ -54,9 +58,10 @@ class Catalog:
     name: str
     table: pd.DataFrame = field(repr=False)
     targets: tuple[str, ...]
-    root: Path | None = None
+    root: Path | dict[str, Path] | None = None
     origin: Path | None = None
     fixed_split: pd.Series | None = field(default=None, repr=False)
+    codes: pd.DataFrame | None = field(default=None, repr=False)
     pixel_stats: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
@@ -69,8 +74,10 @@ class Catalog:
     def fingerprint(self) -> str:
         """SHA-256 of the name, the columns and every value; the root and the library versions do not enter."""
         digest = hashlib.sha256(f"{self.name}\n".encode())
-        for name in ("ImageID", *self.table.columns):
-            values = self.table.index if name == "ImageID" else self.table[name]
+        columns = {"ImageID": self.table.index, **{name: self.table[name] for name in self.table.columns}}
+        if self.codes is not None:
+            columns |= {f"code {name}": self.codes[name] for name in self.codes.columns}
+        for name, values in columns.items():
             digest.update(f"\n{name}\n".encode())
             if pd.api.types.is_numeric_dtype(values.dtype):
                 digest.update(np.ascontiguousarray(values.to_numpy(dtype="<f8", na_value=np.nan)).tobytes())
@@ -94,20 +101,27 @@ class Catalog:
                 f"{self.name} has no ImageID {image_id}. Its {len(self):,} ids run from {first} to {last}; "
                 "those the cleaning left out are missing in between."
             )
-        return self._folder() / self.table.at[image_id, column]
+        return Path(self._located([self.table.at[image_id, column]])[0])
 
     def image_paths(self, column: str = "Image_Path") -> list[str]:
         """Where all images lie, in the table's order."""
-        folder = str(self._folder())
-        return [f"{folder}/{path}" for path in self.table[column]]
+        return self._located(self.table[column])
 
-    def _folder(self) -> Path:
+    def _located(self, paths: Iterable[str]) -> list[str]:
         if self.root is None:
             raise HilumError(
                 f"The {self.name} catalog was made from {self.origin} without its images. "
                 "Give root, the folder in which the images lie."
             )
-        return self.root
+        if not isinstance(self.root, dict):
+            return [f"{self.root}/{path}" for path in paths]
+        split = [path.partition("/") for path in paths]
+        if any(source not in self.root for source, _, _ in split):
+            raise HilumError(
+                f"The {self.name} catalog is merged, and has its images in their sources' folders only. Read them "
+                "by Image_Path, or make a hierarchy of them first."
+            )
+        return [f"{self.root[source]}/{path}" for source, _, path in split]
 
     def write(self, path: Path) -> None:
         """Writes the table with its ImageIDs, as Parquet or CSV by the name's ending.
@@ -127,12 +141,25 @@ class Catalog:
     def select_targets(self, wanted: str | Sequence[str] | None) -> "Catalog":
         """The same images with only the targets asked for, by name, alias or named set."""
         targets = resolve_targets(wanted, self.targets)
-        return replace(self, table=self.table[[*FEATURE_COLUMNS, *targets]], targets=targets)
+        others = [name for name in self.table.columns if name not in self.targets]
+        codes = None if self.codes is None else self.codes[list(targets)]
+        return replace(self, table=self.table[[*others, *targets]], targets=targets, codes=codes)
 
     def select_images(self, image_ids: Sequence[int] | np.ndarray) -> "Catalog":
         """The rows of these ids, in the order given."""
         fixed = None if self.fixed_split is None else self.fixed_split.loc[image_ids]
-        return replace(self, table=self.table.loc[image_ids], fixed_split=fixed)
+        codes = None if self.codes is None else self.codes.loc[image_ids]
+        return replace(self, table=self.table.loc[image_ids], fixed_split=fixed, codes=codes)
+
+    def with_labels(self, labels: np.ndarray) -> "Catalog":
+        """The same images with other labels.
+
+        Args:
+            labels: (images, targets) of 1, 0 or NaN, in the table's order.
+        """
+        table = self.table.copy()
+        table[list(self.targets)] = labels.astype(np.float64)
+        return replace(self, table=table)
 
 
 def _check(catalog: Catalog) -> None:
@@ -179,6 +206,21 @@ def _check(catalog: Catalog) -> None:
         )
     if catalog.fixed_split is not None:
         _check_fixed_split(catalog.fixed_split, table.index, where)
+    if catalog.codes is not None:
+        _check_codes(catalog, where)
+
+
+def _check_codes(catalog: Catalog, where: Path | str) -> None:
+    codes = catalog.codes
+    if not codes.index.equals(catalog.table.index) or tuple(codes.columns) != catalog.targets:
+        raise HilumError(f"{where}: the codes must have the table's ImageIDs and targets, in the same order.")
+    wrong = ~(codes.isna() | codes.isin([1.0, 0.0, -1.0])).to_numpy()
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise HilumError(
+            f"{where}: ImageID {codes.index[row]}, column {codes.columns[column]}: {codes.iloc[row, column]!r} is "
+            "no code. Codes are 1 (positive), 0 (negative), -1 (uncertain) or NaN (not mentioned)."
+        )
 
 
 def _check_fixed_split(split: pd.Series, image_ids: pd.Index, where: Path | str) -> None:

@@ -36,13 +36,16 @@ _ORIENTATIONS = ("AP", "PA", "LL", "RL", "")
 _COLUMN_OF = {finding: finding.replace("_", " ") for finding in CHEXPERT_FINDINGS}
 _COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *_COLUMN_OF.values())
 
-#: What becomes of the four codes: everything but a positive counts as negative.
-_BINARY = {"1.0": 1.0, "0.0": 0.0, "-1.0": 0.0, "": 0.0, "1": 1.0, "0": 0.0, "-1": 0.0}
+#: What the four codes of CheXpert's labeller mean: positive, negative, uncertain, not mentioned.
+CODES = {"1.0": 1.0, "0.0": 0.0, "-1.0": -1.0, "": np.nan, "1": 1.0, "0": 0.0, "-1": -1.0}
+
+#: Beginning of the columns that hold the raw codes, in the table that is kept.
+_CODE = "code "
 
 _PATH = r"(?:^|/)((?:train|valid|test)/patient(\d{1,15})/study(\d{1,15})/[^/]+\.(?:jpg|jpeg|png))$"
 
 #: Raised when the cleaning changes, so that tables kept from before are not used.
-_CLEANING_VERSION = 1
+_CLEANING_VERSION = 2
 
 
 class CleanMetaData:
@@ -122,16 +125,19 @@ class CleanMetaData:
 
         `ImageID` is the row's position in the raw CSV, counted from 0.
         """
-        return self._clean_df.copy()
+        return self._cleaned[[*FEATURE_COLUMNS, *CHEXPERT_TARGETS]].copy()
 
     def catalog(self) -> Catalog:
         """The cleaned table with its targets and the place of its images."""
         return Catalog(
             name=self.name,
-            table=self._clean_df,
+            table=self.get_clean_df(),
             targets=CHEXPERT_TARGETS,
             root=self.root,
             origin=self.csv_path,
+            codes=self._cleaned[[f"{_CODE}{target}" for target in CHEXPERT_TARGETS]].set_axis(
+                list(CHEXPERT_TARGETS), axis="columns"
+            ),
             pixel_stats=PIXEL_STATS,
         )
 
@@ -140,7 +146,7 @@ class CleanMetaData:
         return read_gray(self.catalog().image_path(image_id))
 
     @cached_property
-    def _clean_df(self) -> pd.DataFrame:
+    def _cleaned(self) -> pd.DataFrame:
         kept = self._cache_path()
         if self.cache and kept.is_file():
             try:
@@ -174,7 +180,11 @@ def open_catalog(root: Path, **filters) -> Catalog:
 def clean(
     csv_path: Path, max_studies: int | None, views: Sequence[str], orientations: Sequence[str]
 ) -> pd.DataFrame:
-    """Reads CheXpert's index, checks every cell of it, filters, and makes the labels binary."""
+    """Reads CheXpert's index, checks every cell of it, filters, and makes the labels binary.
+
+    Returns:
+        `FEATURE_COLUMNS`, the binary targets, and each target's raw code in a column `code <target>`.
+    """
     raw = read_csv(csv_path, _COLUMNS)
     parts = raw["Path"].str.extract(_PATH)
     refuse(
@@ -195,7 +205,7 @@ def clean(
     )
     refuse(csv_path, raw["AP/PA"], ~raw["AP/PA"].isin(_ORIENTATIONS), "is not AP, PA, LL, RL or blank")
     findings = {
-        finding: mapped(csv_path, raw[column], _BINARY).astype("float64")
+        finding: mapped(csv_path, raw[column], CODES).astype("float64")
         for finding, column in _COLUMN_OF.items()
     }
     table = pd.DataFrame(
@@ -206,13 +216,14 @@ def clean(
             "Sex_Male": mapped(csv_path, raw["Sex"], {"Male": 1, "Female": 0, "Unknown": 0}),
             "Sex_Unknown": (raw["Sex"] == "Unknown").astype("int64"),
             "Orientation_PA": (raw["AP/PA"] == "PA").astype("int64"),
-            "Support Devices": findings["Support_Devices"],
+            "Support Devices": (findings["Support_Devices"] == 1).astype("float64"),
             "Image_Path": parts[0].astype("str"),
             "Hierarchical_Path": hierarchical_paths(np.arange(len(raw))),
-            **{target: findings[target] for target in CHEXPERT_TARGETS},
+            # Everything but a positive counts as negative, until a label policy says otherwise.
+            **{target: (findings[target] == 1).astype("float64") for target in CHEXPERT_TARGETS},
+            **{f"{_CODE}{target}": findings[target] for target in CHEXPERT_TARGETS},
         }
     )
-    assert tuple(table.columns) == (*FEATURE_COLUMNS, *CHEXPERT_TARGETS)
     table.index.name = "ImageID"
     keep = raw["Frontal/Lateral"].isin(views) & raw["AP/PA"].isin(orientations)
     if max_studies is not None:

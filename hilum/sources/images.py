@@ -1,55 +1,174 @@
-"""From an image file to 8-bit gray pixels, with nothing unreadable passed on."""
+"""From an image file to gray pixels, with nothing unreadable passed on."""
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from hilum.errors import HilumError
+from hilum.sources.content import read_bytes
 
 _PNG_SIGNATURE, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 _JPEG_SIGNATURE, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_DICOM_SUFFIXES = (".dcm", ".dicom")
+
+_NUMBER = r"[-+0-9.eE]+"
+_ADDRESS = re.compile(
+    rf"(?P<file>.*?)(?:(?<=\.npy)#(?P<row>\d+))?(?:#window=(?P<low>{_NUMBER}),(?P<high>{_NUMBER}))?"
+)
 
 
-def read_gray(path: str | Path) -> np.ndarray:
-    """Decodes a PNG or JPEG into gray levels.
+class ImageAddress(NamedTuple):
+    """What an `Image_Path` may say: a file, which row of it, and which of its samples are black and white."""
 
-    Color is weighted to luma (ITU-R BT.601) and an alpha channel is ignored. 16-bit samples are
-    scaled by their full range, 65535 to 255, as the PNG specification scales sample depths.
+    file: str
+    row: int | None
+    window: tuple[float, float] | None
+
+
+def parse_address(path: str | Path) -> ImageAddress:
+    """`scan.png`, `scan.png#window=0,4095` or `stack.npy#17`, taken apart.
+
+    >>> parse_address("a/scan.png#window=0,4095")
+    ImageAddress(file='a/scan.png', row=None, window=(0.0, 4095.0))
+    >>> parse_address("train.npy#17").row
+    17
+    """
+    found = _ADDRESS.fullmatch(str(path))
+    if found is None:  # a line break in a name
+        return ImageAddress(str(path), None, None)
+    row, low = found["row"], found["low"]
+    window = None if low is None else checked_window((low, found["high"]), str(path))
+    return ImageAddress(found["file"], None if row is None else int(row), window)
+
+
+def checked_window(window: object, where: str) -> tuple[float, float]:
+    """(low, high) as floats.
+
+    Raises:
+        HilumError: it is not two numbers, the first below the second.
+    """
+    try:
+        low, high = (float(end) for end in window)
+    except (TypeError, ValueError):
+        low = high = np.nan
+    if not -np.inf < low < high < np.inf:
+        raise HilumError(
+            f"{where}: the window {window!r} must be two numbers, the sample that becomes black and the greater "
+            "one that becomes white."
+        )
+    return low, high
+
+
+def read_gray(path: str | Path, window: tuple[float, float] | None = None) -> np.ndarray:
+    """Decodes a PNG, JPEG or DICOM, or one row of an `.npy` stack, into gray levels.
+
+    Color is weighted to luma (ITU-R BT.601) and an alpha channel is ignored. Of 16-bit samples the
+    full range becomes 0 to 255, as the PNG specification scales sample depths, unless a window says
+    which part of it; the samples are windowed at their full depth and rounded once. A DICOM is shown
+    as its header asks; see `hilum.sources.dicom`.
+
+    Args:
+        path: a file, or `parse_address`'s `stack.npy#17` or `scan.png#window=0,4095`.
+        window: (low, high), the samples that become 0 and 255; it wins over the path's own.
 
     Returns:
         uint8 array of shape (height, width).
 
     Raises:
-        HilumError: the file is missing, unreadable, truncated, or no PNG or JPEG; it is named.
+        HilumError: the file is missing, unreadable, truncated, or of another kind; it is named.
     """
-    data = _read_bytes(path)
+    address = parse_address(path)
+    window = address.window if window is None else checked_window(window, str(path))
+    if address.row is not None:
+        return _to_8_bit(_stack_row(address), window)
+    data = read_bytes(address.file)
+    if _is_dicom(data, address.file):
+        from hilum.sources.dicom import decode_dicom
+
+        return decode_dicom(data, address.file, window).pixels
+    return _to_8_bit(_decode(data, address.file), window)
+
+
+def read_samples(path: str | Path) -> np.ndarray:
+    """A PNG, a JPEG or a row of an `.npy` stack in its full depth, before any window.
+
+    Returns:
+        uint8 or uint16 array of shape (height, width); color is weighted to luma.
+
+    Raises:
+        HilumError: as `read_gray`, or the file is a DICOM: `hilum.sources.dicom.read_dicom` reads those.
+    """
+    address = parse_address(path)
+    if address.row is not None:
+        return _stack_row(address)
+    data = read_bytes(address.file)
+    if _is_dicom(data, address.file):
+        raise HilumError(
+            f"{address.file}: this is a DICOM file. Read it with hilum.sources.dicom.read_dicom."
+        )
+    return _decode(data, address.file)
+
+
+def _to_8_bit(samples: np.ndarray, window: tuple[float, float] | None) -> np.ndarray:
+    if window is not None:
+        low, high = window
+        levels = np.arange(np.iinfo(samples.dtype).max + 1, dtype=np.float64)
+        table = np.rint(np.clip((levels - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+        return table[samples]
+    if samples.dtype == np.uint16:
+        return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return samples
+
+
+def _decode(data: bytes, path: str) -> np.ndarray:
     _refuse_truncated(data, path)
     pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise HilumError(
             f"{path}: the image cannot be decoded; the file is damaged. Restore it from the data set."
         )
-    if pixels.dtype == np.uint16:
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if pixels.ndim == 3:
-        pixels = pixels[..., 0] if pixels.shape[2] < 3 else cv2.cvtColor(pixels[..., :3], cv2.COLOR_BGR2GRAY)
-    return pixels
+    return _to_gray(pixels)
 
 
-def _read_bytes(path: str | Path) -> bytes:
+def _to_gray(pixels: np.ndarray) -> np.ndarray:
+    if pixels.ndim == 2:
+        return pixels
+    return pixels[..., 0] if pixels.shape[2] < 3 else cv2.cvtColor(pixels[..., :3], cv2.COLOR_BGR2GRAY)
+
+
+def _is_dicom(data: bytes, path: str) -> bool:
+    return data[128:132] == b"DICM" or path.lower().endswith(_DICOM_SUFFIXES)
+
+
+def _stack_row(address: ImageAddress) -> np.ndarray:
+    stack = _open_stack(address.file)
+    if address.row >= len(stack):
+        raise HilumError(f"{address.file}: it has {len(stack):,} images; there is no row {address.row}.")
+    return np.array(stack[address.row])
+
+
+@lru_cache(maxsize=16)
+def _open_stack(path: str) -> np.ndarray:
+    """The stack, mapped into memory once per process: only the rows that are read come from disk."""
     try:
-        return Path(path).read_bytes()
+        stack = np.load(path, mmap_mode="r")
     except FileNotFoundError:
+        raise HilumError(f"{path}: the images are missing. Open the data set's catalog again.") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise HilumError(f"{path}: this is no stack of images: {error}.") from None
+    if stack.ndim != 3 or stack.dtype not in (np.uint8, np.uint16):
         raise HilumError(
-            f"{path}: the image is missing. Check that root is the data set's own folder and that its "
-            "download is complete."
-        ) from None
-    except OSError as error:
-        raise HilumError(f"{path}: the image cannot be read: {error.strerror}.") from None
+            f"{path}: it holds {stack.dtype} of shape {stack.shape}; a stack of images is uint8 or uint16 "
+            "of shape (images, height, width)."
+        )
+    return stack
 
 
 def _refuse_truncated(data: bytes, path: str | Path) -> None:
@@ -59,7 +178,7 @@ def _refuse_truncated(data: bytes, path: str | Path) -> None:
     elif data.startswith(_JPEG_SIGNATURE):
         end = _JPEG_END
     else:
-        kind = "empty" if not data else "neither a PNG nor a JPEG"
+        kind = "empty" if not data else "neither a PNG nor a JPEG nor a DICOM"
         raise HilumError(f"{path}: the file is {kind}. Restore it from the data set.")
     if end not in data[-512:]:  # some writers pad the file after its end mark
         raise HilumError(

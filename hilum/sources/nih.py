@@ -14,7 +14,7 @@ import pandas as pd
 
 from hilum.errors import HilumError
 from hilum.sources.catalog import Catalog
-from hilum.sources.hierarchy import hierarchical_paths
+from hilum.sources.hierarchy import extensions_of, hierarchical_paths
 from hilum.sources.tables import first_file, mapped, read_csv, refuse, whole_numbers
 from hilum.targets import NIH_TARGETS, canonical_target
 
@@ -65,7 +65,7 @@ def open_catalog(root: Path) -> Catalog:
             "Orientation_PA": mapped(csv_path, raw["View Position"], {"PA": 1, "AP": 0}),
             "Support Devices": np.nan,
             "Image_Path": _locate(root, csv_path, names),
-            "Hierarchical_Path": hierarchical_paths(np.arange(len(raw))),
+            "Hierarchical_Path": hierarchical_paths(np.arange(len(raw)), extensions=extensions_of(names)),
         }
     )
     table = pd.concat([table, _findings(csv_path, raw["Finding Labels"])], axis=1)

@@ -11,8 +11,8 @@ import pandas as pd
 from hilum.errors import HilumError, nearest
 
 
-def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """These columns of a CSV, plain or gzipped, as text; blank cells are empty strings.
+def read_csv(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """These columns of a CSV (None: all), plain or gzipped, as text; blank cells are empty strings.
 
     Raises:
         HilumError: no such file, no CSV, no rows, a column of `columns` is missing or stands twice, or
@@ -23,6 +23,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     header, *rows = _lines(path) or [[]]
     if not header:
         raise HilumError(f"{path}: the file is empty. Restore it from the data set.")
+    columns = list(dict.fromkeys(header)) if columns is None else list(columns)
     for name in columns:
         if name not in header:
             raise HilumError(
@@ -40,7 +41,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
                 f"{path}, line {line}: it has {len(row)} cells, the header has {len(header)}. "
                 "The file is cut short or damaged; restore it from the data set."
             )
-    return pd.DataFrame(rows, columns=header, dtype=object)[list(columns)]
+    return pd.DataFrame(rows, columns=header, dtype=object)[columns]
 
 
 def _lines(path: Path) -> list[list[str]]:
@@ -85,7 +86,7 @@ def mapped(path: Path, column: pd.Series, meaning: dict[str, float | int]) -> pd
     """
     values = column.map(meaning)
     known = ", ".join(repr(key) if key else "blank" for key in meaning)
-    refuse(path, column, values.isna(), f"is not one of {known}")
+    refuse(path, column, ~column.isin(list(meaning)), f"is not one of {known}")
     return values
 
 

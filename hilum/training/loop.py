@@ -20,7 +20,8 @@ class TrainingLoop:
         device: where to train: "cpu", "cuda", "cuda:1" or a torch.device.
         net: gives raw logits of shape (B, targets) for the loader's images.
         optimizer: of the network's parameters.
-        criterion: (logits, labels) → scalar loss, mean or sum over the batch by its `reduction`.
+        criterion: (outputs, labels) → scalar loss, mean or sum over the batch by its `reduction`. If the
+            outputs are not one logit per target, its `target_logits(outputs)` makes them so.
         metrics: collects ids and logits; its targets are the labels' columns.
         seed: of what the network draws while training (dropout).
         on_batch: called after each batch with the part ("train" or "val") and the number of images.
@@ -43,6 +44,8 @@ class TrainingLoop:
         )
         self.net, self.optimizer = self.fabric.setup(net, optimizer)
         self.criterion = self.fabric.to_device(criterion)
+        # A loss with more outputs than targets says which logit stands for a target.
+        self.target_logits = getattr(criterion, "target_logits", lambda outputs: outputs)
         self.metrics = metrics
         self.seed = seed
         self.on_batch = on_batch or (lambda part, images: None)
@@ -86,7 +89,7 @@ class TrainingLoop:
             loss = self.criterion(outputs, labels)
             self.fabric.backward(loss)
             self.optimizer.step()
-            self.metrics.append_epoch_batch_data(ids, outputs)
+            self.metrics.append_epoch_batch_data(ids, self.target_logits(outputs))
             losses.append(loss, ids)
             self.on_batch("train", len(ids))
         self.metrics.close_epoch(epoch, loss=losses.per_image(epoch))
@@ -99,7 +102,7 @@ class TrainingLoop:
         for batch in self._batches(loader, epoch):
             ids, images, labels = batch["id"], batch["img"], batch["labels"]
             outputs = self.net(images)
-            self.metrics.append_epoch_batch_data(ids, outputs, is_validation=True)
+            self.metrics.append_epoch_batch_data(ids, self.target_logits(outputs), is_validation=True)
             losses.append(self.criterion(outputs, labels), ids)
             self.on_batch("val", len(ids))
         self.metrics.close_epoch(epoch, is_validation=True, loss=losses.per_image(epoch))

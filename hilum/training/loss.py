@@ -25,16 +25,12 @@ class MaskedBCEWithLogitsLoss(nn.Module):
         self.reduction = reduction
 
     def forward(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Logits and labels (B, targets), labels 1, 0 or NaN (left out), to a scalar.
+        """Logits and labels (B, targets), labels from 0 to 1 or NaN (left out), to a scalar.
 
         Raises:
-            HilumError: the shapes differ.
+            HilumError: the network gives another number of outputs.
         """
-        if outputs.shape != labels.shape:
-            raise HilumError(
-                f"The network gives outputs of shape {tuple(outputs.shape)} for labels of shape "
-                f"{tuple(labels.shape)}. It must give one logit for each image and target."
-            )
+        refuse_other_shape(outputs, tuple(labels.shape))
         known = ~torch.isnan(labels)
         losses = functional.binary_cross_entropy_with_logits(
             outputs, torch.where(known, labels, 0.0), pos_weight=self.pos_weight, reduction="none"
@@ -42,18 +38,33 @@ class MaskedBCEWithLogitsLoss(nn.Module):
         total = torch.where(known, losses, 0.0).sum()
         return total if self.reduction == "sum" else total / known.sum().clamp(min=1)
 
+    def target_logits(self, outputs: torch.Tensor) -> torch.Tensor:
+        """One logit per target (B, targets), as the metrics take them: the outputs as they are."""
+        return outputs
+
+
+def refuse_other_shape(outputs: torch.Tensor, wanted: tuple[int, int]) -> None:
+    """Raises a HilumError unless the outputs are of shape (B, outputs) `wanted`."""
+    if tuple(outputs.shape) != wanted:
+        raise HilumError(
+            f"The network gives outputs of shape {tuple(outputs.shape)}; the run needs {wanted}: "
+            f"{wanted[1]} for each image."
+        )
+
 
 def positivity_weights(labels: np.ndarray, targets: tuple[str, ...]) -> torch.Tensor:
     """Negatives divided by positives of each target, so that both weigh the same in total.
 
     Args:
-        labels: (images, targets) of the training part: 1, 0 or NaN.
+        labels: (images, targets) of the training part: 0 to 1 (a smoothed label counts for both, by its
+            share), NaN, or the uncertain class.
         targets: their names, for the message.
 
     Raises:
         HilumError: a target has no positive label to weigh.
     """
-    positives, negatives = (labels == 1).sum(axis=0), (labels == 0).sum(axis=0)
+    shares = np.where(labels <= 1, labels, np.nan)  # an uncertain class is neither
+    positives, negatives = np.nansum(shares, axis=0), np.nansum(1 - shares, axis=0)
     if not positives.all():
         without = ", ".join(np.array(targets)[positives == 0])
         raise HilumError(

@@ -15,7 +15,11 @@ from torch.optim import Adam
 from torch.utils.data import DataLoader
 
 from hilum.config import EPOCH_ARGS, RunConfig
-from hilum.data.loaders import Loaders, actual_labels, measure_pixels
+from hilum.data.duplicates import refuse_leaks
+from hilum.data.hierarchy import open_hierarchy
+from hilum.data.loaders import Loaders, actual_labels, measure_pixels, trained_labels
+from hilum.data.policies import evaluation_labels, multiclass_targets, training_labels
+from hilum.data.prepared import without_left_out
 from hilum.data.split import Split, check_balance, load_split, make_split
 from hilum.errors import HilumError, nearest
 from hilum.metrics import Metrics
@@ -31,6 +35,7 @@ from hilum.training.checkpoints import copy_checkpoint, save_checkpoint
 from hilum.training.environment import choose_device, describe_environment
 from hilum.training.loop import TrainingLoop
 from hilum.training.loss import MaskedBCEWithLogitsLoss, positivity_weights
+from hilum.training.multiclass import MultiClassLoss
 from hilum.training.progress import EpochProgress
 
 
@@ -68,11 +73,11 @@ class StandardTraining:
         """
         config = self.config
         device = choose_device(config.device)
-        catalog = self._catalog()
+        catalog, training_labels, classed = self._catalog()
         split = self._split(catalog)
-        train_loader, val_loader, pixel_stats = self._loaders(catalog, split, device)
-        net = self._net(catalog, pixel_stats)
-        criterion = self._criterion(catalog, train_loader)
+        train_loader, val_loader, pixel_stats = self._loaders(catalog, split, training_labels, device)
+        criterion = self._criterion(catalog, train_loader, classed)
+        net = self._net(len(catalog.targets) + 2 * int(classed.sum()), pixel_stats)
         optimizer = Adam(net.parameters(), lr=config.learning_rate, weight_decay=config.l2_reg)
         metrics = Metrics(
             catalog.targets, actual_labels(train_loader), actual_labels(val_loader), config.target_thresholds
@@ -120,18 +125,42 @@ class StandardTraining:
         """
         return read_metrics(RunFolder(path))
 
-    def _catalog(self) -> Catalog:
+    def _catalog(self) -> tuple[Catalog, pd.DataFrame, np.ndarray]:
+        """The catalog with the labels to score against, those to train on, and which targets have classes."""
         config = self.config
         if self.own_catalog is not None:
             catalog = self.own_catalog
         else:
             catalog = open_catalog(config.source, config.root, **config.source_kwargs)
         catalog = catalog.select_targets(config.target_columns)
+        if config.hierarchy is not None:
+            catalog = open_hierarchy(catalog, config.hierarchy)
+        if config.pack is not None:
+            packed = without_left_out(config.pack, catalog)
+            if len(packed) < len(catalog):
+                print(
+                    f"warning: {len(catalog) - len(packed):,} images are left out; {config.pack} has not got them."
+                )
+            catalog = packed
         if config.check_images:
-            check_images(catalog.image_paths())
-        return catalog
+            check_images(catalog.image_paths(self._image_column))
+        to_train_on = training_labels(catalog, config.uncertain_policy, config.blank_policy, config.seed)
+        to_train_on = pd.DataFrame(to_train_on, catalog.table.index, list(catalog.targets))
+        classed = multiclass_targets(catalog, config.uncertain_policy)
+        evaluated = evaluation_labels(catalog, config.eval_uncertain_policy, config.eval_blank_policy)
+        return catalog.with_labels(evaluated), to_train_on, classed
+
+    @property
+    def _image_column(self) -> str:
+        return "Image_Path" if self.config.hierarchy is None else "Hierarchical_Path"
 
     def _split(self, catalog: Catalog) -> Split:
+        split = self._drawn_split(catalog)
+        if self.config.strict_leaks:
+            refuse_leaks(catalog, split)
+        return split
+
+    def _drawn_split(self, catalog: Catalog) -> Split:
         config = self.config
         if config.split_file is not None:
             return load_split(config.split_file, catalog)
@@ -146,7 +175,7 @@ class StandardTraining:
         )
 
     def _loaders(
-        self, catalog: Catalog, split: Split, device: torch.device
+        self, catalog: Catalog, split: Split, training_labels: pd.DataFrame, device: torch.device
     ) -> tuple[DataLoader, DataLoader, tuple[float, float]]:
         config = self.config
         loaders = Loaders(
@@ -161,6 +190,12 @@ class StandardTraining:
             contrast_jitter=config.contrast_jitter,
             aug_percent=config.aug_percent,
             observation_min_count=config.observation_min_count,
+            sampling=config.sampling,
+            training_labels=training_labels,
+            pack=config.pack,
+            image_column=self._image_column,
+            fit=config.fit,
+            interpolation=config.interpolation,
             num_workers=config.num_workers,
             seed=config.seed,
             pin_memory=device.type == "cuda",
@@ -174,22 +209,22 @@ class StandardTraining:
             mean, sd = (measured[0] if mean is None else mean), (measured[1] if sd is None else sd)
         return train_loader, val_loader, (mean, sd)
 
-    def _net(self, catalog: Catalog, pixel_stats: tuple[float, float]) -> nn.Module:
+    def _net(self, outputs: int, pixel_stats: tuple[float, float]) -> nn.Module:
         config = self.config
         mean, sd = pixel_stats
         if self.own_net is not None:
             net = Normalized(self.own_net, mean, sd)
         else:
-            net = build_model(
-                config.net_name, len(catalog.targets), config.net_kwargs, mean=mean, sd=sd, seed=config.seed
-            )
+            net = build_model(config.net_name, outputs, config.net_kwargs, mean=mean, sd=sd, seed=config.seed)
         # Convolutions are faster with the channels innermost, on CPUs and GPUs alike.
         return net.to(memory_format=torch.channels_last)
 
-    def _criterion(self, catalog: Catalog, train_loader: DataLoader) -> nn.Module:
+    def _criterion(self, catalog: Catalog, train_loader: DataLoader, classed: np.ndarray) -> nn.Module:
         weights = None
         if self.config.use_positivity_weights:
-            weights = positivity_weights(actual_labels(train_loader).to_numpy(), catalog.targets)
+            weights = positivity_weights(trained_labels(train_loader).to_numpy(), catalog.targets)
+        if classed.any():
+            return MultiClassLoss(torch.from_numpy(classed), weights, self.config.loss_reduction)
         return MaskedBCEWithLogitsLoss(weights, self.config.loss_reduction)
 
     def _record(

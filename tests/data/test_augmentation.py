@@ -108,3 +108,10 @@ def test_draws_depend_on_seed_and_epoch_and_on_nothing_else():
 def test_an_image_that_is_not_drawn_stays_as_it_is():
     pixels = radiograph()
     assert augment(pixels, np.array([0, 30, 0.2, 0.2, 9, 1.5, 1.5])) is pixels
+
+
+@pytest.mark.parametrize("start", [0, 4, 12, 4096])
+def test_a_part_of_an_epoch_is_drawn_as_in_the_whole(start):
+    augmentation = Augmentation(0.5, 5, 0.05, 5, 0.2, 0.1)
+    whole = augmentation.draw(3, 2, 5000)
+    np.testing.assert_array_equal(augmentation.draw(3, 2, 30, start), whole[start : start + 30])

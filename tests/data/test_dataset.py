@@ -1,12 +1,12 @@
 """An item is the image and the labels of its id, as uint8 and float32."""
 
-import cv2
 import numpy as np
 import pytest
 import torch
 
 from hilum.data.augmentation import Augmentation, augment
-from hilum.data.dataset import Address, CheXpertDataset, resize
+from hilum.data.dataset import Address, CheXpertDataset
+from hilum.data.resize import resize
 from hilum.errors import HilumError
 from hilum.sources.images import read_gray
 
@@ -85,12 +85,30 @@ def test_a_broken_image_is_named(small_catalog):
         CheXpertDataset(small_catalog, 32, 32)[2]
 
 
-def test_shrinking_averages_areas_and_growing_interpolates():
-    pixels = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
-    by_hand = pixels.reshape(4, 2, 4, 2).mean(axis=(1, 3))
-    assert np.abs(resize(pixels, 4, 4) - by_hand).max() <= 0.5
-    assert resize(pixels, 24, 12).shape == (12, 24)
-    np.testing.assert_array_equal(
-        resize(pixels, 24, 12), cv2.resize(pixels, (24, 12), interpolation=cv2.INTER_LINEAR)
-    )
-    assert resize(pixels, 8, 8) is pixels
+def test_a_source_of_pixels_takes_the_place_of_the_files(small_catalog):
+    class Counting:
+        size = (32, 24)
+
+        def __init__(self):
+            self.asked = []
+
+        def read(self, image_ids):
+            self.asked.append(image_ids.tolist())
+            return np.multiply.outer(image_ids.astype(np.uint8), np.ones((24, 32), dtype=np.uint8))
+
+    pixels = Counting()
+    dataset = CheXpertDataset(small_catalog, 32, 24, pixels=pixels)
+    batch = dataset.__getitems__([Address(1, place, row) for place, row in enumerate([4, 0, 4])])
+    ids = small_catalog.table.index[[4, 0, 4]].tolist()
+    assert pixels.asked == [ids]  # the whole batch at once
+    assert batch["id"].tolist() == ids
+    assert batch["img"].shape == (3, 1, 24, 32)
+    assert batch["img"][:, 0, 0, 0].tolist() == ids
+
+
+def test_changes_do_not_depend_on_how_many_are_drawn_at_once(small_catalog, monkeypatch):
+    addresses = [Address(2, place, place) for place in range(20)]
+    expected = CheXpertDataset(small_catalog, 32, 32, STRONG).__getitems__(addresses)
+    monkeypatch.setattr("hilum.data.dataset._DRAWN_AT_ONCE", 8)
+    blocks = CheXpertDataset(small_catalog, 32, 32, STRONG).__getitems__(addresses)
+    torch.testing.assert_close(blocks["img"], expected["img"], rtol=0, atol=0)

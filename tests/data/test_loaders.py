@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hilum.data.loaders import EpochBatchSampler, Loaders, actual_labels, default_workers, measure_pixels
+from hilum.data.packing import build_pack
+from hilum.data.resize import resize
 from hilum.data.split import make_split
 from hilum.errors import HilumError
 from hilum.sources.images import read_gray
@@ -162,6 +164,9 @@ def test_the_actual_labels_of_a_loader_are_the_catalogs(small_catalog):
         ("image_width", 0),
         ("num_workers", -1),
         ("contrast_jitter", -0.1),
+        ("fit", "squash"),
+        ("interpolation", "bilinear"),
+        ("image_column", "Path"),
     ],
 )
 def test_a_value_that_a_run_would_refuse_is_refused_here_too(small_catalog, setting, value):
@@ -193,6 +198,38 @@ def test_images_of_one_gray_level_are_refused(small_catalog):
     train, _ = loaders_of(small_catalog).get_train_val_loaders()
     with pytest.raises(HilumError, match="All pixels of the training images have one value"):
         measure_pixels(train, seed=0)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_of_a_pack_are_those_of_the_files_bit_for_bit(small_catalog, tmp_path, workers):
+    build_pack(small_catalog, tmp_path / "pack", width=32, height=32)
+    from_files, _ = loaders_of(small_catalog).get_train_val_loaders()
+    packed = loaders_of(small_catalog, pack=tmp_path / "pack", num_workers=workers)
+    train, val = packed.get_train_val_loaders()
+    assert_same(epoch_of(train, 1), epoch_of(from_files, 1))
+    assert len(epoch_of(val, 1)["id"]) == len(val.dataset)
+
+
+def test_a_pack_of_another_size_or_of_fewer_images_is_refused(small_catalog, tmp_path):
+    some = small_catalog.select_images(small_catalog.table.index[:12])
+    build_pack(some, tmp_path / "pack", width=32, height=32)
+    assert len(epoch_of(loaders_of(some, pack=tmp_path / "pack").get_loader(), 1)["id"]) == 12
+    with pytest.raises(HilumError, match="width is 32 there, but 40 here"):
+        loaders_of(some, pack=tmp_path / "pack", image_width=40)
+    with pytest.raises(HilumError, match="lacks ImageID"):
+        loaders_of(small_catalog, pack=tmp_path / "pack")
+
+
+def test_files_are_fitted_and_found_as_the_settings_say(small_catalog):
+    for image_id in small_catalog.table.index:
+        place = small_catalog.image_path(image_id, "Hierarchical_Path")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        small_catalog.image_path(image_id).rename(place)
+    settings = {"image_width": 40, "fit": "letterbox", "interpolation": "nearest"}
+    loader = loaders_of(small_catalog, **settings, image_column="Hierarchical_Path").get_loader()
+    batch = next(iter(loader))
+    path = small_catalog.image_path(int(batch["id"][0]), "Hierarchical_Path")
+    np.testing.assert_array_equal(batch["img"][0, 0], resize(read_gray(path), 40, 32, "letterbox", "nearest"))
 
 
 def test_workers_by_default_leave_cores_to_the_model():

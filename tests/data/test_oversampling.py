@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hilum.data.loaders import Loaders
-from hilum.data.oversampling import oversample
+from hilum.data.oversampling import oversample, oversampling_weights
 from hilum.data.split import make_split
 from hilum.sources.chexpert import CleanMetaData
 
@@ -68,3 +68,16 @@ def test_the_real_index_gets_as_many_rows_as_pandas_counts(chexpert_index):
     after = catalog.table.iloc[chosen].groupby(list(catalog.targets)).size()
     assert after.min() == 150
     assert after.max() == counts.max() == pytest.approx(25805)
+
+
+def test_weights_give_each_vector_the_share_that_rows_give_it():
+    draw = np.random.default_rng(0)
+    labels = (draw.random((500, 3)) < [0.05, 0.2, 0.5]).astype(np.float32)
+    rows = oversample(labels, 60, seed=0)
+    weights = oversampling_weights(labels, 60)
+    shares = weights / weights.sum()
+    _, group = np.unique(labels, axis=0, return_inverse=True)
+    for number in range(group.max() + 1):
+        assert shares[group.ravel() == number].sum() == pytest.approx((group.ravel()[rows] == number).mean())
+    assert weights.sum() == pytest.approx(len(rows))
+    assert weights.min() >= 1

@@ -4,6 +4,7 @@ from pathlib import PurePosixPath
 import numpy as np
 import pytest
 
+from hilum.errors import HilumError
 from hilum.sources.hierarchy import hierarchical_paths
 
 
@@ -45,3 +46,16 @@ def test_the_levels_follow_from_the_largest_id_and_are_at_least_two():
 
 def test_no_ids_no_paths():
     assert hierarchical_paths(np.array([], dtype=np.int64)) == []
+
+
+def test_extensions_are_kept():
+    assert hierarchical_paths(np.array([7, 8]), extensions=[".png", ".dcm"]) == [
+        "data/d0/d0/i7.png",
+        "data/d0/d0/i8.dcm",
+    ]
+
+
+@pytest.mark.parametrize("folder_size", [1, 0, -5, 2.5, True])
+def test_a_folder_of_fewer_than_two_entries_is_refused(folder_size):
+    with pytest.raises(HilumError, match="folder_size must be a whole number of entries, 2 or more"):
+        hierarchical_paths(np.array([7]), folder_size)

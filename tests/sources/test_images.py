@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hilum.errors import HilumError
-from hilum.sources.images import check_images, read_gray
+from hilum.sources.images import check_images, parse_address, read_gray, read_samples
 
 #: PNG color types, as the file's header has them.
 GRAY, RGB, PALETTE, GRAY_ALPHA, RGBA = 0, 2, 3, 4, 6
@@ -119,8 +119,8 @@ def test_a_png_with_a_damaged_middle_is_named(capfd, tmp_path):
     ("content", "told"),
     [
         (b"", "the file is empty"),
-        (b"Path,Sex,Age\n", "the file is neither a PNG nor a JPEG"),
-        (b"GIF89a", "the file is neither a PNG nor a JPEG"),
+        (b"Path,Sex,Age\n", "the file is neither a PNG nor a JPEG nor a DICOM"),
+        (b"GIF89a", "the file is neither a PNG nor a JPEG nor a DICOM"),
         (b"\x89PNG\r\n\x1a\nsome words", "the image is truncated"),
         (b"\x89PNG\r\n\x1a\nsome words IEND\xaeB`\x82", "the image cannot be decoded"),
         (b"\xff\xd8\xff\xd9", "the image cannot be decoded"),
@@ -143,6 +143,113 @@ def test_a_missing_image_is_named(tmp_path):
 def test_a_folder_is_no_image(tmp_path):
     with pytest.raises(HilumError, match="cannot be read"):
         read_gray(tmp_path)
+
+
+class TestSamples:
+    """The full depth, before any window."""
+
+    def test_16_bit_samples_come_as_they_are(self, tmp_path):
+        (tmp_path / "deep.png").write_bytes(png(4, 16, GRAY, words(0, 1, 4095, 65535)))
+        samples = read_samples(tmp_path / "deep.png")
+        assert samples.dtype == np.uint16
+        assert samples.tolist() == [[0, 1, 4095, 65535]]
+
+    def test_8_bit_samples_and_color_too(self, ramp, tmp_path):
+        cv2.imwrite(str(tmp_path / "ramp.png"), ramp)
+        assert read_samples(tmp_path / "ramp.png").dtype == np.uint8
+        (tmp_path / "red.png").write_bytes(png(1, 16, RGB, words(65535, 0, 0)))
+        assert read_samples(tmp_path / "red.png")[0, 0] == pytest.approx(0.299 * 65535, abs=2)
+
+    def test_a_dicom_is_sent_on(self, tmp_path):
+        (tmp_path / "scan.dcm").write_bytes(bytes(128) + b"DICM")
+        with pytest.raises(HilumError, match=r"scan\.dcm: this is a DICOM file\. Read it with .*read_dicom"):
+            read_samples(tmp_path / "scan.dcm")
+
+
+class TestWindows:
+    def test_samples_are_windowed_before_they_are_rounded(self, tmp_path):
+        path = tmp_path / "deep.png"
+        path.write_bytes(png(6, 16, GRAY, words(0, 100, 120, 300, 600, 65535)))
+        # (s - 100) / 500 * 255: 120 gives 10.2, 300 gives 102
+        assert read_gray(path, window=(100, 600)).tolist() == [[0, 0, 10, 102, 255, 255]]
+        assert read_gray(f"{path}#window=100,600").tolist() == [[0, 0, 10, 102, 255, 255]]
+
+    def test_neighboring_samples_stay_apart_that_8_bits_would_join(self, tmp_path):
+        path = tmp_path / "deep.png"
+        path.write_bytes(png(256, 16, GRAY, words(*range(1000, 1256))))
+        assert len(np.unique(read_gray(path))) == 2
+        assert read_gray(path, window=(1000, 1255)).tolist() == [list(range(256))]
+
+    def test_8_bit_samples_have_windows_too(self, tmp_path):
+        path = tmp_path / "shallow.png"
+        path.write_bytes(png(3, 8, GRAY, bytes([50, 100, 200])))
+        assert read_gray(path, window=(50, 150)).tolist() == [[0, 128, 255]]
+
+    def test_the_window_given_wins_over_the_paths(self, tmp_path):
+        path = tmp_path / "deep.png"
+        path.write_bytes(png(1, 16, GRAY, words(100)))
+        assert read_gray(f"{path}#window=0,1000", window=(0, 200)).tolist() == [[128]]
+
+    @pytest.mark.parametrize("window", [(3, 3), (5, 2), (0, float("inf")), (0, float("nan")), (1,), "ab", 7])
+    def test_a_window_that_means_nothing_is_refused(self, window, tmp_path):
+        (tmp_path / "image.png").write_bytes(PNGS["8-bit gray"][0])
+        with pytest.raises(HilumError, match=r"image\.png: the window .* must be two numbers"):
+            read_gray(tmp_path / "image.png", window=window)
+        with pytest.raises(HilumError, match="must be two numbers"):
+            read_gray(f"{tmp_path}/image.png#window=9,1")
+
+
+class TestStacks:
+    @pytest.fixture
+    def stack(self, tmp_path):
+        images = np.arange(3 * 4 * 5, dtype=np.uint16).reshape(3, 4, 5) * 1000
+        np.save(tmp_path / "stack.npy", images)
+        return tmp_path / "stack.npy", images
+
+    def test_a_row_is_an_image(self, stack):
+        path, images = stack
+        np.testing.assert_array_equal(read_samples(f"{path}#2"), images[2])
+        np.testing.assert_array_equal(read_gray(f"{path}#2"), (images[2].astype(int) + 128) // 257)
+        assert read_gray(f"{path}#0#window=0,4000")[0].tolist() == [0, 64, 128, 191, 255]
+
+    def test_what_is_read_can_be_written_to(self, stack):
+        pixels = read_samples(f"{stack[0]}#1")
+        pixels[:] = 0
+        assert read_samples(f"{stack[0]}#1").any()
+
+    @pytest.mark.parametrize(
+        ("array", "row", "words"),
+        [
+            (np.zeros((3, 4, 5), np.uint8), 3, "it has 3 images; there is no row 3"),
+            (np.zeros((3, 4, 5)), 0, "it holds float64 of shape"),
+            (np.zeros((4, 5), np.uint8), 0, r"uint8 of shape \(4, 5\)"),
+        ],
+    )
+    def test_other_rows_and_arrays_are_refused(self, tmp_path, array, row, words):
+        np.save(tmp_path / "other.npy", array)
+        with pytest.raises(HilumError, match=words):
+            read_gray(f"{tmp_path}/other.npy#{row}")
+
+    def test_a_file_that_is_no_stack_or_not_there_is_named(self, tmp_path):
+        (tmp_path / "text.npy").write_text("hello")
+        with pytest.raises(HilumError, match=r"text\.npy: this is no stack of images"):
+            read_gray(f"{tmp_path}/text.npy#0")
+        with pytest.raises(HilumError, match=r"none\.npy: the images are missing"):
+            read_gray(f"{tmp_path}/none.npy#0")
+
+
+@pytest.mark.parametrize(
+    ("path", "file", "row", "window"),
+    [
+        ("a/b.png", "a/b.png", None, None),
+        ("a#3.png", "a#3.png", None, None),
+        ("a.png#3", "a.png#3", None, None),
+        ("a.npy#3", "a.npy", 3, None),
+        ("#1/a.npy#12#window=-5,2.5e3", "#1/a.npy", 12, (-5, 2500)),
+    ],
+)
+def test_addresses_are_taken_apart(path, file, row, window):
+    assert parse_address(path) == (file, row, window)
 
 
 def test_checking_counts_what_is_bad_and_names_the_first_ten(tmp_path):

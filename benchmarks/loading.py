@@ -1,0 +1,346 @@
+"""How fast batches come: Hilum's beside the founding document's pipeline and torchxrayvision's.
+
+The task is the training part of the document: 320 x 320 pixels, 64 images a batch, shuffled, a fifth of
+the images augmented (rotation within 5 degrees, shift within 5 %, shear within 5 degrees, brightness
+within 20 %, contrast within 10 %). The images are phantom radiographs as gray JPEGs of CheXpert-small's
+usual 390 x 320 pixels. Every side gets the number of workers of 0, 1 and 2 that is its best, one thread
+each; runs of the sides alternate, so that a slow moment of the machine meets all of them. What is timed
+is a whole epoch as the training process receives it, with workers that are already running; each side's
+epoch repeats the images often enough to last about as long. The peers deliver normalized float32,
+Hilum uint8: its conversion happens on the device, together with the model.
+
+Also measured: memory of a worker, and the rate with 100,000 images beside that with 5,000, both on packs
+of 160 x 160 noise: 2.6 GB on disk, and even the smaller (128 MB) is more than a processor's caches hold.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import psutil
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, RandomSampler
+from torchvision import transforms
+
+from hilum.data.dataset import CheXpertDataset
+from hilum.data.loaders import Loaders
+from hilum.data.pack import FORMAT, INDEX, PIXELS, RECORD, Pack, images_fingerprint
+from hilum.data.packing import build_pack
+from hilum.data.pixels import RawImages
+from hilum.sources.catalog import FEATURE_COLUMNS, Catalog
+from hilum.sources.chexpert import CleanMetaData
+from hilum.sources.phantom import write_phantom
+from hilum.sources.phantom.cohort import DATASET
+
+SIZE, BATCH, AUGMENTED = 320, 64, 0.2
+FILE_WIDTH, FILE_HEIGHT, QUALITY = 390, 320, 90
+GRAIN = 7  # gray levels
+SCALE_SIZE = 160
+
+AFFINE = {"degrees": 5, "translate": (0.05, 0.05), "shear": 5}
+JITTER = {"brightness": 0.2, "contrast": 0.1}
+
+
+def write_images(folder: Path, images: int) -> Catalog:
+    """A tree in CheXpert's layout, of gray JPEGs of the usual size; some grain makes the files as large."""
+    root = write_phantom(folder, images=images, size=FILE_WIDTH, masks=False)
+    catalog = CleanMetaData(root, max_studies=None, cache=False).catalog()
+    draw = np.random.default_rng(0)
+    top = (FILE_WIDTH - FILE_HEIGHT) // 2
+    for path in map(Path, catalog.image_paths()):
+        pixels = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_GRAYSCALE)
+        pixels = pixels[top : top + FILE_HEIGHT] + draw.normal(0, GRAIN, (FILE_HEIGHT, FILE_WIDTH))
+        _, encoded = cv2.imencode(
+            ".jpg", np.clip(pixels, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+        )
+        path.write_bytes(encoded.tobytes())
+    return catalog
+
+
+class DocumentDataset(Dataset):
+    """The founding document's items: a PIL image from its path, torchvision's transforms, the labels."""
+
+    def __init__(self, catalog: Catalog):
+        self.paths, self.labels = catalog.image_paths(), torch.tensor(catalog.labels())
+        self.ids = catalog.table.index.tolist()
+        self.transform = transforms.Compose(
+            [
+                transforms.Resize((SIZE, SIZE)),
+                transforms.RandomApply(
+                    [transforms.RandomAffine(**AFFINE), transforms.ColorJitter(**JITTER)], p=AUGMENTED
+                ),
+                transforms.ToTensor(),
+                transforms.Normalize([0.5], [0.25]),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, item: int) -> dict:
+        with Image.open(self.paths[item]) as image:
+            pixels = self.transform(image)
+        return {"id": self.ids[item], "img": pixels, "labels": self.labels[item]}
+
+
+def torchxrayvision_dataset(root: Path) -> Dataset:
+    """Its own CheXpert data set, cropping, resizing and way to augment.
+
+    ColorJitter takes neither its float images nor its range of -1024 to 1024, so the range is brought to
+    0..1 and back around it, for the images that are augmented only.
+    """
+    to_tensor, color_jitter = transforms.ToTensor(), transforms.ColorJitter(**JITTER)
+
+    def jitter(image: Image.Image) -> torch.Tensor:
+        return color_jitter(to_tensor(image).add_(1024).div_(2048)).mul_(2048).sub_(1024)
+
+    def as_tensor(image: Image.Image | torch.Tensor) -> torch.Tensor:
+        return image if isinstance(image, torch.Tensor) else to_tensor(image)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import torchxrayvision as xrv
+
+        return xrv.datasets.CheX_Dataset(
+            imgpath=str(root.parent),  # its paths begin with the name of the tree
+            csvpath=str(root / "train.csv"),
+            views=["PA", "AP"],
+            unique_patients=False,
+            transform=transforms.Compose([xrv.datasets.XRayCenterCrop(), xrv.datasets.XRayResizer(SIZE)]),
+            data_aug=transforms.Compose(
+                [
+                    xrv.datasets.ToPILImage(),
+                    transforms.RandomApply([transforms.RandomAffine(**AFFINE), jitter], p=AUGMENTED),
+                    as_tensor,
+                ]
+            ),
+        )
+
+
+def peer_loader(dataset: Dataset, items: int, workers: int) -> DataLoader:
+    """As the peers' examples have it: shuffled, the default collation."""
+    return DataLoader(
+        dataset,
+        batch_size=BATCH,
+        sampler=RandomSampler(dataset, num_samples=items),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+
+
+def hilum_loader(catalog: Catalog, pixels: RawImages | Pack, items: int, workers: int) -> DataLoader:
+    """Hilum's own loader for the training part; rows repeat, as they do when it oversamples."""
+    width, height = pixels.size
+    loaders = Loaders(
+        catalog,
+        batch_size=BATCH,
+        image_width=width,
+        image_height=height,
+        aug_percent=AUGMENTED,
+        num_workers=workers,
+    )
+    rows = np.resize(np.arange(len(catalog)), items)
+    dataset = CheXpertDataset(catalog, width, height, loaders.augmentation, rows=rows, pixels=pixels)
+    return loaders._loader(dataset, shuffle=True)
+
+
+class Side:
+    """One pipeline with its best number of workers, kept running between its turns."""
+
+    def __init__(
+        self,
+        make: Callable[[int, int], DataLoader],
+        images: int,
+        least_seconds: float,
+        worker_counts: tuple[int, ...],
+    ):
+        first = self._rate(make(images, 0), images)
+        self.items = max(images, BATCH * round(first * least_seconds / BATCH))
+        rates = {workers: self._rate(make(self.items, workers), self.items) for workers in worker_counts}
+        self.workers = max(rates, key=rates.get)
+        self.loader = make(self.items, self.workers)
+        self.rates: list[float] = []
+        self._pass(self.loader)
+
+    def run(self) -> None:
+        """One more timed epoch."""
+        self.rates.append(self._timed(self.loader, self.items))
+
+    def _rate(self, loader: DataLoader, items: int) -> float:
+        self._pass(loader)
+        return max(self._timed(loader, items) for _ in range(3))  # a slow moment must not decide the workers
+
+    def _timed(self, loader: DataLoader, items: int) -> float:
+        start = time.perf_counter()
+        count = self._pass(loader)
+        assert count == items
+        return items / (time.perf_counter() - start)
+
+    @staticmethod
+    def _pass(loader: DataLoader) -> int:
+        return sum(len(batch["img"]) for batch in loader)
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, minimum, maximum and number."""
+    return {
+        "median": statistics.median(values),
+        "min": min(values),
+        "max": max(values),
+        "runs": len(values),
+    }
+
+
+def compare(
+    folder: Path, images: int, runs: int, least_seconds: float, worker_counts: tuple[int, ...]
+) -> dict[str, object]:
+    """Images a second of each side, and the ratios of Hilum's sides to the peers' in each run."""
+    catalog = write_images(folder / DATASET, images)
+    pack = build_pack(catalog, folder / "pack", width=SIZE, height=SIZE, workers=1)
+    raw = RawImages(catalog, SIZE, SIZE)
+    document, xrv = DocumentDataset(catalog), torchxrayvision_dataset(folder / DATASET)
+    assert len(document) == len(pack)
+    makers = {
+        "document": lambda items, workers: peer_loader(document, items, workers),
+        "torchxrayvision": lambda items, workers: peer_loader(xrv, items, workers),
+        "pack": lambda items, workers: hilum_loader(catalog, pack, items, workers),
+        "jpeg": lambda items, workers: hilum_loader(catalog, raw, items, workers),
+    }
+    sides = {name: Side(make, len(catalog), least_seconds, worker_counts) for name, make in makers.items()}
+    for _ in range(runs):
+        for side in sides.values():
+            side.run()
+    ratios = {
+        f"{ours}_to_{theirs}": spread(
+            [a / b for a, b in zip(sides[ours].rates, sides[theirs].rates, strict=True)]
+        )
+        for ours in ("pack", "jpeg")
+        for theirs in ("document", "torchxrayvision")
+    }
+    return {
+        "images": len(catalog),
+        "bytes_per_jpeg": round(statistics.mean(Path(path).stat().st_size for path in catalog.image_paths())),
+        "best_workers": {name: side.workers for name, side in sides.items()},
+        "images_per_second": {name: spread(side.rates) for name, side in sides.items()},
+        "ratios": ratios,
+    }
+
+
+def noise_pack(folder: Path, images: int, size: int) -> tuple[Catalog, Pack]:
+    """A pack of noise with its catalog, written straight away: no files to decode."""
+    ids = np.arange(images)
+    table = pd.DataFrame(dict.fromkeys(FEATURE_COLUMNS, 0.0), index=pd.Index(ids, name="ImageID"))
+    table["Image_Path"] = table["Hierarchical_Path"] = [f"images/{image_id:08d}.jpg" for image_id in ids]
+    for target in range(12):
+        table[f"Target {target}"] = (ids % (target + 2) == 0).astype(np.float64)
+    catalog = Catalog("noise", table, tuple(table.columns[len(FEATURE_COLUMNS) :]), root=folder)
+    folder.mkdir()
+    pixels = np.lib.format.open_memmap(folder / PIXELS, "w+", np.uint8, (images, size, size))
+    draw = np.random.default_rng(0)
+    for start in range(0, images, 1000):
+        block = pixels[start : start + 1000]
+        block[:] = draw.integers(0, 256, block.shape, dtype=np.uint8)
+    del pixels
+    index = pd.DataFrame({"ImageID": ids, "row": ids, "Image_Path": table["Image_Path"].to_numpy()})
+    index.to_parquet(folder / INDEX)
+    record = {"format": FORMAT, "catalog": "noise", "width": size, "height": size, "left_out": 0}
+    record |= {"fit": "stretch", "interpolation": "area"}
+    record["images_fingerprint"] = images_fingerprint(ids, table["Image_Path"])
+    (folder / RECORD).write_text(json.dumps(record))
+    return catalog, Pack(folder)
+
+
+def worker_memory(loader: DataLoader) -> float:
+    """MB that a worker has for itself alone after an epoch, above a bare interpreter; the largest worker's."""
+    before = {child.pid for child in psutil.Process().children()}
+    iterator = iter(loader)
+    workers = [child for child in psutil.Process().children() if child.pid not in before]
+    for _ in iterator:
+        pass
+    return max(child.memory_full_info().uss for child in workers) / 1e6 - bare_interpreter()
+
+
+def bare_interpreter() -> float:
+    """MB that `python` alone has for itself."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        time.sleep(0.5)
+        memory = psutil.Process(process.pid).memory_full_info().uss / 1e6
+        process.communicate(b"\n")
+    return memory
+
+
+def scale(folder: Path, few: int, many: int, runs: int, worker_counts: tuple[int, ...]) -> dict[str, object]:
+    """Rate and memory with many images beside few, in epochs of as many items."""
+    sides, memory = {}, {}
+    for count in (few, many):
+        catalog, pack = noise_pack(folder / str(count), count, SCALE_SIZE)
+        sides[count] = Side(
+            lambda items, workers, catalog=catalog, pack=pack: hilum_loader(catalog, pack, items, workers),
+            many,
+            0,
+            worker_counts,
+        )
+        memory[count] = worker_memory(hilum_loader(catalog, pack, many, 2))
+    for _ in range(runs):
+        for side in sides.values():
+            side.run()
+    ratios = [a / b for a, b in zip(sides[many].rates, sides[few].rates, strict=True)]
+    return {
+        "few": few,
+        "many": many,
+        "size": SCALE_SIZE,
+        "images_per_second": {str(count): spread(side.rates) for count, side in sides.items()},
+        "many_to_few": spread(ratios),
+        "worker_mb": {str(count): value for count, value in memory.items()},
+    }
+
+
+def main() -> None:
+    """Runs the comparisons and prints them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object last")
+    parser.add_argument("--quick", action="store_true", help="40 images, one short run")
+    parser.add_argument("--runs", type=int, default=None, help="times each side is run (default: 7)")
+    arguments = parser.parse_args()
+    quick = arguments.quick
+    runs = arguments.runs or (1 if quick else 7)
+    # Each process computes with one thread, on every side: the workers are the parallelism.
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    with tempfile.TemporaryDirectory() as folder:
+        result = {"benchmark": "loading", "cores": len(psutil.Process().cpu_affinity())}
+        worker_counts = (0,) if quick else (0, 1, 2)
+        result |= compare(Path(folder), 40 if quick else 1200, runs, 0 if quick else 2.0, worker_counts)
+        counts = (100, 300) if quick else (5_000, 100_000)
+        result["scale"] = scale(Path(folder), *counts, runs, worker_counts)
+    for name, rate in result["images_per_second"].items():
+        print(
+            f"{name}: {rate['median']:,.0f} images/s ({rate['min']:,.0f} to {rate['max']:,.0f}) "
+            f"with {result['best_workers'][name]} workers"
+        )
+    for name, ratio in result["ratios"].items():
+        print(
+            f"{name}: {ratio['median']:.1f} ({ratio['min']:.1f} to {ratio['max']:.1f} in {ratio['runs']} runs)"
+        )
+    sizes = result["scale"]
+    print(
+        f"{sizes['many']:,} images to {sizes['few']:,}: {sizes['many_to_few']['median']:.2f} times the rate; "
+        f"a worker has {sizes['worker_mb'][str(sizes['many'])]:.0f} MB above a bare interpreter"
+    )
+    if arguments.json:
+        print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,413 @@
+"""Makes a pack: in parallel, in bounded memory, and so that a killed build goes on where it stopped."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from errno import EDQUOT, ENOSPC
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from hilum import __version__
+from hilum.data.pack import (
+    CORRUPT,
+    FORMAT,
+    INDEX,
+    PIXELS,
+    PROGRESS,
+    RECORD,
+    STARTED,
+    Pack,
+    images_fingerprint,
+)
+from hilum.data.resize import Fit, Interpolation, check_fit, resize
+from hilum.errors import HilumError
+from hilum.files import replacing, sha256_of_file
+from hilum.sources.catalog import Catalog
+from hilum.sources.images import parse_address, read_gray
+
+_PARTIAL = "pixels.partial.npy"
+#: Bytes of pixels that a worker holds before it writes them, and images, whichever is less.
+_CHUNK_BYTES, _CHUNK_IMAGES = 16 * 2**20, 1024
+#: Below this, starting workers takes longer than decoding.
+_WORTH_WORKERS = 400
+
+_INDEX_SCHEMA = pa.schema(
+    [("ImageID", pa.int64()), ("row", pa.int64()), ("Image_Path", pa.string()), ("sha256", pa.string())]
+)
+
+
+class _Chunk(NamedTuple):
+    """Images of consecutive rows, and all that a worker needs to read and write them."""
+
+    number: int
+    first_row: int
+    ids: list[int]
+    image_paths: list[str]
+    files: list[str]
+    folder: Path
+    width: int
+    height: int
+    fit: str
+    interpolation: str
+
+
+def build_pack(
+    catalog: Catalog,
+    out: str | Path,
+    *,
+    width: int,
+    height: int,
+    fit: Fit = "stretch",
+    interpolation: Interpolation = "area",
+    column: str = "Image_Path",
+    on_corrupt: Literal["stop", "skip"] = "stop",
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Pack:
+    """Decodes and resizes every image of a catalog once; returns the pack, or the one already there.
+
+    The folder gets `pixels.npy`, uint8 (images, height, width) in the order of the ImageIDs;
+    `index.parquet` with `ImageID`, `row`, `Image_Path` and the `sha256` of the source file (for a row
+    of an `.npy` stack, of its pixels); `corrupt.csv` with the images that cannot be read, and why; and
+    last `pack.json`. After a kill the same call goes on with the chunks that are missing. Each worker
+    holds some 16 MiB of pixels.
+
+    Args:
+        catalog: the images.
+        out: a folder that is absent, empty, or holds this pack, whole or half-written.
+        width: pixels.
+        height: pixels.
+        fit: see `resize`.
+        interpolation: see `resize`.
+        column: the path by which the files are read, see `RawImages`.
+        on_corrupt: what unreadable images do: `"stop"` ends in an error once all images have been
+            looked at, `"skip"` leaves them out of the pack.
+        workers: processes; by default one per CPU that this process may use. Above one, a script must
+            call this under `if __name__ == "__main__":`, as for every use of multiprocessing.
+        progress: called with the images done so far and in all.
+
+    Raises:
+        HilumError: a parameter is out of range, the folder holds something else, images cannot be read,
+            or the disk is full.
+    """
+    out = Path(out)
+    _check_parameters(width, height, fit, interpolation, on_corrupt, workers)
+    ids = np.sort(catalog.table.index.to_numpy(dtype=np.int64))
+    parameters = _parameters(catalog, width, height, fit, interpolation)
+    with _explaining_a_full_disk(out, len(ids) * width * height):
+        if _already_whole(out, parameters):
+            return _whole(out, on_corrupt)
+        _start(out, parameters, len(ids))
+        _fill(_chunks(catalog, ids, parameters, out, column), len(ids), workers, progress)
+        unreadable = _write_index(out)
+        _refuse_unreadable(out, unreadable, len(ids), on_corrupt)
+        _finish(out, catalog, parameters, len(ids), unreadable)
+    return Pack(out)
+
+
+def _check_parameters(
+    width: int, height: int, fit: str, interpolation: str, on_corrupt: str, workers: int | None
+) -> None:
+    check_fit(fit, interpolation)
+    numbers = {"width": width, "height": height} | ({} if workers is None else {"workers": workers})
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise HilumError(f"pack: {name} is {value!r}. Give a whole number of 1 or more.")
+    if on_corrupt not in ("stop", "skip"):
+        raise HilumError(f"pack: on_corrupt is {on_corrupt!r}. It may be stop or skip.")
+
+
+def _parameters(catalog: Catalog, width: int, height: int, fit: str, interpolation: str) -> dict:
+    """What a pack must agree in to be this one."""
+    ids = catalog.table.index.to_numpy(dtype=np.int64)
+    return {
+        "format": FORMAT,
+        "catalog": catalog.name,
+        "images_fingerprint": images_fingerprint(ids, catalog.table["Image_Path"]),
+        "width": width,
+        "height": height,
+        "fit": fit,
+        "interpolation": interpolation,
+        "chunk": max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // (width * height))),
+    }
+
+
+def _already_whole(out: Path, parameters: dict) -> bool:
+    """Whether the pack is there; raises if anything else is."""
+    if out.exists() and not out.is_dir():
+        raise HilumError(f"pack: {out} is a file. Choose a folder.")
+    for name in (RECORD, STARTED):
+        if (out / name).is_file():
+            _compare(out / name, parameters)
+            return name == RECORD
+    # A kill may leave a partial file of the very first write.
+    if out.exists() and any(not entry.name.startswith(".pack.") for entry in out.iterdir()):
+        raise HilumError(
+            f"pack: {out} is not empty and is not a pack (it has no {RECORD}). Nothing was touched. "
+            "Choose another folder."
+        )
+    return False
+
+
+def _compare(record: Path, parameters: dict) -> None:
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+        known = {key: found[key] for key in parameters}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise HilumError(
+            f"pack: {record} cannot be read. Delete {record.parent} or choose another."
+        ) from None
+    differing = [
+        f"{key} {known[key]!r}, not {value!r}" for key, value in parameters.items() if known[key] != value
+    ]
+    if differing:
+        raise HilumError(
+            f"pack: {record.parent} holds another pack, with {'; '.join(differing)}. "
+            "Choose another folder, or delete this one."
+        )
+
+
+def _whole(out: Path, on_corrupt: str) -> Pack:
+    _remove_progress(out)  # a kill may have come between the record and this
+    pack = Pack(out)
+    if on_corrupt == "stop" and pack.meta["left_out"]:
+        raise HilumError(
+            f"pack: {out} is whole, but left out {pack.meta['left_out']:,} unreadable image(s); see "
+            f"{out / CORRUPT}. Use on_corrupt skip, or restore them and pack into another folder."
+        )
+    return pack
+
+
+def _start(out: Path, parameters: dict, images: int) -> None:
+    """Makes the folder and the file of pixels, unless a former build has."""
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / STARTED).is_file():
+        needed, free = images * parameters["width"] * parameters["height"], shutil.disk_usage(out).free
+        if needed > free:
+            raise OSError(ENOSPC, os.strerror(ENOSPC), str(out))
+        _write_json(out / STARTED, parameters)
+    (out / PROGRESS).mkdir(exist_ok=True)
+    if not _pixels_file(out).is_file():
+        shutil.rmtree(out / PROGRESS)
+        (out / PROGRESS).mkdir()
+        shape = (images, parameters["height"], parameters["width"])
+        with replacing(out / _PARTIAL) as partial:
+            np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+
+
+def _pixels_file(out: Path) -> Path:
+    """Under its own name once every chunk is in it: a kill may come between the renaming and the record."""
+    return out / PIXELS if (out / PIXELS).is_file() else out / _PARTIAL
+
+
+def _chunks(
+    catalog: Catalog, ids: np.ndarray, parameters: dict, out: Path, column: str
+) -> Iterator[tuple[int, _Chunk | None]]:
+    """For each chunk how many images it has, and its work unless a former build has done it."""
+    step = parameters["chunk"]
+    fixed = [parameters[key] for key in ("width", "height", "fit", "interpolation")]
+    for number, start in enumerate(range(0, len(ids), step)):
+        some = ids[start : start + step].tolist()
+        if _is_done(_record_of(out, number)):
+            yield len(some), None
+            continue
+        paths = catalog.table["Image_Path"].loc[some].tolist()
+        files = [str(catalog.image_path(image_id, column)) for image_id in some]
+        yield len(some), _Chunk(number, start, some, paths, files, out, *fixed)
+
+
+def _record_of(out: Path, number: int) -> Path:
+    return out / PROGRESS / f"{number:07d}.parquet"
+
+
+def _is_done(record: Path) -> bool:
+    """Whether the chunk is written; one with unreadable images is read again, they may be restored."""
+    try:
+        reasons = pq.read_table(record, columns=["reason"])["reason"]
+    except (OSError, ValueError):
+        return False
+    return reasons.null_count == len(reasons)
+
+
+def _fill(
+    chunks: Iterator[tuple[int, _Chunk | None]],
+    images: int,
+    workers: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    done = 0
+    for written in _run(chunks, _usable_workers(workers, images)):
+        done += written
+        if progress is not None:
+            progress(done, images)
+
+
+def _usable_workers(workers: int | None, images: int) -> int:
+    if workers is not None:
+        return workers
+    affinity = getattr(os, "sched_getaffinity", None)
+    available = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return available if images >= _WORTH_WORKERS else 1
+
+
+def _run(chunks: Iterator[tuple[int, _Chunk | None]], workers: int) -> Iterator[int]:
+    """Does the work of the chunks; gives the number of images of each as it is done."""
+    if workers == 1:
+        for count, chunk in chunks:
+            if chunk is not None:
+                _write_chunk(chunk)
+            yield count
+        return
+    # Not fork: a forked child inherits locks of OpenCV's and torch's threads and may hang.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,))
+    waiting: dict[Future, int] = {}
+    try:
+        for count, chunk in chunks:
+            if chunk is None:
+                yield count
+                continue
+            waiting[pool.submit(_write_chunk, chunk)] = count
+            if len(waiting) >= 2 * workers:  # not all at once: their paths alone would fill the memory
+                yield from _done_of(waiting)
+        while waiting:
+            yield from _done_of(waiting)
+    except BrokenProcessPool:
+        raise HilumError(
+            "pack: a worker process ended at once. In a script, call build_pack under "
+            "`if __name__ == '__main__':`, or pass workers=1; if memory ran out, pass fewer workers. "
+            "What was done is kept: the same call goes on from there."
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _done_of(waiting: dict[Future, int]) -> Iterator[int]:
+    for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+        future.result()
+        yield waiting.pop(future)
+
+
+def _write_chunk(chunk: _Chunk) -> None:
+    """Decodes the images, writes their pixels, and only then the record that they are written."""
+    pixels = np.zeros((len(chunk.ids), chunk.height, chunk.width), dtype=np.uint8)
+    digests, reasons = [], []
+    for image, file in zip(pixels, chunk.files, strict=True):
+        digest, reason = _read_into(image, file, chunk)
+        digests.append(digest)
+        reasons.append(reason)
+    # Written, not assigned through a memory map: on a full disk that ends in a signal, not an error.
+    path = _pixels_file(chunk.folder)
+    header = np.load(path, mmap_mode="r").offset
+    with path.open("r+b") as file:
+        file.seek(header + chunk.first_row * pixels[0].nbytes)
+        file.write(pixels.data)
+        file.flush()
+        os.fsync(file.fileno())
+    record = pa.table(
+        {
+            "ImageID": pa.array(chunk.ids, pa.int64()),
+            "row": pa.array(range(chunk.first_row, chunk.first_row + len(chunk.ids)), pa.int64()),
+            "Image_Path": pa.array(chunk.image_paths, pa.string()),
+            "sha256": pa.array(digests, pa.string()),
+            "reason": pa.array(reasons, pa.string()),
+        }
+    )
+    with replacing(_record_of(chunk.folder, chunk.number)) as partial:
+        pq.write_table(record, partial)
+
+
+def _read_into(image: np.ndarray, file: str, chunk: _Chunk) -> tuple[str | None, str | None]:
+    """Fills `image`; the SHA-256 of its file (or of its row in a stack), or why it cannot be read."""
+    try:
+        pixels = read_gray(file)
+        image[:] = resize(pixels, chunk.width, chunk.height, chunk.fit, chunk.interpolation)
+        address = parse_address(file)
+        if address.row is None:
+            return sha256_of_file(address.file), None
+        return hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest(), None  # not the whole stack each time
+    except HilumError as error:
+        return None, str(error)
+
+
+def _write_index(out: Path) -> pd.DataFrame:
+    """Joins the records of the chunks, one at a time; returns the unreadable images."""
+    unreadable = [pd.DataFrame({"ImageID": [], "Image_Path": [], "reason": []})]
+    records = sorted((out / PROGRESS).glob("*.parquet"))
+    with replacing(out / INDEX) as partial, pq.ParquetWriter(partial, _INDEX_SCHEMA) as writer:
+        for path in records:
+            record = pq.read_table(path)
+            readable = pc.is_null(record["reason"])
+            writer.write_table(record.filter(readable).select(_INDEX_SCHEMA.names))
+            if not all(readable.to_pylist()):
+                unreadable.append(record.to_pandas().loc[lambda rows: rows["reason"].notna()])
+    table = pd.concat(unreadable[1:] or unreadable, ignore_index=True)[["ImageID", "Image_Path", "reason"]]
+    with replacing(out / CORRUPT) as partial:
+        table.to_csv(partial, index=False, lineterminator="\n")
+    return table
+
+
+def _refuse_unreadable(out: Path, unreadable: pd.DataFrame, images: int, on_corrupt: str) -> None:
+    if not len(unreadable) or (on_corrupt == "skip" and len(unreadable) < images):
+        return
+    more = f"\n  … and {len(unreadable) - 10:,} more" if len(unreadable) > 10 else ""
+    raise HilumError(
+        f"{len(unreadable):,} of {images:,} image(s) cannot be packed; all are in {out / CORRUPT}:\n  "
+        + "\n  ".join(unreadable["reason"].head(10))
+        + more
+        + "\nRestore them and pack again (what is done is kept), or leave them out with on_corrupt skip."
+    )
+
+
+def _finish(out: Path, catalog: Catalog, parameters: dict, images: int, unreadable: pd.DataFrame) -> None:
+    if (out / _PARTIAL).is_file():
+        (out / _PARTIAL).replace(out / PIXELS)
+    _write_json(
+        out / RECORD,
+        {
+            **parameters,
+            "catalog_fingerprint": catalog.fingerprint,
+            "images": images - len(unreadable),
+            "left_out": len(unreadable),
+            "hilum": __version__,
+        },
+    )
+    _remove_progress(out)
+
+
+def _remove_progress(out: Path) -> None:
+    shutil.rmtree(out / PROGRESS, ignore_errors=True)
+    (out / STARTED).unlink(missing_ok=True)
+
+
+def _write_json(path: Path, content: dict) -> None:
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _explaining_a_full_disk(out: Path, pixels: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (ENOSPC, EDQUOT):
+            raise HilumError(
+                f"pack: {error.filename or out}: it cannot be written: {error.strerror}."
+            ) from None
+        raise HilumError(
+            f"pack: the disk of {out} is full; the pack needs {pixels / 1e9:.2f} GB. Make room and run the same "
+            "command again: what is done is kept, and it goes on from there."
+        ) from None

@@ -1,0 +1,96 @@
+"""From an image of any size to the size of a run."""
+
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+
+from hilum.errors import HilumError, nearest
+
+#: How an image of another shape is fitted: all of it distorted, all of it within black bars, or its centre.
+Fit = Literal["stretch", "letterbox", "crop"]
+#: "area" averages the pixels under each new one when an image shrinks, and is bilinear when it grows.
+Interpolation = Literal["area", "linear", "cubic", "nearest"]
+
+_FLAGS = {
+    "area": cv2.INTER_AREA,
+    "linear": cv2.INTER_LINEAR,
+    "cubic": cv2.INTER_CUBIC,
+    "nearest": cv2.INTER_NEAREST,
+}
+
+
+def resize(
+    pixels: np.ndarray,
+    width: int,
+    height: int,
+    fit: Fit = "stretch",
+    interpolation: Interpolation = "area",
+) -> np.ndarray:
+    """An image at another size; the same array if it has that size already.
+
+    Args:
+        pixels: uint8 (rows, columns).
+        width: pixels, 1 or more.
+        height: pixels, 1 or more.
+        fit: `"stretch"` takes width and height each by itself; `"letterbox"` keeps the proportions
+            and fills what is left, on both sides alike, with black; `"crop"` keeps the proportions and
+            cuts from the longer side, at both ends alike.
+        interpolation: `"area"`, `"linear"`, `"cubic"` or `"nearest"`.
+
+    Returns:
+        uint8 (height, width).
+
+    Raises:
+        HilumError: an unknown fit or interpolation.
+    """
+    check_fit(fit, interpolation)
+    if pixels.shape == (height, width):
+        return pixels
+    if fit == "crop":
+        pixels = _center(pixels, width / height)
+    if fit == "letterbox":
+        return _letterbox(pixels, width, height, interpolation)
+    return _stretch(pixels, width, height, interpolation)
+
+
+def check_fit(fit: str, interpolation: str) -> None:
+    """Refuses a fit or an interpolation that `resize` does not know."""
+    for setting, value, known in (
+        ("fit", fit, get_args(Fit)),
+        ("interpolation", interpolation, get_args(Interpolation)),
+    ):
+        if value not in known:
+            hint = nearest(str(value), known)
+            raise HilumError(f"{setting} is {value!r}.{hint} It may be {', '.join(known)}.")
+
+
+def _stretch(pixels: np.ndarray, width: int, height: int, interpolation: str) -> np.ndarray:
+    if pixels.shape == (height, width):
+        return pixels
+    flag = _FLAGS[interpolation]
+    if interpolation == "area" and (pixels.shape[0] < height or pixels.shape[1] < width):
+        flag = cv2.INTER_LINEAR  # OpenCV's area mode repeats pixels when it enlarges
+    return cv2.resize(pixels, (width, height), interpolation=flag)
+
+
+def _center(pixels: np.ndarray, proportion: float) -> np.ndarray:
+    """The largest part with this ratio of width to height, from the middle."""
+    rows, columns = pixels.shape
+    kept_rows = max(1, min(rows, round(columns / proportion)))
+    kept_columns = max(1, min(columns, round(rows * proportion)))
+    top, left = (rows - kept_rows) // 2, (columns - kept_columns) // 2
+    return np.ascontiguousarray(pixels[top : top + kept_rows, left : left + kept_columns])
+
+
+def _letterbox(pixels: np.ndarray, width: int, height: int, interpolation: str) -> np.ndarray:
+    rows, columns = pixels.shape
+    scale = min(width / columns, height / rows)
+    inner_width = min(width, max(1, round(columns * scale)))
+    inner_height = min(height, max(1, round(rows * scale)))
+    boxed = np.zeros((height, width), dtype=np.uint8)
+    top, left = (height - inner_height) // 2, (width - inner_width) // 2
+    boxed[top : top + inner_height, left : left + inner_width] = _stretch(
+        pixels, inner_width, inner_height, interpolation
+    )
+    return boxed

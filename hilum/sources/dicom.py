@@ -1,0 +1,165 @@
+"""From a DICOM file to the gray levels that its own header asks for.
+
+The order is that of DICOM PS3.3, C.11 and C.7.6.3.1.2: modality (rescale slope and intercept), then
+the VOI table or window, and only then MONOCHROME1 is turned, so that air is dark in every image.
+"""
+
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pydicom
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing
+
+from hilum.errors import HilumError
+from hilum.sources.content import read_bytes
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+_MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
+
+#: What pydicom raises for a header or pixels that it cannot make sense of.
+_UNREADABLE = (
+    *(AttributeError, EOFError, IndexError, KeyError, MemoryError, NotImplementedError, OSError),
+    *(OverflowError, RuntimeError, TypeError, ValueError),
+)
+
+
+@dataclass(frozen=True)
+class DicomImage:
+    """A radiograph as its header wants it shown.
+
+    Attributes:
+        levels: float64 (height, width), 0 (black) to 1 (white), not yet rounded to gray levels.
+        spacing_mm: distance between the centers of neighboring rows and of neighboring columns, in mm,
+            at the detector if the header does not say more; None if it has neither.
+        view: `ViewPosition`, such as "PA"; None if it is blank.
+        photometric: "MONOCHROME1" (stored with air bright; turned in `levels`) or "MONOCHROME2".
+        bits_stored: depth of the stored samples.
+    """
+
+    levels: np.ndarray = field(repr=False)
+    spacing_mm: tuple[float, float] | None
+    view: str | None
+    photometric: str
+    bits_stored: int
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """The gray levels, uint8 (height, width), rounded once."""
+        return np.rint(self.levels * 255).astype(np.uint8)
+
+
+def read_dicom(path: str | Path, window: tuple[float, float] | None = None) -> DicomImage:
+    """Reads a radiograph of 8 to 16 bits, compressed or not.
+
+    Args:
+        path: the file.
+        window: the rescaled values that become black and white, in place of the header's own window.
+            Without either, it is the full range of the stored bits.
+
+    Raises:
+        HilumError: the file is missing, no DICOM, damaged, without pixels, with several frames or in
+            color, its window means nothing, or its compression needs a decoder that is not installed.
+    """
+    return decode_dicom(read_bytes(path), path, window)
+
+
+def decode_dicom(data: bytes, path: str | Path, window: tuple[float, float] | None = None) -> DicomImage:
+    """As `read_dicom`, from the file's content; `path` is for messages."""
+    try:
+        header = pydicom.dcmread(BytesIO(data))
+    except InvalidDicomError:
+        raise HilumError(
+            f"{path}: this is no DICOM file: it lacks the mark DICM at byte 128. Restore it from the data set."
+        ) from None
+    except _UNREADABLE as error:
+        raise HilumError(
+            f"{path}: the DICOM file is damaged or truncated: {error}. Restore it from the data set."
+        ) from None
+    samples = _stored_samples(header, path)
+    try:
+        levels = _shown(header, apply_modality_lut(samples, header), window)
+        return DicomImage(
+            levels=levels,
+            spacing_mm=_spacing(header),
+            view=str(header.get("ViewPosition") or "").strip() or None,
+            photometric=header.PhotometricInterpretation,
+            bits_stored=int(header.BitsStored),
+        )
+    except _UNREADABLE as error:
+        raise HilumError(
+            f"{path}: the DICOM header asks for something that cannot be shown: {error}. "
+            "Correct its rescale, window or spacing, or restore the file from the data set."
+        ) from None
+
+
+def _stored_samples(header: "Dataset", path: str | Path) -> np.ndarray:
+    """The samples as stored, (height, width), signed or unsigned."""
+    if "PixelData" not in header:
+        raise HilumError(f"{path}: the DICOM file has no pixel data. Restore it, or leave its row out.")
+    if str(header.get("PhotometricInterpretation")) not in _MONOCHROME:
+        kind = header.get("PhotometricInterpretation") or "without PhotometricInterpretation"
+        raise HilumError(
+            f"{path}: the DICOM file is {kind}; a radiograph is "
+            f"{' or '.join(_MONOCHROME)}. Leave its row out, or convert it to gray."
+        )
+    try:
+        frames = int(header.get("NumberOfFrames") or 1)
+        if frames > 1:
+            raise HilumError(
+                f"{path}: the DICOM file has {frames} frames; a radiograph has one. Leave its row out, or "
+                "export the frame you mean to a file of its own."
+            )
+        return header.pixel_array
+    except HilumError:
+        raise
+    except _UNREADABLE as error:
+        syntax = getattr(header.file_meta, "TransferSyntaxUID", None)
+        reason = " ".join(str(error).split())
+        undecoded = any(words in reason for words in ("missing dependencies", "does not support"))
+        if syntax is not None and syntax.is_compressed and undecoded:
+            raise HilumError(
+                f"{path}: its pixels are compressed ({syntax.name}), and no decoder for that is installed. "
+                "Install some: pip install pylibjpeg pylibjpeg-openjpeg python-gdcm."
+            ) from None
+        raise HilumError(
+            f"{path}: the DICOM pixels cannot be decoded: {reason}. The file is damaged or truncated; "
+            "restore it from the data set."
+        ) from None
+
+
+def _shown(header: "Dataset", values: np.ndarray, window: tuple[float, float] | None) -> np.ndarray:
+    """Rescaled values to 0..1: by the window asked for, the VOI table, the window, or the full range."""
+    bits = int(header.BitsStored)
+    signed = int(header.PixelRepresentation) == 1
+    stored = np.array([-(1 << bits - 1), (1 << bits - 1) - 1] if signed else [0, (1 << bits) - 1])
+    if header.get("ModalityLUTSequence"):
+        black, white = 0, (1 << int(header.ModalityLUTSequence[0].LUTDescriptor[2])) - 1
+    else:
+        # pydicom's window gives values between the rescaled ends, whichever of them is greater.
+        black, white = (float(end) for end in apply_modality_lut(stored, header))
+    if window is not None:
+        black, white = window
+    elif header.get("VOILUTSequence"):
+        # Rescaling makes floats of whole numbers; the table is looked up by whole numbers.
+        values = apply_voi(np.rint(values).astype(np.int32), header)
+        black, white = 0, (1 << int(header.VOILUTSequence[0].LUTDescriptor[2])) - 1
+    elif header.get("WindowCenter") is not None and header.get("WindowWidth") is not None:
+        values = apply_windowing(values, header)
+    else:
+        black, white = sorted((black, white))
+    levels = np.clip((values.astype(np.float64) - black) / (white - black), 0, 1)
+    return 1 - levels if header.PhotometricInterpretation == "MONOCHROME1" else levels
+
+
+def _spacing(header: "Dataset") -> tuple[float, float] | None:
+    spacing = header.get("PixelSpacing") or header.get("ImagerPixelSpacing")
+    if not spacing:
+        return None
+    rows, columns = (float(distance) for distance in spacing)
+    return rows, columns

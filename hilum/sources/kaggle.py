@@ -1,0 +1,143 @@
+"""Kaggle's "Chest X-Ray Images (Pneumonia)": 5,856 frontal (AP) radiographs of children aged 1 to 5.
+
+From the Guangzhou Women and Children's Medical Center. 4,273 show a pneumonia, bacterial or viral, and
+1,583 are normal: 5,216 in train, 16 in val, 624 in test. Two physicians graded each image, and a third
+checked the test part. Neither age nor sex nor study is recorded.
+
+Kermany DS, Goldbaum M, Cai W, et al. "Identifying Medical Diagnoses and Treatable Diseases by
+Image-Based Deep Learning". Cell 2018, 172(5), 1122-1131. The data: Kermany D, Zhang K, Goldbaum M,
+Mendeley Data, doi 10.17632/rscbjbr9sj (CC BY 4.0), and kaggle.com/paultimothymooney/chest-xray-pneumonia.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hilum.errors import HilumError
+from hilum.sources.catalog import Catalog
+from hilum.sources.hierarchy import hierarchical_paths
+
+PARTS = ("train", "val", "test")
+_CLASSES = ("NORMAL", "PNEUMONIA")
+_SUFFIXES = (".jpeg", ".jpg", ".png")
+
+#: The patient, and the cause of a pneumonia, in a file's name: Kaggle's edition, then Mendeley's.
+_NAMES = (
+    r"(?P<patient>person\d+)_(?P<cause>bacteria|virus)_\d+",
+    r"(?P<patient>(?:NORMAL2-)?IM-\d+)-\d+(?:-\d+)?",
+    r"(?P<patient>(?:(?P<cause>BACTERIA|VIRUS)|NORMAL)-\d+)-\d+",
+)
+_CAUSES = {"Bacterial_Pneumonia": "bacteria", "Viral_Pneumonia": "virus"}
+
+
+def open_catalog(root: Path, official_val: bool = False, causes: bool = False) -> Catalog:
+    """All images, with the test part fixed.
+
+    The patient is read from the file's name: `person123_bacteria_456.jpeg` is of person123,
+    `NORMAL2-IM-0927-0001.jpeg` of NORMAL2-IM-0927. A person with a bacterial and a viral image is taken
+    for one patient. Numbers begin anew in the test part, where they are other people, so a PatientID
+    there has the prefix `test-`; train and val are numbered together.
+
+    Args:
+        root: the folder `chest_xray`, or the one around it.
+        official_val: keep the 16 images of val as the validation part; else they join train, and the
+            validation part is drawn from both by patient. (val shares patients with train, so a split
+            by patient refuses it.)
+        causes: two more targets, `Bacterial_Pneumonia` and `Viral_Pneumonia`.
+
+    Raises:
+        HilumError: a folder is missing or holds no image, a name without a patient, or a pneumonia's
+            name among the normal ones or the other way round.
+    """
+    folder = _data_folder(root)
+    files = pd.DataFrame(
+        [(part, kind, name) for part in PARTS for kind in _CLASSES for name in _images(folder / part / kind)],
+        columns=["part", "kind", "name"],
+    )
+    patients, cause = _read_names(folder, files)
+    test = files["part"] == "test"
+    table = pd.DataFrame(
+        {
+            "PatientID": patients.where(~test, "test-" + patients),
+            "StudyID": np.nan,
+            "Age": np.nan,
+            "Sex_Male": np.nan,
+            "Sex_Unknown": np.nan,
+            "Orientation_PA": 0,
+            "Support Devices": np.nan,
+            "Image_Path": files["part"] + "/" + files["kind"] + "/" + files["name"],
+            "Hierarchical_Path": hierarchical_paths(np.arange(len(files))),
+            "Pneumonia": (files["kind"] == "PNEUMONIA").astype("float64"),
+        }
+    )
+    targets = ("Pneumonia",)
+    if causes:
+        for target, word in _CAUSES.items():
+            table[target] = (cause == word).astype("float64")
+        targets += tuple(_CAUSES)
+    table.index.name = "ImageID"
+    drawn = files["part"].replace({"train": "train_val", "val": "train_val"})
+    return Catalog(
+        name="kaggle",
+        table=table,
+        targets=targets,
+        root=folder,
+        origin=folder,
+        fixed_split=(files["part"] if official_val else drawn).set_axis(table.index),
+    )
+
+
+def _data_folder(root: Path) -> Path:
+    """The folder with train, val and test: `root`, or a chest_xray in it, which some archives have twice."""
+    for folder in (root, root / "chest_xray", root / "chest_xray" / "chest_xray"):
+        if all((folder / part).is_dir() for part in ("train", "test")):
+            return folder
+    raise HilumError(
+        f"{root}: the folders train and test are not there, nor in a chest_xray in it. root must be the "
+        "folder chest_xray of the Kermany pneumonia data set."
+    )
+
+
+def _images(folder: Path) -> list[str]:
+    """The images of a class in order; Mendeley's edition has no val."""
+    if not folder.is_dir():
+        if folder.parent.name == "val" and not folder.parent.is_dir():
+            return []
+        raise HilumError(f"{folder}: there is no such folder. Complete the download of the data set.")
+    # Archives packed on a Mac hold a `._name` beside each file.
+    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    images = [name for name in names if name.lower().endswith(_SUFFIXES)]
+    if not images:
+        raise HilumError(f"{folder}: there is no image in it. Complete the download of the data set.")
+    return images
+
+
+def _read_names(folder: Path, files: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Each file's patient, and the cause of its pneumonia in lower case (missing where it names none)."""
+    patients = pd.Series(None, index=files.index, dtype=object)
+    cause = patients.copy()
+    for pattern in _NAMES:
+        found = files["name"].str.extract(rf"^{pattern}\.\w+$")
+        patients = patients.fillna(found["patient"])
+        if "cause" in found:
+            cause = cause.fillna(found["cause"].str.lower())
+    unknown = patients.isna()
+    if unknown.any():
+        raise HilumError(
+            f"{_place(folder, files, unknown)}: the name tells no patient ({int(unknown.sum()):,} such files). "
+            "Expected person<number>_<bacteria|virus>_<number>, IM-<number>-<number> or "
+            "NORMAL2-IM-<number>-<number>; the split keeps patients apart by it."
+        )
+    misplaced = cause.notna() != (files["kind"] == "PNEUMONIA")
+    if misplaced.any():
+        raise HilumError(
+            f"{_place(folder, files, misplaced)}: the name and the folder disagree on whether this is a pneumonia "
+            f"({int(misplaced.sum()):,} such files). Restore the folders from the data set."
+        )
+    return patients, cause
+
+
+def _place(folder: Path, files: pd.DataFrame, chosen: pd.Series) -> Path:
+    first = files.loc[chosen.idxmax()]
+    return folder / first["part"] / first["kind"] / first["name"]

@@ -1,0 +1,177 @@
+"""Several catalogs as one, on the findings they share."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hilum.errors import HilumError, nearest
+from hilum.sources.catalog import FEATURE_COLUMNS, Catalog
+from hilum.sources.hierarchy import extensions_of, hierarchical_paths
+from hilum.targets import canonical_target, resolve_targets
+
+#: The ImageIDs of the source at position p, counted from 0, begin at p times this.
+ID_STRIDE = 100_000_000
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_ENTRY_KEYS = ("source", "root", "name", "source_kwargs")
+
+
+def merge(
+    catalogs: Mapping[str, Catalog] | Sequence[Catalog], targets: str | Sequence[str] | None = None
+) -> Catalog:
+    """One catalog of all images.
+
+    - `ImageID`: position of the source x `ID_STRIDE` + its own ImageID. A source appended at the end
+      changes no other id.
+    - `PatientID` and `Image_Path` begin with the source's name and a slash, so that patients of two
+      sources are never one, and the catalog's fingerprint does not depend on where the sources lie.
+    - `Source`, a column after the features, has the source's name.
+    - Official splits stay. A source without one is left to be drawn (`train_val`).
+    - `codes` stay if every source has them; else what each source makes of them by itself counts.
+
+    Args:
+        catalogs: by the name each is to have, or a list, named as the catalogs are.
+        targets: names, aliases or a named set that every source has; None for all that they share.
+
+    Raises:
+        HilumError: fewer than two catalogs, two of one name, a name with a slash or space, a target that
+            a source lacks, no shared target, a merge in a merge, images without a root, or an ImageID
+            beyond `ID_STRIDE`.
+    """
+    named = _named(catalogs)
+    shared = _shared_targets(named, targets)
+    tables = [_prefixed(position, *item, shared) for position, item in enumerate(named.items())]
+    table = pd.concat(tables)
+    endings = extensions_of(table["Image_Path"])
+    table["Hierarchical_Path"] = hierarchical_paths(table.index.to_numpy(), extensions=endings)
+    return Catalog(
+        name="+".join(named),
+        table=table,
+        targets=shared,
+        root={name: catalog.root for name, catalog in named.items()},
+        fixed_split=_fixed_split(list(named.values()), table.index),
+        codes=_codes(list(named.values()), shared, table.index),
+    )
+
+
+def open_catalog(
+    root: Path | None = None, *, of: Sequence[Mapping] = (), targets: Sequence[str] | None = None
+) -> Catalog:
+    """Opens several data sets and merges them; see `merge`.
+
+    Args:
+        root: folder that the sources' roots are relative to, if they are relative.
+        of: a table for each source: `source`, `root`, and, where wanted, `name` (if left out, the
+            source's) and `source_kwargs` (its own filters).
+        targets: as for `merge`.
+
+    Raises:
+        HilumError: a table that is none or has other keys, whatever is wrong with a source, and as `merge`.
+    """
+    from hilum.sources import open_catalog as open_source
+
+    if isinstance(of, Mapping | str) or not isinstance(of, Sequence) or len(of) < 2:
+        raise HilumError(_expected(f"it is {of!r}"))
+    catalogs: dict[str, Catalog] = {}
+    for position, entry in enumerate(of, start=1):
+        if not isinstance(entry, Mapping) or "source" not in entry:
+            raise HilumError(_expected(f"entry {position} is {entry!r}"))
+        for key in entry:
+            if key not in _ENTRY_KEYS:
+                raise HilumError(
+                    f"source_kwargs of, entry {position}: there is no key {key!r}.{nearest(key, _ENTRY_KEYS)} "
+                    f"An entry takes {', '.join(_ENTRY_KEYS)}."
+                )
+        name = entry.get("name", entry["source"])
+        if name in catalogs:
+            raise HilumError(
+                f"source_kwargs of: two sources are named {name!r}. Give one of them another name."
+            )
+        place = entry.get("root")
+        if place is not None and root is not None:
+            place = Path(root) / place
+        catalogs[name] = open_source(entry["source"], place, **entry.get("source_kwargs", {}))
+    return merge(catalogs, targets)
+
+
+def _expected(found: str) -> str:
+    return (
+        "source_kwargs: a merge needs of, a list with a table for each of two sources or more, such as "
+        f'{{of = [{{source = "nih", root = "A"}}, {{source = "kaggle", root = "B"}}]}}; {found}.'
+    )
+
+
+def _named(catalogs: Mapping[str, Catalog] | Sequence[Catalog]) -> dict[str, Catalog]:
+    if not isinstance(catalogs, Mapping):
+        names = [catalog.name for catalog in catalogs]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise HilumError(
+                f"merge: two catalogs are named {twice!r}. Give a dictionary with a name for each of them."
+            )
+        catalogs = dict(zip(names, catalogs, strict=True))
+    if len(catalogs) < 2:
+        raise HilumError(f"merge needs two catalogs or more; it has {len(catalogs)}.")
+    for name, catalog in catalogs.items():
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise HilumError(
+                f"merge: {name!r} cannot be a source's name: letters, digits, dots, dashes and underscores."
+            )
+        if isinstance(catalog.root, dict):
+            raise HilumError(f"merge: {name} is a merge itself. Merge its sources directly.")
+        if catalog.root is None:
+            raise HilumError(f"merge: the {name} catalog was made without its images. Give its root.")
+        if catalog.table.index.min() < 0 or catalog.table.index.max() >= ID_STRIDE:
+            raise HilumError(f"merge: the ImageIDs of {name} must lie within 0..{ID_STRIDE - 1:,}.")
+    return dict(catalogs)
+
+
+def _shared_targets(catalogs: dict[str, Catalog], wanted: str | Sequence[str] | None) -> tuple[str, ...]:
+    """By their own names where they are known, in the order of the first source."""
+    names_of = {name: [canonical_target(t) for t in catalog.targets] for name, catalog in catalogs.items()}
+    first, *others = names_of.values()
+    shared = tuple(target for target in first if all(target in names for names in others))
+    if not shared:
+        having = "; ".join(f"{name} has {', '.join(names)}" for name, names in names_of.items())
+        raise HilumError(f"merge: the sources share no target: {having}.")
+    try:
+        return resolve_targets(wanted, shared)
+    except HilumError as error:
+        raise HilumError(f"merge of {', '.join(catalogs)}, on the targets they share: {error}") from None
+
+
+def _prefixed(position: int, name: str, catalog: Catalog, shared: tuple[str, ...]) -> pd.DataFrame:
+    chosen = catalog.select_targets(list(shared))
+    table = chosen.table[[*FEATURE_COLUMNS, *chosen.targets]].set_axis(
+        [*FEATURE_COLUMNS, *shared], axis="columns"
+    )
+    table.insert(len(FEATURE_COLUMNS), "Source", name)
+    table["PatientID"] = f"{name}/" + table["PatientID"].astype("str")
+    # Numbers in one data set, words in another, nothing in a third: words in all.
+    table["StudyID"] = table["StudyID"].astype("str").where(table["StudyID"].notna(), "")
+    table["Image_Path"] = f"{name}/" + table["Image_Path"]
+    measures = ["Age", "Sex_Male", "Sex_Unknown", "Orientation_PA", "Support Devices", *shared]
+    table[measures] = table[measures].astype("float64")
+    return table.set_axis(pd.Index(table.index + position * ID_STRIDE, name="ImageID"), axis="index")
+
+
+def _fixed_split(catalogs: list[Catalog], index: pd.Index) -> pd.Series | None:
+    if all(catalog.fixed_split is None for catalog in catalogs):
+        return None
+    parts = [
+        np.full(len(catalog), "train_val", dtype=object)
+        if catalog.fixed_split is None
+        else catalog.fixed_split.to_numpy(dtype=object)
+        for catalog in catalogs
+    ]
+    return pd.Series(np.concatenate(parts), index=index)
+
+
+def _codes(catalogs: list[Catalog], shared: tuple[str, ...], index: pd.Index) -> pd.DataFrame | None:
+    if any(catalog.codes is None for catalog in catalogs):
+        return None
+    codes = [catalog.select_targets(list(shared)).codes.to_numpy() for catalog in catalogs]
+    return pd.DataFrame(np.concatenate(codes), index=index, columns=list(shared))
