@@ -255,7 +255,7 @@ def noise_pack(folder: Path, images: int, size: int) -> tuple[Catalog, Pack]:
     index = pd.DataFrame({"ImageID": ids, "row": ids, "Image_Path": table["Image_Path"].to_numpy()})
     index.to_parquet(folder / INDEX)
     record = {"format": FORMAT, "catalog": "noise", "width": size, "height": size, "left_out": 0}
-    record |= {"fit": "stretch", "interpolation": "area"}
+    record |= {"fit": "stretch", "interpolation": "auto"}
     record["images_fingerprint"] = images_fingerprint(ids, table["Image_Path"])
     (folder / RECORD).write_text(json.dumps(record))
     return catalog, Pack(folder)

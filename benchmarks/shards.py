@@ -50,7 +50,7 @@ def synthetic_pack(folder: Path, images: int, side: int) -> Pack:
     pd.DataFrame(columns=["ImageID", "Image_Path", "reason"]).to_csv(folder / CORRUPT, index=False)
     record = {
         **{"format": FORMAT, "catalog": "noise", "catalog_fingerprint": "", "images_fingerprint": ""},
-        **{"width": side, "height": side, "fit": "stretch", "interpolation": "area"},
+        **{"width": side, "height": side, "fit": "stretch", "interpolation": "auto"},
         **{"images": images, "left_out": 0},
     }
     (folder / RECORD).write_text(json.dumps(record))

@@ -212,7 +212,7 @@ def eda(
 @click.option("--image-width", help="pixels  [320]")
 @click.option("--image-height", help="pixels  [320]")
 @click.option("--fit", help="stretch, letterbox or crop  [stretch]")
-@click.option("--interpolation", help="area, linear, cubic or nearest  [area]")
+@click.option("--interpolation", help="auto, area, linear, cubic or nearest  [auto]")
 @click.option(
     "--on-corrupt",
     type=click.Choice(["stop", "skip"]),

@@ -100,8 +100,9 @@ class RunConfig(BaseModel):
         "stretch",
         description="how an image comes to its size: stretch, letterbox (black bars), crop (center)",
     )
-    interpolation: Literal["area", "linear", "cubic", "nearest"] = Field(
-        "area", description="of the resizing; area averages when it shrinks"
+    interpolation: Literal["auto", "area", "linear", "cubic", "nearest"] = Field(
+        "auto",
+        description="of the resizing: auto, area, linear, cubic or nearest; auto averages areas from half on",
     )
     image_width: int = Field(320, ge=16, le=4096, description="pixels")
     image_height: int = Field(320, ge=16, le=4096, description="pixels")

@@ -71,7 +71,7 @@ def build_pack(
     width: int,
     height: int,
     fit: Fit = "stretch",
-    interpolation: Interpolation = "area",
+    interpolation: Interpolation = "auto",
     column: str = "Image_Path",
     on_corrupt: Literal["stop", "skip"] = "stop",
     workers: int | None = None,

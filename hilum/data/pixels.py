@@ -49,7 +49,7 @@ class RawImages:
         width: int,
         height: int,
         fit: Fit = "stretch",
-        interpolation: Interpolation = "area",
+        interpolation: Interpolation = "auto",
         column: str = "Image_Path",
     ):
         check_fit(fit, interpolation)

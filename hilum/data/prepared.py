@@ -15,7 +15,7 @@ def open_pixels(
     width: int,
     height: int,
     fit: Fit = "stretch",
-    interpolation: Interpolation = "area",
+    interpolation: Interpolation = "auto",
     column: str = "Image_Path",
 ) -> PixelSource:
     """The pixels of a run: a pack or shards if there are any, else the image files.

@@ -10,10 +10,10 @@ from hilum.errors import HilumError, nearest
 #: How an image of another shape is fitted: all of it distorted, all of it within black bars, or its centre.
 Fit = Literal["stretch", "letterbox", "crop"]
 #: "area" averages the pixels under each new one when an image shrinks, and is bilinear when it grows.
-Interpolation = Literal["area", "linear", "cubic", "nearest"]
+#: "auto" does so from half the size on; above, bilinear samples miss no pixel and take a third of the time.
+Interpolation = Literal["auto", "area", "linear", "cubic", "nearest"]
 
 _FLAGS = {
-    "area": cv2.INTER_AREA,
     "linear": cv2.INTER_LINEAR,
     "cubic": cv2.INTER_CUBIC,
     "nearest": cv2.INTER_NEAREST,
@@ -25,7 +25,7 @@ def resize(
     width: int,
     height: int,
     fit: Fit = "stretch",
-    interpolation: Interpolation = "area",
+    interpolation: Interpolation = "auto",
 ) -> np.ndarray:
     """An image at another size; the same array if it has that size already.
 
@@ -36,7 +36,7 @@ def resize(
         fit: `"stretch"` takes width and height each by itself; `"letterbox"` keeps the proportions
             and fills what is left, on both sides alike, with black; `"crop"` keeps the proportions and
             cuts from the longer side, at both ends alike.
-        interpolation: `"area"`, `"linear"`, `"cubic"` or `"nearest"`.
+        interpolation: `"auto"`, `"area"`, `"linear"`, `"cubic"` or `"nearest"`.
 
     Returns:
         uint8 (height, width).
@@ -68,10 +68,17 @@ def check_fit(fit: str, interpolation: str) -> None:
 def _stretch(pixels: np.ndarray, width: int, height: int, interpolation: str) -> np.ndarray:
     if pixels.shape == (height, width):
         return pixels
-    flag = _FLAGS[interpolation]
-    if interpolation == "area" and (pixels.shape[0] < height or pixels.shape[1] < width):
-        flag = cv2.INTER_LINEAR  # OpenCV's area mode repeats pixels when it enlarges
-    return cv2.resize(pixels, (width, height), interpolation=flag)
+    return cv2.resize(
+        pixels, (width, height), interpolation=_flag(interpolation, pixels.shape, height, width)
+    )
+
+
+def _flag(interpolation: str, shape: tuple[int, int], height: int, width: int) -> int:
+    if interpolation not in {"auto", "area"}:
+        return _FLAGS[interpolation]
+    grows = shape[0] < height or shape[1] < width  # OpenCV's area mode then repeats pixels
+    shrinks_a_lot = shape[0] >= 2 * height or shape[1] >= 2 * width
+    return cv2.INTER_LINEAR if grows or (interpolation == "auto" and not shrinks_a_lot) else cv2.INTER_AREA
 
 
 def _center(pixels: np.ndarray, proportion: float) -> np.ndarray:

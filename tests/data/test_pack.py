@@ -39,7 +39,7 @@ def test_an_id_that_is_not_packed_is_named(pack):
 
 
 def check(pack: Pack, catalog, **changes) -> None:
-    settings = {"width": 24, "height": 16, "fit": "stretch", "interpolation": "area"}
+    settings = {"width": 24, "height": 16, "fit": "stretch", "interpolation": "auto"}
     pack.check(catalog, **settings | changes)
 
 
@@ -55,7 +55,7 @@ def test_a_subset_of_images_or_targets_may_use_the_pack(small_catalog, pack):
         ("width", 32, "24"),
         ("height", 24, "16"),
         ("fit", "crop", "'stretch'"),
-        ("interpolation", "cubic", "'area'"),
+        ("interpolation", "cubic", "'auto'"),
     ],
 )
 def test_another_setting_is_refused_with_both_values(small_catalog, pack, setting, value, packed):

@@ -68,7 +68,7 @@ def test_a_pack_has_pixels_index_report_and_record_and_nothing_else(few_at_once,
         assert row.Image_Path == small_catalog.table.at[row.ImageID, "Image_Path"]
         assert row.sha256 == sha256_of_file(small_catalog.image_path(row.ImageID))
     record = json.loads((pack.path / RECORD).read_text())
-    expected = {"catalog": "chexpert", "width": 24, "height": 16, "fit": "stretch", "interpolation": "area"}
+    expected = {"catalog": "chexpert", "width": 24, "height": 16, "fit": "stretch", "interpolation": "auto"}
     expected |= {"images": total, "left_out": 0, "catalog_fingerprint": small_catalog.fingerprint}
     assert expected.items() <= record.items()
 

@@ -41,4 +41,4 @@ def test_shards_are_opened_and_checked(small_catalog, tmp_path, monkeypatch, whe
         (tmp_path / shards.RECORD).write_text("{}")
     opened = open_pixels(where, small_catalog, 24, 16, "crop")
     assert opened.url == where
-    assert opened.checked == (small_catalog, 24, 16, "crop", "area")
+    assert opened.checked == (small_catalog, 24, 16, "crop", "auto")

@@ -20,9 +20,16 @@ def test_shrinking_averages_areas(pixels):
 
 
 def test_an_area_that_cuts_pixels_weighs_them_by_their_share(pixels):
-    along = resize(pixels[:1], 8, 1)  # each new pixel covers one and a half
+    along = resize(pixels[:1], 8, 1, interpolation="area")  # each new pixel covers one and a half
     by_hand = (pixels[0, 0] + 0.5 * pixels[0, 1]) / 1.5
     assert along[0, 0] == pytest.approx(by_hand, abs=0.5)
+
+
+@pytest.mark.parametrize(("width", "height", "averages"), [(6, 8, True), (7, 8, False), (5, 4, True)])
+def test_areas_are_averaged_from_half_the_size_on(pixels, width, height, averages):
+    flag = cv2.INTER_AREA if averages else cv2.INTER_LINEAR
+    expected = cv2.resize(pixels, (width, height), interpolation=flag)
+    np.testing.assert_array_equal(resize(pixels, width, height), expected)
 
 
 @pytest.mark.parametrize(("width", "height"), [(24, 16), (24, 4), (6, 16)])

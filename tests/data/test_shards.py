@@ -367,7 +367,7 @@ def test_other_shards_in_the_same_place_replace_the_former(pack, folder, small_c
 
 
 def test_check_accepts_its_catalog_and_subsets_and_names_what_differs(folder, small_catalog, tmp_path):
-    wanted = (SIDE, SIDE, "stretch", "area")
+    wanted = (SIDE, SIDE, "stretch", "auto")
     shards, ids = Shards(folder), small_catalog.table.index
     shards.check(small_catalog, *wanted)
     shards.check(small_catalog.select_images(ids[5:9]), *wanted)
@@ -388,7 +388,7 @@ def test_shards_of_fewer_images_do_not_fit(small_catalog, tmp_path):
     )
     write_shards(few, tmp_path / "out")
     with pytest.raises(HilumError, match=rf"ImageID {ids[12]} is not in the shards .* \(nor are 20 others\)"):
-        Shards(tmp_path / "out").check(small_catalog, SIDE, SIDE, "stretch", "area")
+        Shards(tmp_path / "out").check(small_catalog, SIDE, SIDE, "stretch", "auto")
 
 
 def test_an_unknown_id_is_named(folder):
