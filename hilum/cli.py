@@ -274,8 +274,8 @@ def hierarchy(
     with _progress("copying", len(opened)) as advance:
         done = build_hierarchy(opened, out, link=link, folder_size=folder_size, progress=advance)
     click.echo(
-        f"{done.copied:,} images copied, {done.kept:,} there already, {done.bytes:,} bytes in {out}; "
-        f"train with --hierarchy {out}"
+        f"{done.copied:,} images {'linked' if link else 'copied'}, {done.kept:,} there already, "
+        f"{done.bytes:,} bytes in {out}; train with --hierarchy {out}"
     )
 
 

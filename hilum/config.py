@@ -215,6 +215,11 @@ def settings_from_toml(path: Path) -> dict[str, Any]:
 #: What is allowed, for settings of which the general message tells too little, or once per form they take.
 _ALLOWED = {
     "name": "must be letters, digits, dots, dashes and underscores, beginning with a letter or digit",
+    "uncertain_policy": "must be zeros, ones, ignore, smooth-zeros, smooth-ones, multiclass or chexpert-best, "
+    "or one of them by target, as in {Edema = 'ones'}",
+    "blank_policy": "must be zeros, ones, ignore, smooth-zeros or smooth-ones, or one of them by target",
+    "eval_uncertain_policy": "must be zeros, ones or ignore, or one of them by target",
+    "eval_blank_policy": "must be zeros, ones or ignore, or one of them by target",
     "number_images": "must be a whole number of images, 0 or more, or a fraction below 1",
     "target_thresholds": "must be within 0..1: one for all, a list with one per target, or a table {Edema = 0.2}",
     "epoch_args": f"must be {', '.join(EPOCH_ARGS)}, or a table of arguments of display_metrics",

@@ -159,3 +159,11 @@ def test_a_split_file_and_settings_of_another_split_are_refused_together():
     with pytest.raises(HilumError, match="number_images, val_fraction would do nothing"):
         RunConfig(split_file="split.parquet", number_images=50, val_fraction=0.3)
     assert RunConfig(split_file="split.parquet", val_fraction=0.2).split_file is not None
+
+
+def test_a_policy_that_is_none_is_told_once_with_all_there_are():
+    with pytest.raises(HilumError, match="multiclass or chexpert-best") as refused:
+        RunConfig(uncertain_policy="foo")
+    assert "\n" not in str(refused.value)
+    with pytest.raises(HilumError, match="eval_blank_policy: 'smooth-ones' must be zeros, ones or ignore"):
+        RunConfig(eval_blank_policy="smooth-ones")

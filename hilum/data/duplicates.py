@@ -70,6 +70,7 @@ def find_leaks(
     *,
     images: bool = True,
     near_distance: int = NEAR_DISTANCE,
+    column: str = "Image_Path",
     progress: Callable[[], None] | None = None,
 ) -> pd.DataFrame:
     """The patients and the images that are in two parts.
@@ -79,6 +80,7 @@ def find_leaks(
         split: whose parts are compared; its ImageIDs are the catalog's.
         images: decode every image and compare pixels; False compares patients only.
         near_distance: most bits, of 255, by which near copies differ.
+        column: which paths the images are read by.
         progress: called after each image is read.
 
     Returns:
@@ -92,7 +94,7 @@ def find_leaks(
     table = split.table.reset_index(drop=True)
     found = [_shared_patients(table)]
     if images:
-        hashes = _read_hashes(catalog.select_images(table["ImageID"].to_numpy()), progress)
+        hashes = _read_hashes(catalog.select_images(table["ImageID"].to_numpy()), column, progress)
         found.append(_pairs_of_images(table, *hashes, near_distance))
     rows = [row for pairs in found for row in pairs]
     return pd.DataFrame(rows, columns=LEAK_COLUMNS).astype({"distance": "float64"})
@@ -104,10 +106,13 @@ def refuse_leaks(
     *,
     images: bool = True,
     near_distance: int = NEAR_DISTANCE,
+    column: str = "Image_Path",
     progress: Callable[[], None] | None = None,
 ) -> None:
     """Raises HilumError, listing the first 20 pairs, if `find_leaks` finds any; arguments as there."""
-    leaks = find_leaks(catalog, split, images=images, near_distance=near_distance, progress=progress)
+    leaks = find_leaks(
+        catalog, split, images=images, near_distance=near_distance, column=column, progress=progress
+    )
     if leaks.empty:
         return
     counts = ", ".join(f"{count:,} {kind}" for kind, count in leaks["kind"].value_counts(sort=False).items())
@@ -139,10 +144,10 @@ def _shared_patients(table: pd.DataFrame) -> list[list]:
 
 
 def _read_hashes(
-    catalog: Catalog, progress: Callable[[], None] | None
+    catalog: Catalog, column: str, progress: Callable[[], None] | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pixel hashes (images,), perceptual hashes (images, 4), and which images have one (images,)."""
-    paths = catalog.image_paths()
+    paths = catalog.image_paths(column)
     exact = np.empty(len(paths), dtype=object)
     near = np.zeros((len(paths), _WORDS), dtype=np.uint64)
     has_near = np.zeros(len(paths), dtype=bool)

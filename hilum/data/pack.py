@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 
 from hilum.data.pixels import check_settings, rows_of
 from hilum.errors import HilumError
+from hilum.files import sha256_of_file
 from hilum.sources.catalog import Catalog
+from hilum.sources.images import parse_address
 
 #: The files of a pack, in its folder. `RECORD` is written last: where it is, the pack is whole.
 PIXELS, INDEX, CORRUPT, RECORD = "pixels.npy", "index.parquet", "corrupt.csv", "pack.json"
@@ -70,6 +72,7 @@ class Pack:
         ids = catalog.table.index.to_numpy(dtype=np.int64)
         paths = catalog.table["Image_Path"]
         if images_fingerprint(ids, paths) == self.meta["images_fingerprint"] and not self.meta["left_out"]:
+            self.check_content(catalog)
             return
         absent = ~np.isin(ids, self.ids)
         if absent.any():
@@ -84,6 +87,30 @@ class Pack:
                 f"but {paths.iloc[first]} in the {catalog.name} catalog ({int(differing.sum()):,} differ). "
                 "Use the source, root and filters that the pack was made with, or make another pack."
             )
+        self.check_content(catalog)
+
+    def check_content(self, catalog: Catalog, sample: int = 8) -> None:
+        """Compares some images' files with what the pack was made of, where the files are at hand.
+
+        Two data sets may give their images the same ids and paths.
+
+        Raises:
+            HilumError: a file has another SHA-256 now than when it was packed.
+        """
+        if catalog.root is None:
+            return
+        ids = np.intersect1d(catalog.table.index.to_numpy(dtype=np.int64), self.ids)
+        chosen = ids[np.linspace(0, len(ids) - 1, min(sample, len(ids))).astype(np.int64)]
+        packed = self._read_index(["ImageID", "sha256"]).set_index("ImageID")["sha256"]
+        for image_id in chosen.tolist():
+            address = parse_address(catalog.image_path(image_id))
+            if address.row is not None or not Path(address.file).is_file():
+                continue
+            if sha256_of_file(address.file) != packed.loc[image_id]:
+                raise HilumError(
+                    f"The pack {self.path} was made of other images: {address.file} (ImageID {image_id}) is not "
+                    "the file that was packed. Use the root that the pack was made from, or make another pack."
+                )
 
     def left_out(self) -> pd.DataFrame:
         """The images that could not be read when the pack was made: `ImageID`, `Image_Path`, `reason`."""

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -109,7 +110,9 @@ def build_pack(
     parameters = _parameters(catalog, width, height, fit, interpolation)
     with _explaining_a_full_disk(out, len(ids) * width * height):
         if _already_whole(out, parameters):
-            return _whole(out, on_corrupt)
+            pack = _whole(out, on_corrupt)
+            pack.check_content(catalog)
+            return pack
         _start(out, parameters, len(ids))
         _fill(_chunks(catalog, ids, parameters, out, column), len(ids), workers, progress)
         unreadable = _write_index(out)
@@ -273,7 +276,7 @@ def _run(chunks: Iterator[tuple[int, _Chunk | None]], workers: int) -> Iterator[
         return
     # Not fork: a forked child inherits locks of OpenCV's and torch's threads and may hang.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,))
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
     waiting: dict[Future, int] = {}
     try:
         for count, chunk in chunks:
@@ -299,6 +302,17 @@ def _done_of(waiting: dict[Future, int]) -> Iterator[int]:
     for future in wait(waiting, return_when=FIRST_COMPLETED).done:
         future.result()
         yield waiting.pop(future)
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(1)  # the processes are the parallelism
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed build must leave no worker behind."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _write_chunk(chunk: _Chunk) -> None:

@@ -34,6 +34,9 @@ CHEXPERT_BEST = {
     "Pleural_Effusion": "multiclass",
 }
 
+#: Ids that share a generator.
+_BLOCK = 1 << 16
+
 Policy = str | Mapping[str, str]
 
 
@@ -94,10 +97,20 @@ def _apply(
 def _values(policy: str, purpose: str, image_ids: np.ndarray, seed: int) -> np.ndarray | float:
     if policy in _FIXED:
         return _FIXED[policy]
+    if policy not in SMOOTH_RANGES:
+        known = [*_FIXED, *SMOOTH_RANGES]
+        raise HilumError(
+            f"{purpose}: {policy!r} is no policy.{nearest(policy, known)} Known: {', '.join(known)}."
+        )
     low, high = SMOOTH_RANGES[policy]
-    # One draw for every id there could be, so that an image's does not depend on which others there are.
-    uniform = generator(seed, f"smooth {purpose}").random(image_ids.max(initial=-1) + 1)
-    return low + (high - low) * uniform[image_ids]
+    # Drawn by blocks of ids, so that an image's draw does not depend on which others there are.
+    uniform = np.empty(len(image_ids))
+    blocks = image_ids // _BLOCK
+    for block in np.unique(blocks).tolist():
+        inside = blocks == block
+        drawn = generator(seed, f"smooth {purpose}", block).random(_BLOCK)
+        uniform[inside] = drawn[image_ids[inside] % _BLOCK]
+    return low + (high - low) * uniform
 
 
 def _by_target(catalog: Catalog, name: str, policy: Policy) -> dict[str, str]:

@@ -95,7 +95,10 @@ def write_eda(
     }
     trained = catalog if split is None else catalog.select_images(split.image_ids("train"))
     vectors = target_vectors(trained.labels(), observation_min_count=observation_min_count, seed=seed)
-    figures = _write_figures(_figures(numbers, catalog.targets), out / "figures")
+    try:
+        figures = _write_figures(_figures(numbers, catalog.targets), out / "figures")
+    except OSError as error:
+        raise HilumError(f"{out}: it cannot be written: {error.strerror}. Give another folder.") from None
     content = {
         "catalog": catalog,
         "version": __version__,

@@ -184,6 +184,13 @@ def _check(catalog: Catalog) -> None:
             f"{where}: ImageID {row}, column Image_Path: {table.at[row, 'Image_Path']} stands twice. "
             "Remove one of the two rows: an image counted twice may end up on both sides of the split."
         )
+    outside = table["Image_Path"].astype(str).str.contains(r"(?:^|/)\.\.(?:/|$)|^/")
+    if outside.any():
+        row = outside.idxmax()
+        raise HilumError(
+            f"{where}: ImageID {row}, column Image_Path: {table.at[row, 'Image_Path']!r} leads out of the data "
+            "set's folder. Paths must lie below it."
+        )
     if table["PatientID"].isna().any():
         row = table["PatientID"].isna().idxmax()
         raise HilumError(

@@ -91,7 +91,7 @@ def open_catalog(root: Path, name: str | None = None, targets: Sequence[str] | N
     )
     table[list(names)] = np.concatenate(labels).astype(np.float64)
     return Catalog(
-        name="medmnist",
+        name=path.stem,
         table=table,
         targets=names,
         root=folder,

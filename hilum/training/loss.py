@@ -52,19 +52,23 @@ def refuse_other_shape(outputs: torch.Tensor, wanted: tuple[int, int]) -> None:
         )
 
 
-def positivity_weights(labels: np.ndarray, targets: tuple[str, ...]) -> torch.Tensor:
+def positivity_weights(
+    labels: np.ndarray, targets: tuple[str, ...], chances: np.ndarray | None = None
+) -> torch.Tensor:
     """Negatives divided by positives of each target, so that both weigh the same in total.
 
     Args:
         labels: (images, targets) of the training part: 0 to 1 (a smoothed label counts for both, by its
             share), NaN, or the uncertain class.
         targets: their names, for the message.
+        chances: (images,) how often each is drawn, in proportion; None for once each.
 
     Raises:
         HilumError: a target has no positive label to weigh.
     """
     shares = np.where(labels <= 1, labels, np.nan)  # an uncertain class is neither
-    positives, negatives = np.nansum(shares, axis=0), np.nansum(1 - shares, axis=0)
+    often = np.ones((len(labels), 1)) if chances is None else chances[:, None]
+    positives, negatives = np.nansum(often * shares, axis=0), np.nansum(often * (1 - shares), axis=0)
     if not positives.all():
         without = ", ".join(np.array(targets)[positives == 0])
         raise HilumError(

@@ -132,6 +132,9 @@ class StandardTraining:
             catalog = self.own_catalog
         else:
             catalog = open_catalog(config.source, config.root, **config.source_kwargs)
+        self._fingerprint = (
+            catalog.fingerprint
+        )  # of the data, before this run's choice of targets and policies
         catalog = catalog.select_targets(config.target_columns)
         if config.hierarchy is not None:
             catalog = open_hierarchy(catalog, config.hierarchy)
@@ -157,7 +160,7 @@ class StandardTraining:
     def _split(self, catalog: Catalog) -> Split:
         split = self._drawn_split(catalog)
         if self.config.strict_leaks:
-            refuse_leaks(catalog, split)
+            refuse_leaks(catalog, split, column=self._image_column)
         return split
 
     def _drawn_split(self, catalog: Catalog) -> Split:
@@ -222,7 +225,8 @@ class StandardTraining:
     def _criterion(self, catalog: Catalog, train_loader: DataLoader, classed: np.ndarray) -> nn.Module:
         weights = None
         if self.config.use_positivity_weights:
-            weights = positivity_weights(trained_labels(train_loader).to_numpy(), catalog.targets)
+            chances = train_loader.batch_sampler.weights
+            weights = positivity_weights(trained_labels(train_loader).to_numpy(), catalog.targets, chances)
         if classed.any():
             return MultiClassLoss(torch.from_numpy(classed), weights, self.config.loss_reduction)
         return MaskedBCEWithLogitsLoss(weights, self.config.loss_reduction)
@@ -253,7 +257,7 @@ class StandardTraining:
             "pixel_sd": pixel_stats[1],
             "catalog": {
                 "name": catalog.name,
-                "fingerprint": catalog.fingerprint,
+                "fingerprint": self._fingerprint,
                 "images": len(catalog),
                 "origin": str(catalog.origin),
             },

@@ -132,3 +132,14 @@ def test_pixels_of_another_pack_are_refused(small_catalog, pack, tmp_path):
 def test_the_list_of_unreadable_images_is_there_even_if_it_is_empty(pack):
     assert (pack.path / CORRUPT).read_text() == "ImageID,Image_Path,reason\n"
     assert pack.left_out().empty
+
+
+def test_a_pack_of_other_files_of_the_same_names_is_refused(small_catalog, tmp_path):
+    pack = build_pack(small_catalog, tmp_path / "pack", width=24, height=16)
+    check(pack, small_catalog)
+    first = small_catalog.image_path(small_catalog.table.index[0])
+    first.write_bytes(small_catalog.image_path(small_catalog.table.index[1]).read_bytes())
+    with pytest.raises(HilumError, match="is not the file that was packed"):
+        check(pack, small_catalog)
+    with pytest.raises(HilumError, match="is not the file that was packed"):
+        build_pack(small_catalog, tmp_path / "pack", width=24, height=16)

@@ -195,3 +195,11 @@ def test_sources_know_nothing_of_torch():
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", ["../elsewhere.png", "a/../../b.png", "/etc/passwd"])
+def test_a_path_that_leads_out_of_the_folder_is_refused(small_catalog, path):
+    table = small_catalog.table.copy()
+    table.loc[table.index[3], "Image_Path"] = path
+    with pytest.raises(HilumError, match="leads out of the data set's folder"):
+        replace(small_catalog, table=table)

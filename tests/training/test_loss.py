@@ -81,3 +81,8 @@ def test_a_target_without_a_positive_image_cannot_be_weighed_and_is_named():
     labels = np.array([[1, 0, 0], [0, 0, np.nan]])
     with pytest.raises(HilumError, match=r"use_positivity_weights: .* no positive image of b, c"):
         positivity_weights(labels, ("a", "b", "c"))
+
+
+def test_positivity_weights_count_an_image_as_often_as_it_is_drawn():
+    labels = np.array([[1.0], [0.0], [0.0]])
+    assert positivity_weights(labels, ("Edema",), np.array([4.0, 1.0, 1.0])).tolist() == [0.5]
