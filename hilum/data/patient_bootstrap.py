@@ -13,14 +13,16 @@ from hilum.randomness import generator
 _ROWS_AT_ONCE = 64
 
 
-def patient_weights(patient_count: int, replicates: int, seed: int) -> np.ndarray:
+def patient_weights(patient_count: int, replicates: int, seed: int, first: int = 0) -> np.ndarray:
     """How often each patient is drawn: int16 of shape (replicates, patient_count).
 
-    Each row sums to `patient_count`: that many are drawn with replacement.
+    Each row sums to `patient_count`: that many are drawn with replacement. The rows are those of the
+    replicates from `first` on, so that many can be had in parts.
     """
     weights = np.empty((replicates, patient_count), dtype=np.int16)
     for replicate in range(replicates):
-        drawn = generator(seed, "patient bootstrap", replicate).integers(patient_count, size=patient_count)
+        draw = generator(seed, "patient bootstrap", first + replicate)
+        drawn = draw.integers(patient_count, size=patient_count)
         weights[replicate] = np.bincount(drawn, minlength=patient_count)
     return weights
 
