@@ -36,7 +36,7 @@ SHORT_HEADINGS = {
     "avg_precision": "avg prec",
     "threshold": "thr",
 }
-UNDEFINED = "–"
+UNDEFINED = "n/a"
 NO_FOLDER = "Figures are not drawn in a terminal: give figures_to=<folder> to write them as PNG files."
 
 

@@ -174,14 +174,14 @@ def progression_figure(
     """
     targets = list(dict.fromkeys(scores["target"])) if targets is None else list(targets)
     scores = scores[scores["part"].isin(parts) & scores["target"].isin(targets)]
-    figure, panels = _grid(targets, ("Epoch", SCORE_WORDS[score]), column_count, height, width)
+    figure, panels = panel_grid(targets, ("Epoch", SCORE_WORDS[score]), column_count, height, width)
     for target, colour in target_colours(targets).items():
         rows = scores[scores["target"] == target]
         _progression_panel(panels[target], target, rows, score, parts, colour)
         if rows[score].isna().all():
-            _say_why_empty(panels[target], _lack_in_words(rows, score))
+            say_why_empty(panels[target], _lack_in_words(rows, score))
     _share_scale(panels.values(), scores, score)
-    _frame(figure, f"{SCORE_WORDS[score]} by epoch", _part_keys(scores["part"].unique()))
+    frame(figure, f"{SCORE_WORDS[score]} by epoch", _part_keys(scores["part"].unique()))
     return figure
 
 
@@ -205,12 +205,12 @@ def combined_progression_figure(
     """
     combined = combined[combined["part"].isin(parts)]
     names = [name for name in score_names if combined[name].notna().any()] or list(score_names)
-    figure, panels = _grid(names, ("Epoch", ""), column_count, height, width)
+    figure, panels = panel_grid(names, ("Epoch", ""), column_count, height, width)
     for name, panel in panels.items():
         _progression_panel(panel, SCORE_WORDS[name], combined, name, parts, PALETTE[0])
         _share_scale([panel], combined, name)
         panel.tick_params(labelleft=True)
-    _frame(figure, "All targets together, by epoch", _part_keys(combined["part"].unique()))
+    frame(figure, "All targets together, by epoch", _part_keys(combined["part"].unique()))
     return figure
 
 
@@ -232,7 +232,7 @@ def _curves_figure(
     targets = list(next(iter(rankings.values())))
     parts = [part for part in ("val", "train") if part in rankings]
     score_name, score_of = score
-    figure, panels = _grid(targets, axis_names, *grid)
+    figure, panels = panel_grid(targets, axis_names, *grid)
     for target, colour in target_colours(targets).items():
         axes, of_part = panels[target], {part: rankings[part][target] for part in parts}
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.04), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
@@ -241,20 +241,20 @@ def _curves_figure(
         values = {part: score_of(ranking) for part, ranking in of_part.items()}
         defined = [part for part in parts if not math.isnan(values[part])]
         if not defined:
-            _head(axes, target, "", colour)
-            _say_why_empty(axes, "\n".join(f"{PART_WORDS[part]}: {of_part[part].lack()}" for part in parts))
+            head(axes, target, "", colour)
+            say_why_empty(axes, "\n".join(f"{PART_WORDS[part]}: {of_part[part].lack()}" for part in parts))
             continue
         prepare(axes, of_part)
         for part in reversed(defined):  # train first, so that validation lies above it
             draw(axes, of_part[part], thresholds[target], _line_style(part, colour))
-        _head(axes, target, f"{_in_words(score_name, values)}   ● ≥ {thresholds[target]:.2g}", colour)
+        head(axes, target, f"{_in_words(score_name, values)}   ● ≥ {thresholds[target]:.2g}", colour)
     marker = {"marker": "o", "markersize": 9, "linestyle": "", "color": GREY, "markeredgecolor": "white"}
     keys = [
         *_part_keys(parts),
         Line2D([], [], label="prediction threshold", **marker),
         Line2D([], [], label=baseline, color=GREY, linestyle=":", linewidth=1.5),
     ]
-    _frame(figure, title, keys)
+    frame(figure, title, keys)
     return figure
 
 
@@ -312,7 +312,7 @@ def _progression_panel(
             axes.plot(line["epoch"], line[score], **style)
             last[part] = float(line[score].iloc[-1])
     values = {part: last[part] for part in ("val", "train") if part in last}
-    _head(axes, name, _in_words("last", values) if values else "", colour)
+    head(axes, name, _in_words("last", values) if values else "", colour)
 
 
 def _share_scale(panels: Iterable[Axes], rows: pd.DataFrame, score: str) -> None:
@@ -350,7 +350,7 @@ def _lack_in_words(rows: pd.DataFrame, score: str) -> str:
 # ---- the figure around the panels ----------------------------------------------------------------------
 
 
-def _grid(
+def panel_grid(
     names: Sequence[str], axis_names: tuple[str, str], column_count: int, height: float, width: float
 ) -> tuple[Figure, dict[str, Axes]]:
     """An empty panel per name. Rows are filled evenly: five panels in four columns are three and two."""
@@ -375,7 +375,8 @@ def _grid(
     return figure, panels
 
 
-def _head(axes: Axes, name: str, values: str, colour: str) -> None:
+def head(axes: Axes, name: str, values: str, colour: str) -> None:
+    """The target's name above its panel, in its colour, and some values below it."""
     axes.set_title(name.replace("_", " "), loc="left", fontsize=16, fontweight="bold", color=colour, pad=24)
     place = {"xy": (0, 1), "xytext": (0, 6), "xycoords": "axes fraction", "textcoords": "offset points"}
     axes.annotate(values, **place, fontsize=13, color="#303030")
@@ -383,11 +384,14 @@ def _head(axes: Axes, name: str, values: str, colour: str) -> None:
 
 def _in_words(score_name: str, values: Mapping[str, float]) -> str:
     """Such as `AUC 0.812 val, 0.840 train`."""
-    words = [f"{'–' if math.isnan(value) else format(value, '.3f')} {part}" for part, value in values.items()]
+    words = [
+        f"{'n/a' if math.isnan(value) else format(value, '.3f')} {part}" for part, value in values.items()
+    ]
     return f"{score_name} {', '.join(words)}"
 
 
-def _say_why_empty(axes: Axes, reason: str) -> None:
+def say_why_empty(axes: Axes, reason: str) -> None:
+    """The reason in the middle of a panel that has nothing to show; a line feed keeps its place."""
     axes.set_facecolor("#f4f4f4")
     axes.grid(False)
     lines = [line for part in reason.split("\n") for line in textwrap.wrap(part, 34)]
@@ -408,7 +412,8 @@ def _part_keys(parts: Iterable[str]) -> list[Line2D]:
     return [Line2D([], [], label=PART_WORDS[part], **_line_style(part, GREY)) for part in shown]
 
 
-def _frame(figure: Figure, title: str, keys: list[Line2D]) -> None:
+def frame(figure: Figure, title: str, keys: list[Line2D]) -> None:
+    """The title above all panels and the legend below them."""
     figure.suptitle(title, fontsize=20, fontweight="bold", x=0.01, ha="left")
     if keys:
         columns = len(keys) if figure.get_figwidth() >= 9 else 2
