@@ -1,0 +1,411 @@
+"""The difference between two models on the same patients: how large, how sure, how small it could have been.
+
+Both models are scored on the same bootstrap samples of patients, so what makes a patient easy or hard for
+both cancels out (Efron & Tibshirani 1993, "An introduction to the bootstrap"; Field & Welsh 2007, doi
+10.1111/j.1467-9868.2007.00593.x, for drawing patients and not images). The standard deviation of the
+difference over the samples is its standard error; interval and p-value both come from one Student t
+distribution around it, so that the interval leaves out 0 exactly where p < 0.05.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import stats
+
+from hilum.data.patient_bootstrap import cell_counts, patient_weights
+from hilum.metrics.bootstrap import score_replicates
+from hilum.metrics.ranking import NAN
+
+CONFIDENCE = 0.95
+SIGNIFICANCE = 1 - CONFIDENCE
+#: The chance with which a true difference as large as the detectable one is found.
+POWER = 0.8
+
+MATCHED = "recall_at_matched_precision"
+#: What is compared, the most important first.
+COMPARED_SCORES = (
+    "recall",
+    "roc_auc",
+    "precision",
+    "specificity",
+    "predicted_positive_rate",
+    MATCHED,
+    "avg_precision",
+)
+#: More of it is neither better nor worse.
+NEUTRAL_SCORES = ("predicted_positive_rate",)
+
+NO_EVIDENCE = "no evidence"
+NOT_AVAILABLE = "n/a"
+
+#: Rounding of sums in floating point, far below one image in a thousand million.
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class ScoreDifference:
+    """One score of two sides, and what can be said about their difference.
+
+    Attributes:
+        reference: the score of the reference, A.
+        other: the score of the other side, B.
+        difference: B - A.
+        low: lower end of the 95 % interval of the difference, which no score can lead beyond -1 or 1.
+        high: its upper end.
+        standard_error: of the difference.
+        degrees_of_freedom: of the t distribution that the interval and the p-value come from.
+        p_value: two-sided, of no difference.
+        p_adjusted: the p-value after correction for the number of targets.
+        detectable: the true difference that such a comparison finds with a chance of 80 %; above 1 there
+            is none.
+        verdict: better, worse, no evidence or n/a; of a score that is neither good nor bad higher or lower.
+        reason: why it is n/a.
+    """
+
+    reference: float
+    other: float
+    difference: float = NAN
+    low: float = NAN
+    high: float = NAN
+    standard_error: float = NAN
+    degrees_of_freedom: float = NAN
+    p_value: float = NAN
+    p_adjusted: float = NAN
+    detectable: float = NAN
+    verdict: str = NOT_AVAILABLE
+    reason: str | None = None
+
+    @property
+    def is_defined(self) -> bool:
+        """Whether there is a difference to speak of."""
+        return self.verdict != NOT_AVAILABLE
+
+
+def conclude(
+    score: str, reference: float, other: float, standard_error: float, degrees_of_freedom: float
+) -> ScoreDifference:
+    """What a difference and its standard error amount to.
+
+    The detectable difference is (t[0.975] + t[0.8]) x the standard error, 2.8 x with many degrees of
+    freedom (Bloom 1995, "Minimum detectable effects", doi 10.1177/0193841X9501900504).
+
+    Args:
+        score: its name, which decides about the words of the verdict.
+        reference: A's score.
+        other: B's score.
+        standard_error: of B - A, 0 or more.
+        degrees_of_freedom: more than 0; infinity is the normal distribution.
+    """
+    difference = other - reference
+    if abs(difference) < _ROUNDING:
+        difference = 0.0
+    if standard_error > 0:
+        p_value = float(2 * stats.t.sf(abs(difference) / standard_error, degrees_of_freedom))
+    else:
+        p_value = 1.0 if difference == 0 else 0.0
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees_of_freedom))
+    margin = half * standard_error
+    return ScoreDifference(
+        reference=float(reference),
+        other=float(other),
+        difference=float(difference),
+        low=float(max(difference - margin, -1.0)),
+        high=float(min(difference + margin, 1.0)),
+        standard_error=float(standard_error),
+        degrees_of_freedom=float(degrees_of_freedom),
+        p_value=p_value,
+        p_adjusted=p_value,
+        detectable=float((half + stats.t.ppf(POWER, degrees_of_freedom)) * standard_error),
+        verdict=_verdict(score, difference, p_value),
+    )
+
+
+def not_seen_to_differ(of: ScoreDifference) -> ScoreDifference:
+    """A difference of exactly 0 between models that are not the same, with an interval that says what 0 of n means.
+
+    Where both are right and wrong about the same patients the bootstrap samples do not vary, and their
+    interval would be 0 to 0. That none of n patients shows a difference says that few do, not that none does:
+    with 95 % confidence fewer than 1 - 0.025 ** (1 / n) of them (Clopper & Pearson 1934, doi
+    10.1093/biomet/26.4.404), and the score differs by no more. A difference that is not 0, or has a standard
+    error, is given back as it is.
+    """
+    if not of.is_defined or of.difference != 0 or of.standard_error > 0:
+        return of
+    patients = of.degrees_of_freedom + 1
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, of.degrees_of_freedom))
+    error = (1 - ((1 - CONFIDENCE) / 2) ** (1 / patients)) / half
+    return conclude("", of.reference, of.other, error, of.degrees_of_freedom)
+
+
+def undefined(reference: float, other: float, reason: str) -> ScoreDifference:
+    """A difference that does not exist, and why."""
+    return ScoreDifference(reference=float(reference), other=float(other), reason=reason)
+
+
+def adjusted_over_targets(score: str, by_target: Mapping[str, ScoreDifference]) -> dict[str, ScoreDifference]:
+    """The same differences with p-values and verdicts corrected for there being several targets.
+
+    The share of false claims among all claims is kept at 5 % (Benjamini & Hochberg 1995, doi
+    10.1111/j.2517-6161.1995.tb02031.x). Targets that are n/a do not count.
+    """
+    tested = [target for target, difference in by_target.items() if difference.is_defined]
+    if not tested:
+        return dict(by_target)
+    adjusted = stats.false_discovery_control([by_target[target].p_value for target in tested], method="bh")
+    corrected = dict(by_target)
+    for target, p_value in zip(tested, adjusted.tolist(), strict=True):
+        verdict = _verdict(score, by_target[target].difference, p_value)
+        corrected[target] = replace(by_target[target], p_adjusted=p_value, verdict=verdict)
+    return corrected
+
+
+def _verdict(score: str, difference: float, p_value: float) -> str:
+    if not p_value <= SIGNIFICANCE:
+        return NO_EVIDENCE
+    if score in NEUTRAL_SCORES:
+        return "higher" if difference > 0 else "lower"
+    return "better" if difference > 0 else "worse"
+
+
+@dataclass(frozen=True, eq=False)
+class RunScores:
+    """The scores of several runs, on all images and on the same bootstrap samples of patients.
+
+    S runs, T targets, R samples; NaN where a score does not exist.
+
+    Attributes:
+        estimate: score to (S, T) float64.
+        replicates: score to (R, S, T) float64.
+        patients: score to (S, T) int64, how many patients it rests on: those with an image in its
+            denominator, such as a positive one for recall; for ROC AUC the fewer of those with a positive
+            and those with a negative one.
+    """
+
+    estimate: dict[str, np.ndarray]
+    replicates: dict[str, np.ndarray]
+    patients: dict[str, np.ndarray]
+
+
+def score_runs(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    patients: np.ndarray,
+    thresholds: np.ndarray,
+    matched_to: Sequence[Sequence[int]],
+    *,
+    replicates: int = 1000,
+    seed: int = 0,
+) -> RunScores:
+    """Scores several runs on the same patients and on the same bootstrap samples of them.
+
+    Recall at matched precision is the highest recall at any threshold with at least the precision that
+    the reference has at its frozen threshold. That precision and the threshold that reaches it are found
+    anew in each sample; a sample in which none reaches it has recall 0, that of predicting nothing.
+
+    Args:
+        labels: (S, N, T), 1 positive, 0 negative, NaN unknown or not evaluated by the run.
+        probabilities: (S, N, T) from 0 to 1; any where the label is NaN.
+        patients: (N,) whose image it is.
+        thresholds: (S, T) each run's frozen operating points.
+        matched_to: for each run, the runs whose mean precision its recall is matched to.
+        replicates: how many samples of the patients.
+        seed: of the samples.
+    """
+    runs, images, targets = labels.shape
+    codes = np.unique(patients, return_inverse=True)[1]
+
+    def columns(values: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(values.transpose(1, 0, 2).reshape(images, runs * targets))
+
+    scored = score_replicates(
+        columns(labels), columns(probabilities), codes, thresholds.ravel(), replicates=replicates, seed=seed
+    )
+    estimate, replicated, rested_on = {}, {}, {}
+    for score in COMPARED_SCORES:
+        if score != MATCHED:
+            estimate[score] = scored.estimate[score].reshape(runs, targets)
+            replicated[score] = scored.replicates[score].reshape(-1, runs, targets)
+            rested_on[score] = scored.patients[score].reshape(runs, targets)
+    estimate[MATCHED], replicated[MATCHED] = _matched_recalls(
+        labels, probabilities, codes, thresholds, matched_to, replicates, seed
+    )
+    rested_on[MATCHED] = rested_on["recall"]
+    return RunScores(estimate, replicated, rested_on)
+
+
+def models_difference(
+    score: str,
+    values: np.ndarray,
+    replicates: np.ndarray,
+    degrees_of_freedom: float,
+    reference: Sequence[int],
+    other: Sequence[int],
+) -> ScoreDifference:
+    """The claim about these trained models: would other patients show the difference, too?
+
+    Args:
+        score: its name.
+        values: (S,) the score of each run.
+        replicates: (R, S) the same over samples of the patients.
+        degrees_of_freedom: of the patients, how many the score rests on less one.
+        reference: positions of A's runs, whose mean is compared.
+        other: positions of B's.
+    """
+    of_reference, of_other = values[list(reference)].mean(), values[list(other)].mean()
+    if not degrees_of_freedom >= 1 or math.isnan(of_reference) or math.isnan(of_other):
+        return undefined(
+            of_reference, of_other, _why_undefined(score, degrees_of_freedom, of_reference, of_other)
+        )
+    error = replicate_error(
+        replicates[:, list(other)].mean(axis=1) - replicates[:, list(reference)].mean(axis=1)
+    )
+    if math.isnan(error):
+        return undefined(of_reference, of_other, "most samples of the patients have no such score")
+    error = max(error, least_error(of_other - of_reference, degrees_of_freedom))
+    return conclude(score, of_reference, of_other, error, degrees_of_freedom)
+
+
+def replicate_error(replicates: np.ndarray) -> float:
+    """The standard deviation over samples (R,); NaN if fewer than half of them are defined."""
+    defined = replicates[np.isfinite(replicates)]
+    if len(defined) < 2 or len(defined) * 2 < len(replicates):
+        return NAN
+    error = float(defined.std(ddof=1))
+    return error if error > _ROUNDING else 0.0
+
+
+def mean_over_targets(scores: RunScores, score: str, targets: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The mean over some targets: (S,) of each run, and (R, S) over the samples of patients; NaN of none.
+
+    A sample in which a target has no score, as it drew none of its positives, is the mean of the others.
+    """
+    if not len(targets):
+        return np.full_like(scores.estimate[score][:, 0], NAN), scores.replicates[score][:, :, 0] * NAN
+    values = scores.estimate[score][:, list(targets)].mean(axis=1)
+    replicated = scores.replicates[score][:, :, list(targets)]
+    defined = np.isfinite(replicated)
+    count = defined.sum(axis=2)
+    total = np.where(defined, replicated, 0.0).sum(axis=2)
+    return values, np.where(count > 0, total / np.maximum(count, 1), NAN)
+
+
+def pooled_degrees_of_freedom(differences: Sequence[ScoreDifference], patients: int) -> float:
+    """Of the mean of several targets' differences, each weighing by its own variance; NaN of none.
+
+    Satterthwaite 1946 (doi 10.2307/3002019), at most `patients` - 1.
+    """
+    if not differences:
+        return NAN
+    variances = np.array([difference.standard_error**2 for difference in differences])
+    each = np.array([difference.degrees_of_freedom for difference in differences])
+    if not variances.sum() > 0:
+        return float(patients - 1)
+    return float(min(variances.sum() ** 2 / (variances**2 / each).sum(), patients - 1))
+
+
+def least_error(difference: float, degrees_of_freedom: float) -> float:
+    """The standard error below which few patients would prove more than they can.
+
+    Exchanging the two models patient by patient has 2**n outcomes for n patients, so no exact test gives
+    a p-value below 2**(1 - n); the samples of three patients who all agree do not vary at all.
+    """
+    least_p = 2.0**-degrees_of_freedom
+    if difference == 0 or least_p < 1e-12:
+        return 0.0
+    return abs(difference) / float(stats.t.isf(least_p / 2, degrees_of_freedom))
+
+
+def _why_undefined(score: str, degrees_of_freedom: float, reference: float, other: float) -> str:
+    if math.isnan(degrees_of_freedom):
+        return "no target has it"
+    if score == "precision" and (math.isnan(reference) or math.isnan(other)):
+        side = "the reference" if math.isnan(reference) else "the other side"
+        return f"no image is positive, or {side} predicts none to be"
+    if degrees_of_freedom < 1:
+        needed = {
+            "precision": "an image that is predicted positive",
+            "specificity": "a negative image",
+            "roc_auc": "a positive image, or a negative one",
+            "predicted_positive_rate": "a known label",
+        }.get(score, "a positive image")
+        return f"{'no patient has' if degrees_of_freedom < 0 else 'only one patient has'} {needed}"
+    if math.isnan(reference):
+        return "the reference predicts no image positive, so it has no precision to match"
+    return "the other side reaches the reference's precision at no threshold"
+
+
+def _matched_recalls(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    codes: np.ndarray,
+    thresholds: np.ndarray,
+    matched_to: Sequence[Sequence[int]],
+    replicates: int,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Recall at matched precision, (S, T), and over samples of the patients, (R, S, T)."""
+    runs, _, targets = labels.shape
+    patient_count = int(codes.max()) + 1
+    # The sample in row 0 is all patients, once each.
+    weights = np.concatenate(
+        [np.ones((1, patient_count), dtype=np.int16), patient_weights(patient_count, replicates, seed)]
+    )
+    recalls = np.full((len(weights), runs, targets), NAN)
+    for target in range(targets):
+        curves = [
+            _PrecisionRecall(labels[run, :, target], probabilities[run, :, target], codes, weights)
+            for run in range(runs)
+        ]
+        reached = [curve.precision_at(thresholds[run, target]) for run, curve in enumerate(curves)]
+        for run, matched in enumerate(matched_to):
+            precision = np.mean([reached[position] for position in matched], axis=0)
+            recalls[:, run, target] = curves[run].recall_at_precision(precision)
+    estimate = recalls[0]
+    # Undefined in all samples alike where it is undefined on all patients; else 0 where unreachable.
+    replicated = np.where(np.isnan(estimate) | ~np.isnan(recalls[1:]), recalls[1:], 0.0)
+    return estimate, replicated
+
+
+class _PrecisionRecall:
+    """One run's precision and recall for one target at every threshold, on every sample of the patients.
+
+    Recall can rise only where a positive is reached, so images are counted in steps from one distinct
+    probability of a positive to the next: there are few positives, and many images.
+    """
+
+    def __init__(
+        self, labels: np.ndarray, probabilities: np.ndarray, codes: np.ndarray, weights: np.ndarray
+    ) -> None:
+        known = ~np.isnan(labels)
+        self.labels, self.probabilities = labels[known], probabilities[known]
+        self.codes, self.weights = codes[known], weights
+        self.steps = np.unique(self.probabilities[self.labels == 1])[::-1]
+        if not len(self.steps):
+            return
+        # The first step at or below each image's probability; past the last one nothing more is found.
+        step = np.searchsorted(-self.steps, -self.probabilities, side="left")
+        inside = step < len(self.steps)
+        cells = 2 * step[inside] + (self.labels[inside] == 1)
+        counts = cell_counts(weights, self.codes[inside], cells, 2 * len(self.steps))
+        self.found = np.cumsum(counts[:, 1::2], axis=1)
+        self.predicted = self.found + np.cumsum(counts[:, ::2], axis=1)
+
+    def precision_at(self, threshold: float) -> np.ndarray:
+        """(samples,) at a frozen threshold; NaN where nothing is predicted positive."""
+        reached = self.probabilities >= self.probabilities.dtype.type(threshold)
+        cells = (self.labels[reached] == 1).astype(np.int64)
+        counts = cell_counts(self.weights, self.codes[reached], cells, 2)
+        predicted = counts.sum(axis=1)
+        return np.where(predicted > 0, counts[:, 1] / np.maximum(predicted, 1), NAN)
+
+    def recall_at_precision(self, precision: np.ndarray) -> np.ndarray:
+        """(samples,) the highest recall with at least that precision (samples,); NaN where there is none."""
+        if not len(self.steps):
+            return np.full(len(precision), NAN)
+        enough = self.found >= (precision[:, None] - _ROUNDING) * self.predicted
+        enough &= self.found > 0
+        positives = self.found[:, -1]
+        best = np.where(enough, self.found, 0.0).max(axis=1)
+        return np.where(best > 0, best / np.maximum(positives, 1), NAN)
