@@ -133,6 +133,14 @@ class RunConfig(BaseModel):
     target_thresholds: Probability | tuple[Probability, ...] | dict[str, Probability] | None = Field(
         None, description="positive from this probability on: one, one per target, or {Edema = 0.2}; 0.5"
     )
+    threshold_policy: str | dict[str, str] | None = Field(
+        None,
+        description="the frozen operating points: fixed, recall>=R, precision>=P, fbeta:B or youden, or by target; "
+        "recall>=0.9, or fixed where target_thresholds are given",
+    )
+    calibration: Literal["none", "temperature", "platt"] = Field(
+        "none", description="of the probabilities, fitted on validation: none, temperature or platt"
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="of everything that is drawn")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     num_workers: int | None = Field(None, ge=0, description="loader processes; half the cores if left out")
@@ -222,6 +230,8 @@ _ALLOWED = {
     "eval_blank_policy": "must be zeros, ones or ignore, or one of them by target",
     "number_images": "must be a whole number of images, 0 or more, or a fraction below 1",
     "target_thresholds": "must be within 0..1: one for all, a list with one per target, or a table {Edema = 0.2}",
+    "threshold_policy": "must be fixed, recall>=R, precision>=P, fbeta:B or youden, or one of them by target, "
+    "as in {Edema = 'recall>=0.95'}",
     "epoch_args": f"must be {', '.join(EPOCH_ARGS)}, or a table of arguments of display_metrics",
 }
 

@@ -2,9 +2,11 @@
 
 run.json                         settings, versions, fingerprints, status, times, digest
 split.parquet                    ImageID, PatientID, part
+images.parquet                   the same images with what else the catalog knows of them, targets aside
 predictions/epoch-0001.parquet   part, ImageID, draw, label_<target>…, prob_<target>…
 scores.parquet, combined.parquet one row per epoch, part (and target)
 checkpoints/last, best           model.safetensors, state.pt
+evaluations/<name>/              evaluation.json, predictions.parquet, images.parquet, scores.parquet
 figures/*.png, report.html, log.txt
 """
 
@@ -136,6 +138,10 @@ class RunFolder:
         """Columns ImageID, PatientID, part."""
         self._write_table("split.parquet", table)
 
+    def write_images(self, table: pd.DataFrame) -> None:
+        """Columns ImageID, PatientID, part, then what else the catalog knows of an image."""
+        self._write_table("images.parquet", table)
+
     def write_epoch(
         self, epoch: int, predictions: pd.DataFrame, scores: pd.DataFrame, combined: pd.DataFrame
     ) -> None:
@@ -152,6 +158,47 @@ class RunFolder:
     def split(self) -> pd.DataFrame:
         """Columns ImageID, PatientID, part."""
         return self._read_table("split.parquet")
+
+    def images(self) -> pd.DataFrame:
+        """Columns ImageID, PatientID, part, StudyID, Age, Sex_Male, … of every image of the split.
+
+        Raises:
+            HilumError: the run was made by a version that did not keep them yet.
+        """
+        if not (self.path / "images.parquet").is_file():
+            raise HilumError(
+                f"{self.path}: images.parquet is missing: the run was made by an earlier version of Hilum, which kept "
+                "no views, ages or studies. Train it again to have them."
+            )
+        return self._read_table("images.parquet")
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch whose checkpoint is kept as best.
+
+        Raises:
+            HilumError: no epoch has ended yet.
+        """
+        best = self.record.get("best_epoch")
+        if not best:
+            raise HilumError(f"{self.path}: no epoch has ended yet ({self.record['status']}).")
+        return best
+
+    def operating_thresholds(self) -> dict[str, float]:
+        """Target -> the threshold of its frozen operating point.
+
+        A run that has none, because it has not ended or is older than they are, gives those of its settings.
+        """
+        points = self.record.get("operating_points") or {}
+        return {
+            target: points[target]["threshold"] if target in points else threshold
+            for target, threshold in self.record["thresholds"].items()
+        }
+
+    def evaluations(self) -> list[str]:
+        """The names of the evaluations on other images that are there."""
+        found = self.path.glob("evaluations/[!.]*/evaluation.json")
+        return sorted(file.parent.name for file in found)
 
     def predictions(self, epoch: int) -> pd.DataFrame:
         """Columns part, ImageID, draw, label_<target>…, prob_<target>…"""

@@ -210,3 +210,41 @@ def test_a_record_that_lacks_what_every_run_has_is_damaged(tmp_path, lacking):
     (run.path / "run.json").write_text(json.dumps(record))
     with pytest.raises(HilumError, match=lacking):
         RunFolder(run.path)
+
+
+def test_the_images_read_back_and_a_run_without_them_says_why(tmp_path):
+    run = make(tmp_path, "first")
+    with pytest.raises(
+        HilumError, match=r"images\.parquet is missing: the run was made by an earlier version"
+    ):
+        run.images()
+    table = pd.DataFrame(
+        {"ImageID": [3, 5], "PatientID": [1, 1], "part": ["train", "val"], "Age": [50.0, np.nan]}
+    )
+    run.write_images(table)
+    pd.testing.assert_frame_equal(run.images(), table)
+
+
+def test_the_best_epoch_is_that_of_the_record_and_a_run_without_one_is_told(tmp_path):
+    run = make(tmp_path, "first")
+    with pytest.raises(HilumError, match=r"no epoch has ended yet \(running\)"):
+        _ = run.best_epoch
+    run.update(best_epoch=3)
+    assert RunFolder(run.path).best_epoch == 3
+
+
+def test_thresholds_are_the_frozen_ones_where_there_are_any(tmp_path):
+    run = make(tmp_path, "first", thresholds={"Edema": 0.5, "Mass": 0.4})
+    assert run.operating_thresholds() == {"Edema": 0.5, "Mass": 0.4}
+    run.update(operating_points={"Edema": {"threshold": 0.125}})
+    assert run.operating_thresholds() == {"Edema": 0.125, "Mass": 0.4}
+
+
+def test_evaluations_are_found_by_name_and_other_folders_passed_over(tmp_path):
+    run = make(tmp_path, "first")
+    assert run.evaluations() == []
+    for name in ("nih-test", "chexpert-all", ".nih-test.partial"):
+        (run.path / "evaluations" / name).mkdir(parents=True)
+        (run.path / "evaluations" / name / "evaluation.json").write_text("{}")
+    (run.path / "evaluations" / "notes").mkdir()
+    assert run.evaluations() == ["chexpert-all", "nih-test"]

@@ -1,22 +1,31 @@
 """The report: one HTML file that needs nothing beside it."""
 
 import base64
-import math
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader
 
 from hilum.config import DEFAULTS
-from hilum.files import replacing
-from hilum.report.tables import COMBINED_HEADINGS, SCORE_HEADINGS, in_words
+from hilum.metrics.bootstrap import score_replicates
+from hilum.metrics.calibration import Calibration, calibration_table
+from hilum.metrics.figures import target_colours
+from hilum.metrics.intervals import combined_with_intervals, mean_with_interval, scores_with_intervals
+from hilum.metrics.study_level import level_scores
+from hilum.report.audit import Audit, audit_run
+from hilum.report.evaluations import read_evaluations
+from hilum.report.hardest import hardest_images, missing_thumbnails
+from hilum.report.html import write_html
+from hilum.report.tables import COMBINED_HEADINGS, SCORE_HEADINGS
+from hilum.report.validation import Validation, best_validation
 from hilum.run_folder import RunFolder
 
 #: The figures shown, in this order, and what each is called.
 FIGURE_TITLES = {
     "roc": "ROC curves",
     "precision-recall": "Precision and recall",
+    "reliability": "Calibration",
+    "co-occurrence": "What is predicted together",
     "progression-recall": "Recall, epoch by epoch",
     "progression-roc-auc": "ROC AUC, epoch by epoch",
     "progression-precision": "Precision, epoch by epoch",
@@ -25,9 +34,16 @@ FIGURE_TITLES = {
     "progression-combined": "All targets together, epoch by epoch",
 }
 
-
 #: What matters first stands first: a phone shows the first columns only.
-COLUMN_ORDER = (
+INTERVAL_HEADINGS = {
+    "recall": "recall",
+    "roc_auc": "ROC AUC",
+    "precision": "precision",
+    "specificity": "specificity",
+    "avg_precision": "average precision",
+    "f1": "F1",
+}
+EPOCH_COLUMNS = (
     "recall",
     "roc_auc",
     "precision",
@@ -39,68 +55,139 @@ COLUMN_ORDER = (
     "threshold",
 )
 
+#: How many mistakes of each kind the page shows.
+MOST_MISSED, MOST_FALSE_ALARMS = 18, 12
 
-def write_report(folder: RunFolder) -> Path:
-    """Writes the run's `report.html` from its tables and figures.
+
+def write_report(folder: RunFolder, path: Path | None = None) -> Path:
+    """Writes the run's page from its tables and figures.
+
+    Args:
+        folder: of the run.
+        path: where to; the run's `report.html` if left out.
 
     Raises:
-        HilumError: no epoch has ended yet.
+        HilumError: no epoch has ended yet, or the file cannot be written.
     """
-    template = _environment().get_template("page.html.jinja")
-    with replacing(folder.path / "report.html") as partial:
-        partial.write_text(template.render(_content(folder)), encoding="utf-8")
-    return folder.path / "report.html"
+    return write_html("page.html.jinja", _content(folder), path or folder.path / "report.html")
 
 
 def _content(folder: RunFolder) -> dict[str, Any]:
     scores, combined = folder.scores(), folder.combined()
+    validation = best_validation(folder)
     last = int(scores["epoch"].max())
     defaults = DEFAULTS.as_record()
-    parts = {
-        part: scores[(scores["epoch"] == last) & (scores["part"] == part)].to_dict("records")
-        for part in ("val", "train")
-    }
+    found = scores_with_intervals(*_given(validation), validation.targets, validation.thresholds)
+    audit = _audit(folder, validation)
+    root = folder.record["catalog"].get("image_root")
+    missed = hardest_images(validation, root, missed=True, most=MOST_MISSED)
+    false_alarms = hardest_images(validation, root, missed=False, most=MOST_FALSE_ALARMS)
     return {
         "run": folder.record,
+        "best": validation.epoch,
         "last": last,
-        "settings": [
-            {"name": name, "value": value, "changed": value != defaults.get(name)}
-            for name, value in folder.settings.items()
-        ],
-        "means": _means(pd.DataFrame(parts["val"])),
-        "parts": parts,
-        "score_headings": {name: SCORE_HEADINGS[name] for name in COLUMN_ORDER},
+        "settings": sorted(
+            (
+                {"name": name, "value": value, "changed": value != defaults.get(name)}
+                for name, value in folder.settings.items()
+            ),
+            key=lambda setting: not setting["changed"],
+        ),
+        "colours": target_colours(validation.targets),
+        "means": _means(validation, found),
+        "combined_now": combined_with_intervals(*_given(validation), validation.thresholds),
+        "scores": found.to_dict("records"),
+        "interval_headings": INTERVAL_HEADINGS,
+        "points": folder.record.get("operating_points") or {},
+        "studies": _by_study(validation),
+        "calibration": _calibration(folder, validation),
+        "missed": missed,
+        "false_alarms": false_alarms,
+        "unread": missing_thumbnails([*missed, *false_alarms]),
+        "audit": audit,
+        "metadata_alone": {} if audit is None else audit.metadata.set_index("target")["auc"].to_dict(),
+        "evaluations": read_evaluations(folder),
+        "parts": {
+            part: scores[(scores["epoch"] == last) & (scores["part"] == part)].to_dict("records")
+            for part in ("val", "train")
+        },
+        "score_headings": {name: SCORE_HEADINGS[name] for name in EPOCH_COLUMNS},
         "combined": combined.to_dict("records"),
         "combined_headings": COMBINED_HEADINGS,
         "figures": _figures(folder),
+        "prevalence": _prevalence(folder, validation),
     }
 
 
-def _means(val: pd.DataFrame) -> list[dict[str, Any]]:
+def _given(validation: Validation) -> tuple:
+    return validation.labels.to_numpy(), validation.probabilities.to_numpy(), validation.patients
+
+
+def _means(validation: Validation, scores: pd.DataFrame) -> list[dict[str, Any]]:
     """The three scores that matter, recall first, with the number of targets that have one."""
     names = {"recall": "Recall", "roc_auc": "ROC AUC", "precision": "Precision"}
+    bootstrap = score_replicates(*_given(validation), validation.thresholds)
     return [
-        {"name": words, "value": val[name].mean(), "defined": int(val[name].notna().sum()), "of": len(val)}
+        {
+            "name": words,
+            **mean_with_interval(bootstrap, name),
+            "defined": int(scores[name].notna().sum()),
+            "of": len(scores),
+        }
         for name, words in names.items()
     ]
 
 
-def _figures(folder: RunFolder) -> list[dict[str, str]]:
-    found = []
+def _by_study(validation: Validation) -> dict[str, Any] | None:
+    """The scores by study; None where studies are not recorded, or each has one image."""
+    images = validation.images
+    if images is None or images["StudyID"].isna().any():
+        return None
+    studies = images["PatientID"].astype(str) + "/" + images["StudyID"].astype(str)
+    if studies.is_unique:
+        return None
+    labels, probabilities, patients = _given(validation)
+    scores = level_scores(
+        labels, probabilities, studies.to_numpy(), patients, validation.targets, validation.thresholds
+    )
+    return {"studies": studies.nunique(), "images": len(studies), "scores": scores.to_dict("records")}
+
+
+def _calibration(folder: RunFolder, validation: Validation) -> list[dict[str, Any]]:
+    """One row per target, with the errors after the run's own calibration if it has one."""
+    labels, probabilities, _ = _given(validation)
+    table = calibration_table(labels, probabilities, validation.targets)
+    record = folder.record.get("calibration")
+    if record:
+        fitted = Calibration.from_record(record)
+        after = calibration_table(labels, fitted.apply(probabilities), validation.targets)
+        table = table.assign(ece_after=after["ece"], brier_after=after["brier"])
+        table["note"] = table["target"].map(record["notes"]).fillna("")
+    return table.to_dict("records")
+
+
+def _audit(folder: RunFolder, validation: Validation) -> Audit | None:
+    return None if validation.images is None else audit_run(folder)
+
+
+def _prevalence(folder: RunFolder, validation: Validation) -> list[dict[str, Any]]:
+    """Positives of each target among the labelled images of training and validation, each image once."""
+    ledger = folder.predictions(validation.epoch).drop_duplicates(["part", "ImageID"])
+    rows = []
+    for target in validation.targets:
+        row: dict[str, Any] = {"target": target}
+        for part in ("train", "val"):
+            labels = ledger.loc[ledger["part"] == part, f"label_{target}"]
+            row[part] = {"positives": int((labels == 1).sum()), "known": int(labels.notna().sum())}
+        rows.append(row)
+    return rows
+
+
+def _figures(folder: RunFolder) -> dict[str, dict[str, str]]:
+    found = {}
     for name, title in FIGURE_TITLES.items():
         path = folder.figures / f"{name}.png"
         if path.is_file():
             data = base64.b64encode(path.read_bytes()).decode()
-            found.append({"title": title, "src": f"data:image/png;base64,{data}"})
+            found[name] = {"title": title, "src": f"data:image/png;base64,{data}"}
     return found
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("hilum", "report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["score"] = lambda value: (
-        f"{value:,}" if isinstance(value, int) else "n/a" if math.isnan(value) else f"{value:.3f}"
-    )
-    environment.filters["words"] = in_words
-    return environment

@@ -37,7 +37,7 @@ COMBINED_HEADINGS = {
 
 def show_catalog(catalog: Catalog, console: Console | None = None) -> None:
     """Prints what a catalog holds: images, patients, views, and each target's counts and prevalence."""
-    console = console or _console()
+    console = console or standard_console()
     table = catalog.table
     console.print(
         f"[bold]{escape(catalog.name)}[/]  {len(table):,} images of {table['PatientID'].nunique():,} patients"
@@ -55,7 +55,7 @@ def show_catalog(catalog: Catalog, console: Console | None = None) -> None:
         parts = catalog.fixed_split.value_counts()
         about.append("official split " + ", ".join(f"{part} {count:,}" for part, count in parts.items()))
     console.print("; ".join(about), highlight=False)
-    rows = _table("target", "positive", "negative", "left out", "prevalence")
+    rows = new_table("target", "positive", "negative", "left out", "prevalence")
     for target in catalog.targets:
         positive, negative = int((table[target] == 1).sum()), int((table[target] == 0).sum())
         known = positive + negative
@@ -71,10 +71,10 @@ def show_catalog(catalog: Catalog, console: Console | None = None) -> None:
 
 def show_parameters(folder: RunFolder, console: Console | None = None) -> None:
     """Prints every setting of a run, those that differ from their defaults in bold."""
-    console = console or _console()
+    console = console or standard_console()
     record, defaults = folder.record, DEFAULTS.as_record()
     console.print(f"[bold]{record['name']}[/]  {escape(_course(record))}", highlight=False)
-    rows = _table("parameter", "value", numbers=False)
+    rows = new_table("parameter", "value", numbers=False)
     for name, value in folder.settings.items():
         style = "bold" if value != defaults.get(name) else "dim"
         rows.add_row(name, escape(in_words(value)), style=style)
@@ -86,7 +86,7 @@ def show_parameters(folder: RunFolder, console: Console | None = None) -> None:
 
 def show_run(folder: RunFolder, console: Console | None = None) -> None:
     """Prints a run's parameters, its parts, and the last epoch's scores of each."""
-    console = console or _console()
+    console = console or standard_console()
     show_parameters(folder, console)
     record = folder.record
     for part, count in record["split"]["parts"].items():
@@ -106,17 +106,24 @@ def show_run(folder: RunFolder, console: Console | None = None) -> None:
         itemized = scores[(scores["epoch"] == last) & (scores["part"] == part)]
         console.print(itemized_table(itemized))
     console.print("\n[bold]combined, by epoch[/]")
-    rows = _table("epoch", "part", *COMBINED_HEADINGS.values(), text=2)
+    rows = new_table("epoch", "part", *COMBINED_HEADINGS.values(), text=2)
     for row in combined.to_dict("records"):
-        rows.add_row(str(row["epoch"]), row["part"], *(_score(row[name]) for name in COMBINED_HEADINGS))
+        rows.add_row(str(row["epoch"]), row["part"], *(one_score(row[name]) for name in COMBINED_HEADINGS))
     console.print(rows)
+    points = record.get("operating_points")
+    if points:
+        console.print(f"\n[bold]frozen operating points, val, epoch {record['best_epoch']}[/]")
+        console.print(operating_points_table(points))
+        for target, point in points.items():
+            for note in point["notes"]:
+                console.print(f"{escape(target)}: {escape(note)}", highlight=False, soft_wrap=True)
     console.print(f"Everything else is in {escape(str(folder.path))}", highlight=False, soft_wrap=True)
 
 
 def show_runs(runs: list[RunFolder], console: Console | None = None) -> None:
     """Prints a line per run: its state, and the validation scores of its best epoch, means over targets."""
-    console = console or _console()
-    rows = _table("run", "status", "epochs", "best", "recall", "ROC AUC", "precision", "digest", text=2)
+    console = console or standard_console()
+    rows = new_table("run", "status", "epochs", "best", "recall", "ROC AUC", "precision", "digest", text=2)
     for folder in runs:
         record = folder.record
         best = record.get("best_epoch")
@@ -129,7 +136,7 @@ def show_runs(runs: list[RunFolder], console: Console | None = None) -> None:
             record["status"],
             f"{record.get('epochs_done', 0)}/{folder.settings['num_epochs']}",
             str(best or "–"),
-            *(_score(means[name]) for name in ("recall", "roc_auc", "precision")),
+            *(one_score(means[name]) for name in ("recall", "roc_auc", "precision")),
             record.get("digest", "–")[:12],
         )
     console.print(rows)
@@ -137,14 +144,33 @@ def show_runs(runs: list[RunFolder], console: Console | None = None) -> None:
 
 def print_table(table: Table) -> None:
     """Prints a table at the terminal's width, or whole where there is none."""
-    _console().print(table)
+    standard_console().print(table)
 
 
 def itemized_table(scores: pd.DataFrame) -> Table:
     """One row per target; a score that does not exist is `n/a`."""
-    rows = _table("target", *SCORE_HEADINGS.values())
+    rows = new_table("target", *SCORE_HEADINGS.values())
     for row in scores.to_dict("records"):
-        rows.add_row(escape(row["target"]), *(_score(row[name]) for name in SCORE_HEADINGS))
+        rows.add_row(escape(row["target"]), *(one_score(row[name]) for name in SCORE_HEADINGS))
+    return rows
+
+
+def operating_points_table(points: dict[str, dict]) -> Table:
+    """One row per target: the recall with its interval, and what it costs."""
+    rows = new_table(
+        "target", "recall", "precision", "specificity", "predicted\npositive", "threshold", "chosen by"
+    )
+    for target, point in points.items():
+        values = {name: math.nan if value is None else value for name, value in point.items()}
+        rate = values["predicted_positive_rate"]
+        rows.add_row(
+            escape(target),
+            score_and_interval(values, "recall"),
+            *(one_score(values[name]) for name in ("precision", "specificity")),
+            "n/a" if math.isnan(rate) else f"{rate:.0%}",
+            one_score(values["threshold"]),
+            escape(point["policy"]),
+        )
     return rows
 
 
@@ -160,10 +186,19 @@ def _course(record: dict) -> str:
     return ", ".join(words)
 
 
-def _score(value: float) -> str:
+def one_score(value: float) -> str:
+    """A count with its thousands apart, a score with three digits, n/a for NaN."""
     if isinstance(value, int | np.integer):
         return f"{value:,}"
     return "n/a" if math.isnan(value) else f"{value:.3f}"
+
+
+def score_and_interval(row: dict, name: str) -> str:
+    """Such as `0.912 (0.85–0.95)`, from the columns `name`, `name_low` and `name_high`."""
+    value, low, high = (row[column] for column in (name, f"{name}_low", f"{name}_high"))
+    if math.isnan(value):
+        return "n/a"
+    return f"{value:.3f}" + ("" if math.isnan(low) else f" ({low:.2f}–{high:.2f})")
 
 
 def in_words(value: object) -> str:
@@ -177,7 +212,7 @@ def in_words(value: object) -> str:
     return str(value)
 
 
-def _table(*headings: str, numbers: bool = True, text: int = 1) -> Table:
+def new_table(*headings: str, numbers: bool = True, text: int = 1) -> Table:
     """A plain table whose first `text` columns are words and the others, if `numbers`, numbers."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for position, heading in enumerate(headings):
@@ -186,6 +221,7 @@ def _table(*headings: str, numbers: bool = True, text: int = 1) -> Table:
     return table
 
 
-def _console() -> Console:
+def standard_console() -> Console:
+    """Standard output: the terminal's width, or whole lines where there is no terminal."""
     # A file or a pipe gets whole lines, whatever the width of the terminal that is not there.
     return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160)

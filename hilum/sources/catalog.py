@@ -151,6 +151,18 @@ class Catalog:
         codes = None if self.codes is None else self.codes.loc[image_ids]
         return replace(self, table=self.table.loc[image_ids], fixed_split=fixed, codes=codes)
 
+    def described(self, parts: pd.DataFrame) -> pd.DataFrame:
+        """Everything known of some images but their findings and where a copy of them lies.
+
+        Args:
+            parts: columns ImageID, PatientID and part.
+
+        Returns:
+            The columns of `parts`, then those of the table, one row per image, in the order of `parts`.
+        """
+        others = self.table.drop(columns=["PatientID", "Hierarchical_Path", *self.targets])
+        return parts.merge(others, left_on="ImageID", right_index=True, how="left", validate="1:1")
+
     def with_labels(self, labels: np.ndarray) -> "Catalog":
         """The same images with other labels.
 

@@ -23,6 +23,7 @@ from hilum.data.prepared import without_left_out
 from hilum.data.split import Split, check_balance, load_split, make_split
 from hilum.errors import HilumError, nearest
 from hilum.metrics import Metrics
+from hilum.metrics.operating_points import resolve_policies
 from hilum.models import Normalized, build_model
 from hilum.report.figures import write_figures
 from hilum.report.metrics import read_metrics
@@ -32,6 +33,7 @@ from hilum.run_folder import RunFolder, digest_of
 from hilum.sources import Catalog, open_catalog
 from hilum.sources.images import check_images
 from hilum.training.checkpoints import copy_checkpoint, save_checkpoint
+from hilum.training.conclusions import conclusions
 from hilum.training.environment import choose_device, describe_environment
 from hilum.training.loop import TrainingLoop
 from hilum.training.loss import MaskedBCEWithLogitsLoss, positivity_weights
@@ -74,6 +76,11 @@ class StandardTraining:
         config = self.config
         device = choose_device(config.device)
         catalog, training_labels, classed = self._catalog()
+        policies = resolve_policies(
+            config.threshold_policy,
+            catalog.targets,
+            hand_thresholds_given=config.target_thresholds is not None,
+        )
         split = self._split(catalog)
         train_loader, val_loader, pixel_stats = self._loaders(catalog, split, training_labels, device)
         criterion = self._criterion(catalog, train_loader, classed)
@@ -87,9 +94,10 @@ class StandardTraining:
             config.save_path,
             config.name,
             f"{catalog.name}-{config.net_name if self.own_net is None else type(self.own_net).__name__}",
-            self._record(catalog, split, metrics, pixel_stats, imbalance, train_loader, device),
+            self._record(catalog, classed, split, metrics, pixel_stats, imbalance, train_loader, device),
         )
         self.folder.write_split(split.table)
+        self.folder.write_images(catalog.described(split.table))
         with _EndOfRun(self.folder) as end:
             self._announce(split, imbalance)
             images = {"train": len(train_loader.dataset), "val": len(val_loader.dataset)}
@@ -101,6 +109,8 @@ class StandardTraining:
                     self.folder, metrics, net, optimizer, self._after_epoch(metrics, progress)
                 )
                 loop.train(config.num_epochs, train_loader, val_loader, on_epoch_end=keep)
+            self._say("Freezing the operating points, and writing figures and report …")
+            self.folder.update(**conclusions(self.folder, metrics, policies, config))
             end.finished(digest_of(self.folder.predictions(config.num_epochs)))
             write_figures(self.folder, metrics)
             write_report(self.folder)
@@ -136,6 +146,7 @@ class StandardTraining:
             catalog.fingerprint
         )  # of the data, before this run's choice of targets and policies
         catalog = catalog.select_targets(config.target_columns)
+        self._image_root = catalog.root
         if config.hierarchy is not None:
             catalog = open_hierarchy(catalog, config.hierarchy)
         if config.pack is not None:
@@ -234,6 +245,7 @@ class StandardTraining:
     def _record(
         self,
         catalog: Catalog,
+        classed: np.ndarray,
         split: Split,
         metrics: Metrics,
         pixel_stats: tuple[float, float],
@@ -252,6 +264,9 @@ class StandardTraining:
             "own_net": net,
             "seed": self.config.seed,
             "targets": list(catalog.targets),
+            "multiclass_targets": [
+                target for target, many in zip(catalog.targets, classed, strict=True) if many
+            ],
             "thresholds": dict(zip(catalog.targets, metrics.target_thresholds.tolist(), strict=True)),
             "pixel_mean": pixel_stats[0],
             "pixel_sd": pixel_stats[1],
@@ -259,7 +274,8 @@ class StandardTraining:
                 "name": catalog.name,
                 "fingerprint": self._fingerprint,
                 "images": len(catalog),
-                "origin": str(catalog.origin),
+                "origin": None if catalog.origin is None else str(catalog.origin),
+                "image_root": _as_text(self._image_root),
             },
             "split": {
                 "fingerprint": split.fingerprint,
@@ -383,6 +399,12 @@ def _mean_in_words(name: str, values: pd.Series) -> str:
     if not defined:
         return f"{name} n/a"
     return f"{name} {values.mean():.3f}" + ("" if defined == len(values) else f" (of {defined} targets)")
+
+
+def _as_text(root: Path | dict[str, Path] | None) -> str | dict[str, str] | None:
+    if isinstance(root, dict):
+        return {source: str(folder) for source, folder in root.items()}
+    return None if root is None else str(root)
 
 
 def _now() -> str:

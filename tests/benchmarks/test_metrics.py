@@ -13,3 +13,5 @@ def test_quick_benchmark_gives_equal_scores(monkeypatch, capsys):
     assert result["largest_difference"] < 1e-6
     assert result["speedup"]["runs"] == 1
     assert result["speedup"]["min"] <= result["speedup"]["median"] <= result["speedup"]["max"]
+    share = result["appending_share_of_densenet121_epoch"]
+    assert 0 < share["min"] <= share["median"] <= share["max"] < 1

@@ -40,7 +40,12 @@ def write_run(tmp_path, recwarn):
     """Writes a run folder of these targets; gives the folder and the metrics."""
 
     def write(
-        targets=("Edema", "Mass"), epochs=2, name="run", save_path: Path | None = None, **record
+        targets=("Edema", "Mass"),
+        epochs=2,
+        name="run",
+        save_path: Path | None = None,
+        with_images=True,
+        **record,
     ) -> tuple[RunFolder, Metrics]:
         metrics = metrics_of(targets, epochs)
         folder = RunFolder.create(
@@ -78,6 +83,26 @@ def write_run(tmp_path, recwarn):
             }
             | record,
         )
+        split = pd.DataFrame(
+            {
+                "ImageID": range(1, 9),
+                "PatientID": [1, 2, 3, 3, 10, 11, 10, 11],
+                "part": ["train"] * 4 + ["val"] * 4,
+            }
+        )
+        folder.write_split(split)
+        if with_images:
+            folder.write_images(
+                split.assign(
+                    StudyID=[1, 1, 1, 2, 1, 1, 1, 2],
+                    Age=50.0,
+                    Sex_Male=[1.0, 0.0] * 4,
+                    Sex_Unknown=0.0,
+                    Orientation_PA=[1.0, 1.0, 0.0, 0.0] * 2,
+                    **{"Support Devices": float("nan")},
+                    Image_Path=[f"{number}.png" for number in range(1, 9)],
+                )
+            )
         for epoch in range(1, epochs + 1):
             folder.write_epoch(epoch, metrics.predictions(epoch), metrics.scores, metrics.combined)
         if epochs:

@@ -75,7 +75,7 @@ def test_the_page_needs_nothing_beside_it_and_runs_nothing(report):
         value for _, name, value in page.attributes if name in {"src", "href", "srcset", "action", "data"}
     ]
     assert links
-    assert all(link.startswith("data:image/png;base64,") for link in links)
+    assert all(link.startswith(("data:image/png;base64,", "data:image/jpeg;base64,", "#")) for link in links)
     assert not {"script", "link", "iframe", "object", "base"} & set(page.tags)
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
     assert not re.search(r"@import|url\(|https?://", html)
@@ -92,9 +92,10 @@ def test_the_figures_are_in_the_page_byte_for_byte(report):
 def test_every_target_score_and_setting_is_on_the_page(report):
     html, folder, metrics = report()
     text = Page(html).text
+    assert "Validation, by target, epoch 2" in text
     for part, heading in (
-        ("val", "Validation, by target, epoch 2"),
-        ("train", "Training, by target, epoch 2"),
+        ("val", "Validation, by target, last epoch (2), at the thresholds of the settings"),
+        ("train", "Training, by target, last epoch (2), at the thresholds of the settings"),
     ):
         assert heading in text
         scores = metrics.scores[(metrics.scores["epoch"] == 2) & (metrics.scores["part"] == part)]
@@ -120,7 +121,10 @@ def test_every_target_score_and_setting_is_on_the_page(report):
 def rows_of(html: str) -> list[list[str]]:
     rows = re.findall(r"<tr>(.*?)</tr>", html, flags=re.DOTALL)
     return [
-        [re.sub(r"<[^>]+>", "", cell) for cell in re.findall(r"<t[dh]>(.*?)</t[dh]>", row, flags=re.DOTALL)]
+        [
+            re.sub(r"<[^>]+>", "", cell.replace("<small>", " "))
+            for cell in re.findall(r"<t[dh]>(.*?)</t[dh]>", row, flags=re.DOTALL)
+        ]
         for row in rows
     ]
 
@@ -133,24 +137,25 @@ def test_the_scores_stand_under_their_headings_and_undefined_ones_are_na(report)
     edema, mass = (dict(zip(headings, rows[validation + step], strict=True)) for step in (1, 2))
     assert {name: edema[name] for name in ("target", "recall", "ROC AUC", "precision", "positives")} == {
         "target": "Edema",
-        "recall": "0.500",
-        "ROC AUC": "0.750",
-        "precision": "1.000",
-        "positives": "2",
+        "recall": "0.500 0.05–0.95",
+        "ROC AUC": "0.750 0.00–1.00",
+        "precision": "1.000",  # of one patient alone, which has no interval
+        "positives": "2 of 4",
     }
     assert [mass[name] for name in ("target", "recall", "ROC AUC", "positives")] == [
         "Mass",
         "n/a",
         "n/a",
-        "0",
+        "0 of 4",
     ]
 
 
 def test_the_cards_say_of_how_many_targets_each_mean_is(report):
     text = Page(report()[0]).text
-    assert "Recall 0.500 validation, epoch 2, mean of 1 of 2 targets" in text
-    assert "ROC AUC 0.750 validation, epoch 2, mean of 1 of 2 targets" in text
-    assert "Precision 1.000 validation, epoch 2, mean of 1 of 2 targets" in text
+    for card in ("Recall 0.500", "ROC AUC 0.750", "Precision 1.000"):
+        assert re.search(
+            rf"{card} (\d\.\d{{3}}–\d\.\d{{3}}, )?validation, epoch 2, mean of 1 of 2 targets", text
+        )
 
 
 def test_changed_settings_are_marked(report):
@@ -194,3 +199,97 @@ def test_the_former_report_stays_whole_if_the_new_one_cannot_be_made(report):
         write_report(folder)
     assert (folder.path / "report.html").read_text(encoding="utf-8") == html
     assert not list(folder.path.glob(".report*"))
+
+
+def frozen(threshold: float, *notes: str) -> dict:
+    """An operating point as run.json has it."""
+    return {
+        "threshold": threshold,
+        "policy": "recall>=0.9",
+        "recall": 1.0,
+        "recall_low": 0.3,
+        "recall_high": 1.0,
+        "precision": None,
+        "specificity": 0.5,
+        "predicted_positive_rate": 0.75,
+        "positives": 2,
+        "negatives": 2,
+        "notes": list(notes),
+    }
+
+
+def test_scores_and_counts_are_taken_at_the_frozen_operating_points(write_run):
+    folder, _ = write_run()
+    folder.update(operating_points={"Edema": frozen(0.1, "calls nearly all of it"), "Mass": frozen(0.25)})
+    html = write_report(folder).read_text(encoding="utf-8")
+    rows = rows_of(html)
+    scores, counts = (
+        next(row for row in rows[position:] if row[0] == "Edema")
+        for position in (
+            next(place for place, row in enumerate(rows) if row[:2] == ["target", second])
+            for second in ("recall", "threshold")
+        )
+    )
+    # Given 0.95 and 0.12 to the positives, 0.27 and 0.05 to the negatives.
+    assert scores[1].startswith("1.000 ")
+    assert scores[3].startswith("0.667 ")
+    assert scores[4].startswith("0.500 ")
+    assert scores[7] == "75 %"
+    assert counts == ["Edema", "0.100", "2", "0", "1", "1", "recall&gt;=0.9"]
+    assert "Edema: calls nearly all of it." in Page(html).text
+
+
+def test_the_best_epoch_is_shown_not_the_last(write_run):
+    folder, _ = write_run()
+    folder.update(best_epoch=1)
+    text = Page(write_report(folder).read_text(encoding="utf-8")).text
+    assert "Validation, by target, epoch 1" in text
+    assert "Best epoch 1 of 2" in text
+
+
+def test_the_missed_images_are_listed_and_those_that_cannot_be_read_are_told(report):
+    html, _, _ = report()
+    text = Page(html).text
+    assert "Missed: positive, and given the lowest probabilities" in text
+    # Edema's second positive image has probability sigmoid(-2).
+    assert "Edema 0.119, threshold 0.500 ImageID 6, patient 11" in text
+    assert "Mass 0.881, threshold 0.250 ImageID 7, patient 10" in text
+    assert "2 of these images cannot be read here" in text
+    assert html.count("no image here") == 2
+
+
+def test_studies_of_several_images_are_scored_as_one(report):
+    text = Page(report()[0]).text
+    assert "3 studies of 4 images" in text
+
+
+def test_a_run_of_an_earlier_version_has_a_page_and_no_audit(write_run):
+    folder, _ = write_run(with_images=False)
+    text = Page(write_report(folder).read_text(encoding="utf-8")).text
+    assert "n/a: the run was made by an earlier version, which kept no views, ages or studies." in text
+    assert "By study" not in text
+    assert "Edema 0.119, threshold 0.500 ImageID 6, patient 11" in text
+
+
+def test_the_calibration_is_shown_before_and_after_the_runs_own(write_run):
+    folder, _ = write_run()
+    fits = {"Edema": {"slope": 1.0, "intercept": 0.0}, "Mass": {"slope": 2.0, "intercept": -1.0}}
+    folder.update(calibration={"method": "platt", "targets": fits, "notes": {"Edema": "left as it is: why"}})
+    html = write_report(folder).read_text(encoding="utf-8")
+    rows = rows_of(html)
+    heading = next(row for row in rows if len(row) > 1 and row[1] == "calibration error")
+    assert heading.count("after") == 2
+    edema, mass = (
+        next(row for row in rows[rows.index(heading) :] if row[0] == name) for name in ("Edema", "Mass")
+    )
+    assert edema[1] == edema[2]
+    assert edema[3] == edema[4]
+    assert mass[3] != mass[4]
+    assert "Edema: left as it is: why." in Page(html).text
+
+
+def test_the_page_goes_where_it_is_asked_to(write_run, tmp_path):
+    folder, _ = write_run()
+    assert write_report(folder, tmp_path / "elsewhere.html") == tmp_path / "elsewhere.html"
+    assert (tmp_path / "elsewhere.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert not (folder.path / "report.html").exists()

@@ -172,3 +172,34 @@ def test_a_pipe_gets_whole_lines(write_run, capsys):
 )
 def test_values_are_put_into_words(value, words):
     assert in_words(value) == words
+
+
+def test_the_frozen_operating_points_are_shown_with_what_is_told_of_them(write_run):
+    point = {
+        "threshold": 0.25,
+        "policy": "recall>=0.9",
+        "recall": 0.95,
+        "recall_low": 0.8123,
+        "recall_high": 0.99,
+        "precision": None,
+        "specificity": 0.5,
+        "predicted_positive_rate": 0.97,
+        "positives": 20,
+        "negatives": 80,
+        "notes": ["calls nearly every image positive"],
+    }
+    folder, _ = write_run()
+    folder.update(operating_points={"Edema": point})
+    text = printed(show_run, folder)
+    assert "frozen operating points, val, epoch 2" in text
+    shown = text.partition("frozen operating points")[2]
+    assert cells(shown, "Edema  ")[1:] == [
+        "0.950",
+        "(0.81–0.99)",
+        "n/a",
+        "0.500",
+        "97%",
+        "0.250",
+        "recall>=0.9",
+    ]
+    assert "Edema: calls nearly every image positive" in text

@@ -203,3 +203,19 @@ def test_a_path_that_leads_out_of_the_folder_is_refused(small_catalog, path):
     table.loc[table.index[3], "Image_Path"] = path
     with pytest.raises(HilumError, match="leads out of the data set's folder"):
         replace(small_catalog, table=table)
+
+
+def test_what_is_known_of_images_leaves_findings_and_copies_out(small_catalog):
+    ids = small_catalog.table.index[[2, 0]].to_numpy()
+    parts = pd.DataFrame(
+        {
+            "ImageID": ids,
+            "PatientID": small_catalog.table.loc[ids, "PatientID"].to_numpy(),
+            "part": ["val", "train"],
+        }
+    )
+    described = small_catalog.described(parts)
+    pd.testing.assert_frame_equal(described[["ImageID", "PatientID", "part"]], parts)
+    assert not {"Hierarchical_Path", *small_catalog.targets} & set(described.columns)
+    for name in ("StudyID", "Age", "Image_Path"):
+        assert described[name].tolist() == small_catalog.table.loc[ids, name].tolist()

@@ -48,6 +48,7 @@ def test_a_run_leaves_every_file_of_the_layout_and_no_other(finished, files_belo
     assert written - figures == checkpoints | {
         "run.json",
         "split.parquet",
+        "images.parquet",
         "predictions/epoch-0001.parquet",
         "predictions/epoch-0002.parquet",
         "scores.parquet",
@@ -73,6 +74,20 @@ def test_the_record_has_settings_versions_fingerprints_status_times_and_digest(f
     assert record["started"] <= record["finished"]
     assert 0 < record["pixel_mean"] < 1
     assert record["digest"] == digest_of(training.folder.predictions(2))
+    assert list(record["operating_points"]) == record["targets"]
+    assert record["catalog"]["image_root"] == str(own_catalog.root)
+
+
+def test_the_run_keeps_what_the_catalog_knows_of_its_images(finished, own_catalog):
+    images = finished[0].folder.images().set_index("ImageID")
+    split = finished[0].folder.split().set_index("ImageID")
+    assert list(images.columns) == [
+        *("PatientID", "part", "StudyID", "Age", "Sex_Male", "Sex_Unknown", "Orientation_PA"),
+        *("Support Devices", "Image_Path"),
+    ]
+    pd.testing.assert_frame_equal(images[["PatientID", "part"]], split)
+    for name in ("StudyID", "Age", "Image_Path"):
+        np.testing.assert_array_equal(images[name], own_catalog.table.loc[images.index, name])
 
 
 def test_the_tables_have_the_layouts_columns_and_one_row_each(finished):
@@ -219,6 +234,7 @@ TESTED_ELSEWHERE = {
     *("uncertain_policy", "blank_policy", "eval_uncertain_policy", "eval_blank_policy", "sampling"),
     *("strict_leaks", "pack", "hierarchy", "fit", "interpolation"),
     *("net_name", "net_kwargs", "target_thresholds", "device", "num_workers"),
+    *("threshold_policy", "calibration"),
     *("save_path", "name", "epoch_args", "quiet"),
 }
 
@@ -519,6 +535,7 @@ def test_a_failure_in_the_second_epoch_is_recorded_and_the_first_epochs_files_ar
         "run.json",
         "log.txt",
         "split.parquet",
+        "images.parquet",
         "predictions/epoch-0001.parquet",
         "scores.parquet",
         "combined.parquet",

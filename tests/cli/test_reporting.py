@@ -1,0 +1,100 @@
+"""Pages are written where they are asked for, and their commands say where."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from hilum.cli.auditing import audit
+from hilum.cli.comparing import compare
+from hilum.cli.reporting import report
+from hilum.config import RunConfig
+from hilum.errors import HilumError
+from hilum.metrics import Metrics
+from hilum.run_folder import RunFolder
+
+
+@pytest.fixture
+def runs(tmp_path) -> list[str]:
+    """Paths of two finished runs on the same 80 images, the second with another learning rate."""
+    draw = np.random.default_rng(1)
+    ids = np.arange(80)
+    labels = pd.DataFrame({"Edema": (ids % 3 == 0).astype(float)}, index=pd.Index(ids, name="ImageID"))
+    split = pd.DataFrame({"ImageID": ids, "PatientID": ids // 2, "part": np.where(ids < 40, "train", "val")})
+    about = {"StudyID": 1, "Age": 40.0, "Sex_Male": ids % 2.0, "Sex_Unknown": 0.0, "Orientation_PA": 1.0}
+    paths = []
+    for name, learning_rate in (("first", 0.001), ("second", 0.01)):
+        metrics = Metrics(("Edema",), labels[:40], labels[40:])
+        for part in (slice(0, 40), slice(40, 80)):
+            logits = labels[part].to_numpy() + draw.normal(size=(40, 1))
+            metrics.append_epoch_batch_data(ids[part], logits, is_validation=part.start == 40)
+            metrics.close_epoch(1, is_validation=part.start == 40)
+        folder = RunFolder.create(
+            tmp_path,
+            name,
+            "run",
+            {
+                "settings": RunConfig(learning_rate=learning_rate).as_record(),
+                "targets": ["Edema"],
+                "thresholds": {"Edema": 0.5},
+                "pixel_mean": 0.5,
+                "pixel_sd": 0.2,
+                "catalog": {"name": "hand", "fingerprint": "ab", "images": 80},
+                "split": {
+                    "fingerprint": "cd",
+                    "unit": "patient",
+                    "parts": {"train": {"images": 40, "patients": 20}, "val": {"images": 40, "patients": 20}},
+                    "train_images_after_oversampling": 40,
+                    "imbalance": [],
+                },
+                "versions": dict.fromkeys(
+                    ("hilum", "python", "torch", "torchvision", "numpy", "pandas"), "1"
+                ),
+                "device": {"type": "cpu", "name": "abacus"},
+            },
+        )
+        folder.write_split(split)
+        folder.write_images(
+            split.assign(
+                **about, **{"Support Devices": np.nan}, Image_Path=[f"{number}.png" for number in ids]
+            )
+        )
+        folder.write_epoch(1, metrics.predictions(1), metrics.scores, metrics.combined)
+        folder.update(best_epoch=1, epochs_done=1, seconds=3.0, status="finished")
+        paths.append(str(folder.path))
+    return paths
+
+
+def test_one_run_gets_its_page_in_its_folder_or_where_asked(runs, tmp_path):
+    result = CliRunner().invoke(report, [runs[0]])
+    assert result.exit_code == 0, result.output
+    assert result.output == f"The page is {runs[0]}/report.html\n"
+    assert "<h1>first</h1>" in (tmp_path / "first" / "report.html").read_text(encoding="utf-8")
+    CliRunner().invoke(report, [runs[0], "--out", str(tmp_path / "page.html")])
+    assert (tmp_path / "page.html").is_file()
+
+
+def test_two_runs_get_the_page_of_their_comparison_by_either_command(runs, tmp_path):
+    for command, option, name in ((report, "--out", "a.html"), (compare, "--html", "b.html")):
+        result = CliRunner().invoke(command, [*runs, option, str(tmp_path / name)])
+        assert result.exit_code == 0, result.output
+        assert f"The page is {tmp_path / name}" in result.output
+    pages = [(tmp_path / name).read_text(encoding="utf-8") for name in ("a.html", "b.html")]
+    assert pages[0] == pages[1]
+    assert "second against first" in pages[0]
+
+
+def test_a_page_that_cannot_be_written_is_told(runs, tmp_path):
+    (tmp_path / "file").write_text("")
+    result = CliRunner().invoke(report, [runs[0], "--out", str(tmp_path / "file" / "page.html")])
+    assert isinstance(result.exception, HilumError)
+    assert "it cannot be written" in str(result.exception)
+
+
+def test_the_audit_is_told_and_a_column_that_is_not_there_is_refused(runs):
+    result = CliRunner().invoke(audit, [runs[0], "--columns", "sex"])
+    assert result.exit_code == 0, result.output
+    assert "first, validation, epoch 1: 40 images of 20 patients" in result.output
+    refused = CliRunner().invoke(audit, [runs[0], "--columns", "sexx"])
+    assert isinstance(refused.exception, HilumError)
+    assert "Did you mean 'sex'" in str(refused.exception)
