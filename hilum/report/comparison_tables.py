@@ -104,11 +104,13 @@ def _differences_table(found: Differences, letter: str) -> Table:
 
 
 def _mean_table(claim: Claim, letter: str) -> Table:
-    table = _plain_table(("score", "A", letter, "difference", "95 % interval", "p", "detectable"), numbers=6)
+    headings = ("score", "targets", "A", letter, f"{letter} − A", "95 % interval", "p", "detectable")
+    table = _plain_table(headings, numbers=7)
     table.add_column("verdict")
     for score, of in claim.mean.items():
         table.add_row(
             SCORE_WORDS[score],
+            str(claim.targets_with(score)),
             _plain(of.reference),
             _plain(of.other),
             _signed(of.difference),

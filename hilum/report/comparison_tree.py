@@ -95,6 +95,10 @@ class Claim:
     mean: dict[str, ScoreDifference]
     targets: dict[str, dict[str, ScoreDifference]]
 
+    def targets_with(self, score: str) -> int:
+        """How many targets have the score on both sides, in two patients or more: what its mean is over."""
+        return sum(of_target[score].is_defined for of_target in self.targets.values())
+
 
 @dataclass(frozen=True)
 class Flip:

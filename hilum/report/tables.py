@@ -121,7 +121,11 @@ def show_run(folder: RunFolder, console: Console | None = None) -> None:
 
 
 def show_runs(runs: list[RunFolder], console: Console | None = None) -> None:
-    """Prints a line per run: its state, and the validation scores of its best epoch, means over targets."""
+    """Prints a line per run: its state, and the validation scores of its best epoch, means over targets.
+
+    Recall and precision are those of the frozen operating points; until a run has them, those at the
+    thresholds of its settings.
+    """
     console = console or standard_console()
     rows = new_table("run", "status", "epochs", "best", "recall", "ROC AUC", "precision", "digest", text=2)
     for folder in runs:
@@ -131,6 +135,9 @@ def show_runs(runs: list[RunFolder], console: Console | None = None) -> None:
         if best:
             scores = folder.scores()
             means = scores[(scores["epoch"] == best) & (scores["part"] == "val")][list(means)].mean()
+            if record.get("operating_points"):
+                frozen = pd.DataFrame(record["operating_points"].values(), dtype=object)
+                means = {**means, **frozen[["recall", "precision"]].astype(float).mean()}
         rows.add_row(
             record["name"],
             record["status"],

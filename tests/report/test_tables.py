@@ -124,6 +124,18 @@ def test_runs_are_listed_with_state_and_means_of_the_best_epoch(write_run):
     assert cells(text, "b") == ["b", "running", "0/2", "–", "n/a", "n/a", "n/a", "–"]
 
 
+def test_listed_recall_and_precision_are_those_of_the_frozen_points(write_run):
+    done, _ = write_run(name="a", status="finished", digest="e" * 64)
+    done.update(
+        operating_points={
+            "Edema": {"recall": 0.9, "precision": 0.3},
+            "Mass": {"recall": 0.8, "precision": None},
+        }
+    )
+    text = printed(show_runs, [done])
+    assert cells(text, "a")[4:7] == ["0.850", "0.750", "0.300"]
+
+
 def test_a_catalog_is_shown_with_counts_views_and_prevalences(small_catalog):
     table = small_catalog.table.copy()
     table.loc[table.index[:3], "Edema"] = [1.0, float("nan"), float("nan")]
