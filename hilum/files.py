@@ -28,14 +28,15 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_folder(path: str | Path) -> Iterator[Path]:
+def replacing_folder(path: str | Path, keep_former: Path | None = None) -> Iterator[Path]:
     """As `replacing`, for a folder: `path` holds all of the new content or all of the old.
 
     Between the two renames of the exchange the old content is at `.<name>.previous`, which
-    `whole_folder` finds.
+    `whole_folder` finds. With `keep_former` it is moved there and stays.
     """
     path = Path(path)
-    partial, previous = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.previous")
+    partial = path.with_name(f".{path.name}.partial")
+    previous = keep_former or path.with_name(f".{path.name}.previous")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -44,7 +45,8 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(previous, ignore_errors=True)
             path.replace(previous)
         partial.replace(path)
-        shutil.rmtree(previous, ignore_errors=True)
+        if keep_former is None:
+            shutil.rmtree(previous, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -5,7 +5,7 @@ split.parquet                    ImageID, PatientID, part
 images.parquet                   the same images with what else the catalog knows of them, targets aside
 predictions/epoch-0001.parquet   part, ImageID, draw, label_<target>…, prob_<target>…
 scores.parquet, combined.parquet one row per epoch, part (and target)
-checkpoints/last, best           model.safetensors, state.pt
+checkpoints/last, best           model.safetensors, state.pt; while it runs also previous, the one before last
 evaluations/<name>/              evaluation.json, predictions.parquet, images.parquet, scores.parquet
 figures/*.png, report.html, log.txt
 """
@@ -13,12 +13,15 @@ figures/*.png, report.html, log.txt
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from hilum.errors import HilumError
 from hilum.files import replacing
@@ -216,6 +219,26 @@ class RunFolder:
         """Adds a line to log.txt, with the time."""
         with (self.path / "log.txt").open("a", encoding="utf-8") as file:
             file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other processes from training the same run; the hold ends with the process, however it ends.
+
+        Raises:
+            HilumError: another process holds it.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise HilumError(
+                f"{self.path}: another process is training this run. Wait for it, or stop it."
+            ) from None
+        try:
+            yield
+        finally:
+            (self.path / ".lock").unlink(missing_ok=True)
+            lock.release()
 
     def remove(self) -> None:
         """Deletes the folder and all that is in it."""

@@ -1,5 +1,6 @@
 """The commands that train."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,3 +39,34 @@ def train(file: Path | None, **flags: Any) -> None:
     training = StandardTraining(**settings)
     training.train()
     click.echo(f"See it with: hilum show {training.folder.path}")
+
+
+@click.command(cls=SettingsCommand)
+@click.argument("run", type=click.Path(path_type=Path))
+def resume(run: Path, **flags: Any) -> None:
+    """Go on with a RUN that was stopped, after its last ended epoch; it ends as if it had not been stopped.
+
+    Settings are those of the run; only where its data lie and what is shown may change.
+    """
+    changes = given_settings(None, flags)
+    from hilum.training.standard import StandardTraining
+
+    training = StandardTraining.resume(run, **changes)
+    training.train()
+    click.echo(f"See it with: hilum show {training.folder.path}")
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--epochs", type=int, help="only the first so many; all if left out")
+def verify(run: Path, epochs: int | None) -> None:
+    """Train a RUN again from its record, and compare every prediction; exit code 1 if one differs."""
+    from hilum.training.verification import verify as verify_run
+
+    found = verify_run(run, epochs=epochs)
+    for difference in found.environment:
+        click.echo(f"note: {difference}")
+    if not found.same:
+        click.echo(f"Not the same: {found.difference}.")
+        sys.exit(1)
+    click.echo(f"The same, bit for bit, in {found.epochs} epoch(s); digest {found.digest[:16]}.")

@@ -269,13 +269,25 @@ class Metrics:
         metrics = cls(
             target_columns, actual["train"], None if actual["val"].empty else actual["val"], thresholds
         )
+        metrics.take_up(predictions, combined)
+        return metrics
+
+    def take_up(self, predictions: Mapping[int, pd.DataFrame], combined: pd.DataFrame | None = None) -> None:
+        """Adds epochs that were closed before, as those of a run that is taken up again.
+
+        Args:
+            predictions: epoch -> what `predictions(epoch)` gave.
+            combined: what `combined` gave, for the losses; NaN without.
+
+        Raises:
+            HilumError: an ImageID that the part does not have.
+        """
         losses = losses_of_table(combined)
         for epoch in sorted(predictions):
             for part in PARTS:
-                probabilities = probabilities_of_part(predictions[epoch], part, target_columns)
+                probabilities = probabilities_of_part(predictions[epoch], part, self.target_columns)
                 if len(probabilities):
-                    metrics._record(epoch, part, probabilities, losses.get((epoch, part), float("nan")))
-        return metrics
+                    self._record(epoch, part, probabilities, losses.get((epoch, part), float("nan")))
 
     def with_thresholds(self, thresholds: Thresholds) -> "Metrics":
         """The same epochs judged at other thresholds; this object stays as it is."""

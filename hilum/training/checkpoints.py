@@ -13,17 +13,57 @@ from hilum.errors import HilumError
 from hilum.files import replacing_folder, whole_folder
 
 
+class DamagedCheckpointError(HilumError):
+    """A file of a checkpoint is missing, cut short or no such file."""
+
+
 def save_checkpoint(folder: Path, net: nn.Module, optimizer: Optimizer, epoch: int) -> None:
-    """Writes `model.safetensors` and `state.pt` (optimizer, random state, epoch), both or neither."""
+    """Writes `model.safetensors` and `state.pt` (optimizer, random state, epoch), both or neither.
+
+    The former checkpoint becomes the folder `previous` beside it, in case the disk loses the new one.
+    """
     # Copies: safetensors refuses tensors that share memory, as the tied weights of a net of one's own do.
     weights = {
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in net.state_dict().items()
     }
     state = {"epoch": epoch, "optimizer": optimizer.state_dict(), "torch_rng": torch.get_rng_state()}
-    with replacing_folder(folder) as partial:
+    with replacing_folder(folder, keep_former=folder.with_name("previous")) as partial:
         save_file(weights, partial / "model.safetensors")
         torch.save(state, partial / "state.pt")
+
+
+def take_up_checkpoint(
+    checkpoints: Path, net: nn.Module, optimizer: Optimizer
+) -> tuple[Path | None, int, list[str]]:
+    """Loads the newest whole checkpoint of a run into its network and optimizer.
+
+    Args:
+        checkpoints: the run's folder of them; `last` is taken, or `previous` if it is missing or damaged.
+        net: gets the weights.
+        optimizer: gets its state.
+
+    Returns:
+        The checkpoint's folder and the epoch it was written after (None and 0 if there is none, and nothing
+        is loaded), and what was wrong with those that were passed over.
+
+    Raises:
+        HilumError: the weights are of another network, or every checkpoint is damaged.
+    """
+    passed_over: list[str] = []
+    folders = [checkpoints / name for name in ("last", "previous") if (checkpoints / name).is_dir()]
+    for folder in folders:
+        try:
+            state = load_state(folder)
+            load_weights(folder, net)
+        except DamagedCheckpointError as error:
+            passed_over.append(str(error))
+            continue
+        optimizer.load_state_dict(state["optimizer"])
+        return folder, state["epoch"], passed_over
+    if passed_over:
+        raise HilumError(f"No checkpoint of the run can be used. {' '.join(passed_over)} Train it anew.")
+    return None, 0, []
 
 
 def copy_checkpoint(source: Path, target: Path) -> None:
@@ -42,11 +82,11 @@ def load_weights(folder: Path, net: nn.Module) -> None:
     try:
         weights = load_file(path)
     except FileNotFoundError:
-        raise HilumError(
+        raise DamagedCheckpointError(
             f"{path}: the checkpoint is missing. A run has one once an epoch has ended."
         ) from None
     except Exception as error:  # safetensors has an exception type of its own, outside its public names
-        raise HilumError(f"{path}: the checkpoint is damaged: {error}.") from None
+        raise DamagedCheckpointError(f"{path}: the checkpoint is damaged: {error}.") from None
     there = {name: tuple(value.shape) for name, value in weights.items()}
     here = {name: tuple(value.shape) for name, value in net.state_dict().items()}
     differing = [name for name in {**here, **there} if there.get(name) != here.get(name)]
@@ -70,8 +110,8 @@ def load_state(folder: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise HilumError(
+        raise DamagedCheckpointError(
             f"{path}: the checkpoint is missing. A run has one once an epoch has ended."
         ) from None
     except Exception as error:  # torch raises several kinds for a file that is cut short
-        raise HilumError(f"{path}: the checkpoint is damaged: {error}.") from None
+        raise DamagedCheckpointError(f"{path}: the checkpoint is damaged: {error}.") from None

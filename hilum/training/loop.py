@@ -57,6 +57,7 @@ class TrainingLoop:
         val_loader: DataLoader,
         *,
         on_epoch_end: Callable[[int], None] | None = None,
+        first_epoch: int = 1,
     ) -> Metrics:
         """Trains and validates, epoch by epoch, counted from 1.
 
@@ -65,11 +66,12 @@ class TrainingLoop:
             train_loader: dictionaries of `id`, `img` and `labels`.
             val_loader: the same, for the images that validate.
             on_epoch_end: called with the epoch's number once both parts are scored.
+            first_epoch: where to begin, after those that a run taken up again has behind it.
 
         Raises:
             HilumError: an image cannot be read, or the loss is no longer finite.
         """
-        for epoch in range(1, num_epochs + 1):
+        for epoch in range(first_epoch, num_epochs + 1):
             self.train_epoch(epoch, train_loader)
             self.validate_epoch(epoch, val_loader)
             if on_epoch_end:

@@ -1,6 +1,8 @@
 """The gateway: settings in, a trained model and a complete run folder out."""
 
+import contextlib
 import inspect
+import shutil
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -32,13 +34,14 @@ from hilum.report.tables import show_parameters
 from hilum.run_folder import RunFolder, digest_of
 from hilum.sources import Catalog, open_catalog
 from hilum.sources.images import check_images
-from hilum.training.checkpoints import copy_checkpoint, save_checkpoint
+from hilum.training.checkpoints import copy_checkpoint, save_checkpoint, take_up_checkpoint
 from hilum.training.conclusions import conclusions
 from hilum.training.environment import choose_device, describe_environment
 from hilum.training.loop import TrainingLoop
 from hilum.training.loss import MaskedBCEWithLogitsLoss, positivity_weights
 from hilum.training.multiclass import MultiClassLoss
 from hilum.training.progress import EpochProgress
+from hilum.training.resuming import refuse_other_data, settings_of_stopped
 
 
 class StandardTraining:
@@ -66,13 +69,52 @@ class StandardTraining:
         self.own_catalog = catalog
         self.folder: RunFolder | None = None
 
-    def train(self) -> Metrics:
-        """Trains, and writes the run folder; `self.folder` is it.
+    @classmethod
+    def resume(
+        cls,
+        path: str | Path,
+        *,
+        net: nn.Module | None = None,
+        catalog: Catalog | None = None,
+        **settings: Any,
+    ) -> "StandardTraining":
+        """A run that was stopped, ready to `train` on; it ends with the digest of one that was not stopped.
+
+        It goes on after the last epoch that had ended: the epoch that was running begins anew, and what it
+        draws is what it drew before.
+
+        Args:
+            path: the run's folder.
+            net: the network, for a run that was given one of your own; its weights are replaced.
+            catalog: the images, for a run that was given them.
+            settings: to say again, or those of `hilum.training.resuming.MAY_CHANGE`.
 
         Raises:
-            HilumError: whatever is wrong with the data, the settings or the machine. If the run stops
+            HilumError: the run has finished, is running still, or was given a network or images that are
+                missing here; a setting would change.
+        """
+        folder = RunFolder(path)
+        training = cls(net=net, catalog=catalog, **settings_of_stopped(folder, net, catalog, settings))
+        training.folder = folder
+        return training
+
+    def train(self, last_epoch: int | None = None, *, conclude: bool = True) -> Metrics:
+        """Trains, and writes the run folder; `self.folder` is it.
+
+        Args:
+            last_epoch: stop after this epoch, as if the machine had; the run can be resumed.
+            conclude: at the end freeze the operating points and write figures and report.
+
+        Raises:
+            HilumError: whatever is wrong with the data, the settings or the machine. If a new run stops
                 before an epoch has ended, its folder is removed.
         """
+        if self.folder is None:
+            return self._train(last_epoch, conclude)
+        with self.folder.held():
+            return self._train(last_epoch, conclude)
+
+    def _train(self, last_epoch: int | None, conclude: bool) -> Metrics:
         config = self.config
         device = choose_device(config.device)
         catalog, training_labels, classed = self._catalog()
@@ -90,15 +132,23 @@ class StandardTraining:
             catalog.targets, actual_labels(train_loader), actual_labels(val_loader), config.target_thresholds
         )
         imbalance = check_balance(catalog, split, config.balance_tolerance)
-        self.folder = RunFolder.create(
-            config.save_path,
-            config.name,
-            f"{catalog.name}-{config.net_name if self.own_net is None else type(self.own_net).__name__}",
-            self._record(catalog, classed, split, metrics, pixel_stats, imbalance, train_loader, device),
-        )
-        self.folder.write_split(split.table)
-        self.folder.write_images(catalog.described(split.table))
-        with _EndOfRun(self.folder) as end:
+        record = self._record(catalog, classed, split, metrics, pixel_stats, imbalance, train_loader, device)
+        resumed = self.folder is not None
+        if resumed:
+            for warning in refuse_other_data(self.folder.record, record):
+                self._say(f"warning: {warning}")
+            self.folder.update(status="running", failure=None)
+        else:
+            own = None if self.own_net is None else type(self.own_net).__name__
+            self.folder = RunFolder.create(
+                config.save_path, config.name, f"{catalog.name}-{own or config.net_name}", record
+            )
+        with (
+            _EndOfRun(self.folder, resumed) as end,
+            contextlib.nullcontext() if resumed else self.folder.held(),
+        ):
+            self.folder.write_split(split.table)
+            self.folder.write_images(catalog.described(split.table))
             self._announce(split, imbalance)
             images = {"train": len(train_loader.dataset), "val": len(val_loader.dataset)}
             with EpochProgress(config.num_epochs, images, config.quiet) as progress:
@@ -108,14 +158,36 @@ class StandardTraining:
                 keep = _EpochKeeper(
                     self.folder, metrics, net, optimizer, self._after_epoch(metrics, progress)
                 )
-                loop.train(config.num_epochs, train_loader, val_loader, on_epoch_end=keep)
+                done = self._take_up(metrics, net, optimizer, keep) if resumed else 0
+                progress.epoch = done
+                last = min(last_epoch or config.num_epochs, config.num_epochs)
+                loop.train(last, train_loader, val_loader, on_epoch_end=keep, first_epoch=done + 1)
+            if last < config.num_epochs or not conclude:
+                return metrics
             self._say("Freezing the operating points, and writing figures and report …")
             self.folder.update(**conclusions(self.folder, metrics, policies, config))
             end.finished(digest_of(self.folder.predictions(config.num_epochs)))
+            shutil.rmtree(self.folder.path / "checkpoints" / "previous", ignore_errors=True)
             write_figures(self.folder, metrics)
             write_report(self.folder)
         self._say(f"The run is in {self.folder.path}; its digest is {self.folder.record['digest'][:16]}.")
         return metrics
+
+    def _take_up(
+        self, metrics: Metrics, net: nn.Module, optimizer: torch.optim.Optimizer, keep: "_EpochKeeper"
+    ) -> int:
+        """Loads what the stopped run had done; the number of its ended epochs."""
+        folder, done, passed_over = take_up_checkpoint(self.folder.path / "checkpoints", net, optimizer)
+        for complaint in passed_over:
+            self._say(f"warning: {complaint} The one before it is used.")
+        metrics.take_up(
+            {epoch: self.folder.predictions(epoch) for epoch in range(1, done + 1)},
+            self.folder.combined() if done else None,
+        )
+        keep.take_up(folder, done)
+        after = f"after epoch {done} of" if done else "at the first of"
+        self._say(f"The run goes on {after} {self.config.num_epochs}.")
+        return done
 
     @staticmethod
     def display_run_parameters(path: str | Path) -> None:
@@ -262,6 +334,7 @@ class StandardTraining:
         return {
             "settings": self.config.as_record(),
             "own_net": net,
+            "own_catalog": self.own_catalog is not None,
             "seed": self.config.seed,
             "targets": list(catalog.targets),
             "multiclass_targets": [
@@ -346,7 +419,27 @@ class _EpochKeeper:
     ):
         self.folder, self.metrics, self.net, self.optimizer, self.say = folder, metrics, net, optimizer, say
         self.best = -np.inf
-        self.started = time.perf_counter()
+        self.started = time.perf_counter() - folder.record.get("seconds", 0.0)
+
+    def take_up(self, checkpoint: Path | None, done: int) -> None:
+        """Comes to know of the epochs that ended before the run was stopped; the last is in `checkpoint`."""
+        best_epoch = 0
+        for epoch in range(1, done + 1):
+            if self._is_best(epoch):
+                best_epoch = epoch
+        if best_epoch == done and done:
+            # The run may have been stopped after the checkpoint was written, and before it was copied.
+            copy_checkpoint(checkpoint, self.folder.path / "checkpoints" / "best")
+        if done:
+            score = None if np.isinf(self.best) else float(self.best)
+            self.folder.update(epochs_done=done, best_epoch=best_epoch, best_roc_auc=score)
+
+    def _is_best(self, epoch: int) -> bool:
+        score = validation_scores(self.metrics, epoch)["roc_auc"].mean()
+        if score > self.best or epoch == 1:
+            self.best = score if np.isfinite(score) else self.best
+            return True
+        return False
 
     def __call__(self, epoch: int) -> None:
         self.folder.write_epoch(
@@ -355,11 +448,10 @@ class _EpochKeeper:
         checkpoints = self.folder.path / "checkpoints"
         save_checkpoint(checkpoints / "last", self.net, self.optimizer, epoch)
         changes = {"epochs_done": epoch, "seconds": round(time.perf_counter() - self.started, 1)}
-        score = validation_scores(self.metrics, epoch)["roc_auc"].mean()
-        if score > self.best or epoch == 1:
-            self.best = score if np.isfinite(score) else self.best
+        if self._is_best(epoch):
             copy_checkpoint(checkpoints / "last", checkpoints / "best")
-            changes |= {"best_epoch": epoch, "best_roc_auc": None if np.isnan(score) else float(score)}
+            score = None if np.isinf(self.best) else float(self.best)
+            changes |= {"best_epoch": epoch, "best_roc_auc": score}
         self.folder.update(**changes)
         self.say(epoch)
 
@@ -367,8 +459,8 @@ class _EpochKeeper:
 class _EndOfRun:
     """Sees to it that run.json says how the run ended, and keeps no folder of a run that never began."""
 
-    def __init__(self, folder: RunFolder):
-        self.folder = folder
+    def __init__(self, folder: RunFolder, resumed: bool):
+        self.folder, self.resumed = folder, resumed
 
     def __enter__(self) -> "_EndOfRun":
         return self
@@ -379,12 +471,16 @@ class _EndOfRun:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         if error is None or self.folder.record["status"] == "finished":
             return
-        if isinstance(error, HilumError) and not self.folder.epochs():
+        if isinstance(error, HilumError) and not self.folder.epochs() and not self.resumed:
             self.folder.remove()
             return
         reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{kind.__name__}: {error}"
         self.folder.update(status="failed", failure=reason, finished=_now())
         self.folder.log(f"failed: {reason}")
+        if isinstance(error, KeyboardInterrupt):
+            print(
+                f"Everything up to the last ended epoch is kept. Go on with: hilum resume {self.folder.path}"
+            )
 
 
 def validation_scores(metrics: Metrics, epoch: int) -> pd.DataFrame:

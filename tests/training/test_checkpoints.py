@@ -9,7 +9,13 @@ from torch import nn
 
 from hilum.errors import HilumError
 from hilum.models import build_model
-from hilum.training.checkpoints import copy_checkpoint, load_state, load_weights, save_checkpoint
+from hilum.training.checkpoints import (
+    copy_checkpoint,
+    load_state,
+    load_weights,
+    save_checkpoint,
+    take_up_checkpoint,
+)
 
 
 def trained(seed=0) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -156,10 +162,22 @@ def test_a_kill_at_either_rename_leaves_the_former_checkpoint(tmp_path, monkeypa
         with pytest.raises(Killed):
             save_checkpoint(tmp_path / "last", *trained(seed=1), epoch=2)
     assert len(renames) == done
-    other, _ = trained(seed=2)
-    load_weights(tmp_path / "last", other)
+    other, its_optimizer = trained(seed=2)
+    folder, epoch, passed_over = take_up_checkpoint(tmp_path, other, its_optimizer)
+    assert (folder, epoch, passed_over) == (tmp_path / ("last", "previous")[done], 1, [])
     assert_same_weights(net, other)
-    assert load_state(tmp_path / "last")["epoch"] == 1
     save_checkpoint(tmp_path / "last", *trained(seed=1), epoch=2)  # and the next one goes on from there
     assert load_state(tmp_path / "last")["epoch"] == 2
-    assert [path.name for path in tmp_path.iterdir()] == ["last"]
+    assert load_state(tmp_path / "previous")["epoch"] == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last", "previous"]
+
+
+def test_without_a_checkpoint_nothing_is_taken_up(tmp_path):
+    assert take_up_checkpoint(tmp_path, *trained()) == (None, 0, [])
+
+
+def test_weights_of_another_network_are_not_taken_for_damage(tmp_path):
+    save_checkpoint(tmp_path / "last", *trained(), epoch=1)
+    other = nn.Linear(2, 2)
+    with pytest.raises(HilumError, match="these weights are of another network"):
+        take_up_checkpoint(tmp_path, other, torch.optim.Adam(other.parameters()))
