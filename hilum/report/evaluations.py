@@ -13,6 +13,8 @@ from hilum.errors import HilumError
 from hilum.report.tables import new_table, one_score, score_and_interval, standard_console
 from hilum.run_folder import RunFolder
 
+_ALWAYS_THERE = ("name", "run", "epoch", "images", "patients", "remarks", "left_out", "evaluated")
+
 
 @dataclass(frozen=True, eq=False)
 class EvaluationFolder:
@@ -40,8 +42,12 @@ def read_evaluation(path: Path) -> EvaluationFolder:
     """
     try:
         by_study = path / "study_scores.parquet"
+        record = json.loads((path / "evaluation.json").read_text(encoding="utf-8"))
+        missing = [name for name in _ALWAYS_THERE if name not in record]
+        if missing:
+            raise ValueError(f"evaluation.json lacks {', '.join(missing)}")
         return EvaluationFolder(
-            record=json.loads((path / "evaluation.json").read_text(encoding="utf-8")),
+            record=record,
             scores=pd.read_parquet(path / "scores.parquet"),
             study_scores=pd.read_parquet(by_study) if by_study.is_file() else None,
             calibration=pd.read_parquet(path / "calibration.parquet"),

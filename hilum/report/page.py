@@ -77,7 +77,8 @@ def _content(folder: RunFolder) -> dict[str, Any]:
     validation = best_validation(folder)
     last = int(scores["epoch"].max())
     defaults = DEFAULTS.as_record()
-    found = scores_with_intervals(*_given(validation), validation.targets, validation.thresholds)
+    seed = folder.record["seed"]
+    found = scores_with_intervals(*_given(validation), validation.targets, validation.thresholds, seed=seed)
     audit = _audit(folder, validation)
     root = folder.record["catalog"].get("image_root")
     missed = hardest_images(validation, root, missed=True, most=MOST_MISSED)
@@ -94,12 +95,12 @@ def _content(folder: RunFolder) -> dict[str, Any]:
             key=lambda setting: not setting["changed"],
         ),
         "colours": target_colours(validation.targets),
-        "means": _means(validation, found),
-        "combined_now": combined_with_intervals(*_given(validation), validation.thresholds),
+        "means": _means(validation, found, seed),
+        "combined_now": combined_with_intervals(*_given(validation), validation.thresholds, seed=seed),
         "scores": found.to_dict("records"),
         "interval_headings": INTERVAL_HEADINGS,
         "points": folder.record.get("operating_points") or {},
-        "studies": _by_study(validation),
+        "studies": _by_study(validation, seed),
         "calibration": _calibration(folder, validation),
         "missed": missed,
         "false_alarms": false_alarms,
@@ -123,10 +124,10 @@ def _given(validation: Validation) -> tuple:
     return validation.labels.to_numpy(), validation.probabilities.to_numpy(), validation.patients
 
 
-def _means(validation: Validation, scores: pd.DataFrame) -> list[dict[str, Any]]:
+def _means(validation: Validation, scores: pd.DataFrame, seed: int) -> list[dict[str, Any]]:
     """The three scores that matter, recall first, with the number of targets that have one."""
     names = {"recall": "Recall", "roc_auc": "ROC AUC", "precision": "Precision"}
-    bootstrap = score_replicates(*_given(validation), validation.thresholds)
+    bootstrap = score_replicates(*_given(validation), validation.thresholds, seed=seed)
     return [
         {
             "name": words,
@@ -138,7 +139,7 @@ def _means(validation: Validation, scores: pd.DataFrame) -> list[dict[str, Any]]
     ]
 
 
-def _by_study(validation: Validation) -> dict[str, Any] | None:
+def _by_study(validation: Validation, seed: int) -> dict[str, Any] | None:
     """The scores by study; None where studies are not recorded, or each has one image."""
     images = validation.images
     if images is None or images["StudyID"].isna().any():
@@ -148,7 +149,13 @@ def _by_study(validation: Validation) -> dict[str, Any] | None:
         return None
     labels, probabilities, patients = _given(validation)
     scores = level_scores(
-        labels, probabilities, studies.to_numpy(), patients, validation.targets, validation.thresholds
+        labels,
+        probabilities,
+        studies.to_numpy(),
+        patients,
+        validation.targets,
+        validation.thresholds,
+        seed=seed,
     )
     return {"studies": studies.nunique(), "images": len(studies), "scores": scores.to_dict("records")}
 

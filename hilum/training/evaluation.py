@@ -1,6 +1,7 @@
 """A finished model on images it was not made with: targets by name, thresholds as they were frozen."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -130,7 +131,7 @@ def evaluate(
     given = labels.to_numpy(), probabilities.to_numpy(), described["PatientID"].to_numpy()
     scores = scores_with_intervals(*given, targets, thresholds, replicates=replicates, seed=config.seed)
     record = {
-        "name": f"{images.name}-{chosen}",
+        "name": f"{_folder_name(images.name)}-{chosen}",
         "run": folder.record["name"],
         "epoch": epoch,
         "source": images.name,
@@ -150,11 +151,23 @@ def evaluate(
     studies = described["PatientID"].astype(str) + "/" + described["StudyID"].astype(str)
     if described["StudyID"].notna().all() and not studies.is_unique:
         by_study = level_scores(
-            given[0], given[1], studies.to_numpy(), given[2], targets, thresholds, replicates=replicates
+            given[0],
+            given[1],
+            studies.to_numpy(),
+            given[2],
+            targets,
+            thresholds,
+            replicates=replicates,
+            seed=config.seed,
         )
     calibration = _calibration(folder, given[0], given[1], targets)
     written = _write(folder, record, labels, probabilities, described, scores, by_study, calibration)
     return Evaluation(written, json.loads((written / "evaluation.json").read_text()), scores)
+
+
+def _folder_name(data_set: str) -> str:
+    """The name as one folder: a catalog of one's own may be called anything."""
+    return re.sub(r"[^\w+.-]", "_", data_set).lstrip(".")
 
 
 def settings_of(folder: RunFolder) -> RunConfig:
@@ -181,6 +194,11 @@ def _catalog(
     if catalog is None:
         filters = source_kwargs
         if source is None:
+            if folder.record.get("own_catalog"):
+                raise HilumError(
+                    f"The run {folder.record['name']} was given its images as a catalog of your own: evaluate it from "
+                    "Python, with catalog=, or on another data set with --source."
+                )
             source, filters = config.source, {**config.source_kwargs, **(source_kwargs or {})}
             root = root or config.root
         catalog = open_catalog(source, root, **(filters or {}))
@@ -203,7 +221,9 @@ def _part(folder: RunFolder, catalog: Catalog, own: bool, part: str | None) -> t
             )
         ids = split["ImageID"] if part == "all" else split.loc[split["part"] == part, "ImageID"]
         remarks = (
-            [] if part == "test" else [f"The run has used its {part} images: these scores are too good."]
+            []
+            if part == "test"
+            else ["The run has trained on some of these images: the scores are too good."]
         )
         if part == "val":
             remarks = ["The thresholds were chosen on these images: their recall is a little too good."]
@@ -217,20 +237,26 @@ def _part(folder: RunFolder, catalog: Catalog, own: bool, part: str | None) -> t
                 f"--split {part}: {catalog.name} has no such part of its own (it has {there}). Use --split all."
             )
         catalog = catalog.select_images(fixed.index[fixed == part])
-    if catalog.name == folder.record["catalog"]["name"]:
-        trained_on = set(split.loc[split["part"] != "test", "PatientID"].astype(str))
-        known = catalog.table["PatientID"].astype(str).isin(trained_on)
+    used = split.loc[split["part"] != "test", "PatientID"]
+    trained_on = _patient_names(folder.record["catalog"]["name"], used)
+    known = _patient_names(catalog.name, catalog.table["PatientID"]).isin(trained_on)
+    if known.any():
         if known.all():
             raise HilumError(
                 f"All {len(catalog):,} images are of patients that the run has trained or chosen its thresholds on. "
                 "Evaluate on other patients."
             )
-        if known.any():
-            remarks.append(
-                f"{known.sum():,} images are left out: their patients are in the run's train or val part."
-            )
-            catalog = catalog.select_images(catalog.table.index[~known])
+        remarks.append(
+            f"{known.sum():,} images are left out: their patients are in the run's train or val part."
+        )
+        catalog = catalog.select_images(catalog.table.index[~known])
     return catalog, part, remarks
+
+
+def _patient_names(data_set: str, patients: pd.Series) -> pd.Series:
+    """PatientIDs as a merged data set has them, so that one is recognized in a merge and out of it."""
+    patients = patients.astype(str)
+    return patients if "+" in data_set else f"{data_set}/" + patients
 
 
 def _common_targets(folder: RunFolder, catalog: Catalog) -> tuple[list[str], dict[str, str]]:
@@ -345,8 +371,11 @@ def _write(
     place = folder.path / "evaluations" / record["name"]
     number = 1
     while (place / "evaluation.json").is_file():
-        former = json.loads((place / "evaluation.json").read_text())
-        if former["fingerprint"] == record["fingerprint"]:
+        try:
+            former = json.loads((place / "evaluation.json").read_text(encoding="utf-8"))
+        except ValueError:
+            break  # damaged: this one takes its place
+        if former.get("fingerprint") == record["fingerprint"]:
             break
         number += 1
         place = place.with_name(f"{record['name']}-{number}")

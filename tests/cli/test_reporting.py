@@ -37,6 +37,7 @@ def runs(tmp_path) -> list[str]:
                 "settings": RunConfig(learning_rate=learning_rate).as_record(),
                 "targets": ["Edema"],
                 "thresholds": {"Edema": 0.5},
+                "seed": 0,
                 "pixel_mean": 0.5,
                 "pixel_sd": 0.2,
                 "catalog": {"name": "hand", "fingerprint": "ab", "images": 80},

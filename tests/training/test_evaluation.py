@@ -16,10 +16,13 @@ from hilum.errors import HilumError
 from hilum.metrics import itemized_scores
 from hilum.models import build_model
 from hilum.report.evaluations import evaluation_json, read_evaluations, show_evaluation
+from hilum.report.page import write_report
 from hilum.run_folder import RunFolder
 from hilum.sources.catalog import Catalog
+from hilum.sources.phantom import write_phantom
 from hilum.training.checkpoints import load_weights
 from hilum.training.evaluation import evaluate
+from hilum.training.standard import StandardTraining
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*undefined there")
 
@@ -210,9 +213,6 @@ def test_a_damaged_evaluation_is_told(run, own_catalog):
 
 
 def test_the_command_scores_a_source_by_name(tmp_path, without_pictures):
-    from hilum.sources.phantom import write_phantom
-    from hilum.training.standard import StandardTraining
-
     write_phantom(tmp_path / "data", images=60, size=32, seed=0)
     training = StandardTraining(
         root=tmp_path / "data",
@@ -234,3 +234,63 @@ def test_the_command_scores_a_source_by_name(tmp_path, without_pictures):
     record = json.loads(result.stdout)
     assert record["name"] == "phantom-test"
     assert record["images"] == training.folder.record["split"]["parts"]["test"]["images"]
+
+
+def test_a_run_on_images_of_ones_own_is_not_scored_on_others_by_mistake(train):
+    with pytest.raises(
+        HilumError, match="given its images as a catalog of your own: evaluate it from Python"
+    ):
+        evaluate(train().folder, **QUICK)
+
+
+def test_patients_are_recognized_in_a_merged_data_set(run, own_catalog):
+    merged = own_catalog.table.copy()
+    merged["PatientID"] = "own/" + merged["PatientID"].astype(str)
+    found = evaluate(run, catalog=replace(own_catalog, name="own+nih", table=merged), **QUICK)
+    kept = run.split().query("part == 'test'")["ImageID"]
+    assert set(predictions_of(found).index) == set(kept)
+    assert "images are left out" in found.record["remarks"][0]
+
+
+def test_a_data_sets_name_stays_inside_the_runs_folder(run, own_catalog):
+    found = evaluate(run, catalog=elsewhere(own_catalog, name="../../x/y"), **QUICK)
+    assert found.folder.parent == run.path / "evaluations"
+    assert run.evaluations() == [found.folder.name]
+
+
+def test_a_damaged_record_is_replaced_and_one_without_its_entries_is_told(run, own_catalog):
+    found = evaluate(run, catalog=elsewhere(own_catalog), **QUICK)
+    (found.folder / "evaluation.json").write_text("{cut")
+    assert evaluate(run, catalog=elsewhere(own_catalog), **QUICK).folder == found.folder
+    (found.folder / "evaluation.json").write_text("{}")
+    with pytest.raises(HilumError, match=r"evaluation\.json lacks name, run"):
+        read_evaluations(run)
+
+
+def test_the_page_shows_the_evaluations_and_escapes_their_names(run, own_catalog):
+    harm = "<script>alert(1)</script>"
+    evaluate(run, catalog=elsewhere(own_catalog, name=harm), **QUICK)
+    html = write_report(run).read_text(encoding="utf-8")
+    assert harm not in html
+    assert "On other images" in html
+    assert "48 images of 24 patients" in html
+
+
+def test_real_radiographs_are_scored(nih_sample, tmp_path, without_pictures):
+    training = StandardTraining(
+        source="nih",
+        root=nih_sample,
+        number_images=80,
+        test_fraction=0.3,
+        image_width=32,
+        image_height=32,
+        num_epochs=1,
+        num_workers=0,
+        device="cpu",
+        quiet=True,
+        save_path=tmp_path / "runs",
+    )
+    training.train()
+    found = evaluate(training.folder, **QUICK)
+    assert found.record["name"] == "nih-test"
+    assert found.record["images"] == training.folder.record["split"]["parts"]["test"]["images"]
