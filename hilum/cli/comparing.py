@@ -27,8 +27,9 @@ import click
 def compare(
     runs: tuple[Path, ...], replicates: int, seed: int, flips: int, html: Path | None, as_json: bool
 ) -> None:
-    """Compare RUNS with the first of them: what differs, which is better, and how sure that is.
+    """Say which of several RUNS is better, and how surely.
 
+    What differs between each and the first comes first, then how their scores differ on the same patients.
     Runs that differ only in the seed are repeats and are taken together; with two or more on each side the
     verdict is about the settings, else about these models only.
     """

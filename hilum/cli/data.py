@@ -51,7 +51,7 @@ def eda(
     out: Path,
     **flags: Any,
 ) -> None:
-    """Show what a data set holds and hides: one HTML page, and its figures.
+    """Show what a data set holds and hides, on an HTML page.
 
     Prevalence, co-occurrence, target vectors, views, age and sex, examples, and how well view, devices,
     age and sex alone give the findings away.
@@ -102,7 +102,7 @@ def pack(
     out: Path,
     **flags: Any,
 ) -> None:
-    """Decode and resize every image once, for runs that read it with --pack.
+    """Decode and resize every image once, for --pack.
 
     Run again after an interruption, it goes on where it stopped.
     """
@@ -135,9 +135,10 @@ def pack(
 def hierarchy(
     source: str, root: Path | None, source_kwargs: str, link: bool, folder_size: int, out: Path
 ) -> None:
-    """Copy the images into folders of bounded size, for file systems that look names up slowly.
+    """Copy the images into folders of bounded size.
 
-    Run again after an interruption, it copies only what is missing or differs.
+    For file systems that look names up slowly. Run again after an interruption, it copies only what is
+    missing or differs.
     """
     opened = opened_catalog(source, root, source_kwargs)
     from hilum.data.hierarchy import build_hierarchy
@@ -157,8 +158,9 @@ def hierarchy(
     "--chunk-megabytes", type=float, default=64, show_default=True, help="about the size of a shard"
 )
 def shards(pack_folder: Path, url: str, chunk_megabytes: float) -> None:
-    """Put a PACK as shards at a URL: s3://bucket/name, gs://bucket/name or a folder.
+    """Put a PACK as shards on object storage.
 
+    The URL is s3://bucket/name, gs://bucket/name or a folder.
     Run again after an interruption, it sends only what is not there. Credentials and endpoint come from
     the environment, as for the cloud's own tools.
     """

@@ -14,7 +14,10 @@ from hilum.cli.settings import SettingsCommand, given_settings
     "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="where to"
 )
 def demo(out: Path) -> None:
-    """Draw radiographs, clean, train and score: the whole way in a few minutes, without any download."""
+    """Draw radiographs, train on them and score, in minutes.
+
+    The whole way from a data set to a report, without any download.
+    """
     from hilum.demo import run_demo
 
     run_demo(out)
@@ -29,7 +32,10 @@ hilum train settings.toml --learning-rate 1e-3
 @click.command(cls=SettingsCommand, epilog=_TRAIN_EXAMPLES)
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 def train(file: Path | None, **flags: Any) -> None:
-    """Train one model, with the settings of a TOML FILE and of flags; flags win."""
+    """Train a model with settings of a TOML FILE and of flags.
+
+    A flag wins over the file.
+    """
     settings = given_settings(file, flags)
     from hilum.config import RunConfig
 
@@ -44,9 +50,10 @@ def train(file: Path | None, **flags: Any) -> None:
 @click.command(cls=SettingsCommand)
 @click.argument("run", type=click.Path(path_type=Path))
 def resume(run: Path, **flags: Any) -> None:
-    """Go on with a RUN that was stopped, after its last ended epoch; it ends as if it had not been stopped.
+    """Go on with a RUN that was stopped.
 
-    Settings are those of the run; only where its data lie and what is shown may change.
+    It goes on after its last ended epoch, and ends as if it had not been stopped. Settings are those of
+    the run; only where its data lie and what is shown may change.
     """
     changes = given_settings(None, flags)
     from hilum.training.standard import StandardTraining
@@ -60,7 +67,11 @@ def resume(run: Path, **flags: Any) -> None:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--epochs", type=int, help="only the first so many; all if left out")
 def verify(run: Path, epochs: int | None) -> None:
-    """Train a RUN again from its record, and compare every prediction; exit code 1 if one differs."""
+    """Train a RUN again and compare every prediction.
+
+    Its settings are those of its run.json. The first epoch and image that differ are named; the exit code is
+    then 1.
+    """
     from hilum.training.verification import verify as verify_run
 
     found = verify_run(run, epochs=epochs)
