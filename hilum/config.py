@@ -118,17 +118,49 @@ class RunConfig(BaseModel):
     contrast_jitter: Fraction = Field(0.1, description="contrast times 1 +- this")
 
     # Model
-    net_name: str = Field("resnet_grayscale", description="the model: resnet_grayscale")
+    net_name: str = Field("resnet_grayscale", description="the model; see `hilum models`")
     net_kwargs: dict[str, Any] = Field({}, description="the model's own settings, such as {layers = 34}")
+    init_from: Path | None = Field(
+        None, description="a run whose best weights to begin with; outputs are matched by target name"
+    )
+    frozen_epochs: int = Field(0, ge=0, description="epochs at the beginning in which only the head learns")
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="learning rate times this for each stage away from the head"
+    )
 
     # Training
     num_epochs: int = Field(4, ge=1, description="passes over the training part")
-    batch_size: int = Field(64, ge=1, description="images")
-    learning_rate: float = Field(1e-4, gt=0, description="of Adam")
-    l2_reg: float = Field(0.0, ge=0, description="Adam's weight decay (L2)")
+    batch_size: int = Field(64, ge=1, description="images, over all devices together")
+    accumulate_batches: int = Field(1, ge=1, description="batches whose gradients make one step")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="adam, adamw or sgd")
+    learning_rate: float = Field(1e-4, gt=0, description="of the optimizer, at its highest")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
+    l2_reg: float = Field(0.0, ge=0, description="weight decay: L2 for adam and sgd, decoupled for adamw")
+    schedule: Literal["constant", "cosine", "one_cycle", "plateau"] = Field(
+        "constant", description="of the learning rate: constant, cosine, one_cycle or plateau"
+    )
+    warmup_epochs: float = Field(0.0, ge=0, description="linear rise of the learning rate (constant, cosine)")
+    plateau_patience: int = Field(
+        2, ge=0, description="epochs without a lower validation loss before the plateau schedule divides by 10"
+    )
+    clip_norm: float | None = Field(None, gt=0, description="largest L2 norm of a step's gradient")
+    loss: Literal["bce", "focal", "asymmetric", "auc_margin"] = Field(
+        "bce", description="bce, focal, asymmetric or auc_margin"
+    )
+    loss_kwargs: dict[str, float] = Field({}, description="the loss's own settings, such as {gamma = 2}")
     loss_reduction: Literal["mean", "sum"] = Field("mean", description="over a batch's labels")
     use_positivity_weights: bool = Field(
         False, description="weigh each target's positives by negatives / positives of the training part"
+    )
+    ema_decay: float | None = Field(
+        None, gt=0, lt=1, description="validate and keep an average of the weights with this decay per step"
+    )
+    best_rule: tuple[str, ...] = Field(
+        ("recall:0.01", "roc_auc:0.002", "precision"),
+        description="what makes an epoch the best: scores in order, each with the difference that is none",
+    )
+    early_stopping: int | None = Field(
+        None, ge=1, description="stop after so many epochs without a better one"
     )
     target_thresholds: Probability | tuple[Probability, ...] | dict[str, Probability] | None = Field(
         None, description="positive from this probability on: one, one per target, or {Edema = 0.2}; 0.5"
@@ -143,6 +175,17 @@ class RunConfig(BaseModel):
     )
     seed: int = Field(0, ge=0, lt=2**63, description="of everything that is drawn")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    devices: int = Field(1, ge=1, description="so many processes train together, each on a device of its own")
+    precision: Literal["auto", "32", "bf16", "16"] = Field(
+        "auto", description="auto (bf16 where the device has it natively, else 32), 32, bf16 or 16"
+    )
+    compile: bool = Field(False, description="compile the model with torch.compile")
+    deterministic: bool = Field(
+        False, description="on CUDA: only operators that give the same result each time"
+    )
+    on_oom: Literal["stop", "halve"] = Field(
+        "stop", description="out of memory: stop, or halve what is computed at once and accumulate"
+    )
     num_workers: int | None = Field(None, ge=0, description="loader processes; half the cores if left out")
 
     # Output
@@ -154,6 +197,12 @@ class RunConfig(BaseModel):
         "standard", description="what to show after each epoch: none, combined, standard, full"
     )
     quiet: bool = Field(False, description="plain lines instead of progress bars")
+    loggers: tuple[Literal["tensorboard", "mlflow"], ...] = Field(
+        (), description="also write to tensorboard, mlflow"
+    )
+    mlflow_uri: str | None = Field(
+        None, description="MLflow's tracking store; an SQLite file in save_path if left out"
+    )
 
     def __init__(self, **settings: Any):
         try:
@@ -168,7 +217,7 @@ class RunConfig(BaseModel):
             raise ValueError("must be a value, not true or false")
         return value
 
-    @field_validator("target_columns", mode="before")
+    @field_validator("target_columns", "best_rule", "loggers", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
