@@ -1,0 +1,157 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # EDA: what the data set holds, and what it hides
+#
+# Before training: how common each finding is, how they come together, and what gives a finding away *without looking at
+# the lungs*. All of it is on one page with `hilum eda`; here it is piece by piece.
+
+# %% tags=["bootstrap"]
+try:
+    from hilum.notebook import bootstrap
+except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clone in your Drive
+    import subprocess
+    import sys
+
+    from google.colab import drive
+
+    drive.mount("/content/drive")
+    clone = "/content/drive/MyDrive/hilum"
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", clone], check=True)
+    sys.path.insert(0, clone)  # this kernel began before the installation
+    from hilum.notebook import bootstrap
+
+place = bootstrap()
+print(place)
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from hilum.data.metadata_leaks import metadata_leaks
+from hilum.data.split import check_balance, make_split
+from hilum.data.statistics import co_occurrence, findings_per_image, prevalence, target_vectors
+from hilum.sources import open_catalog
+
+root = place.folder("chexpert")
+if root:
+    catalog = open_catalog("chexpert", root)
+else:
+    catalog = open_catalog("phantom", None, images=place.choose(2400, 190), size=64)
+labels = catalog.labels()
+print(f"{catalog.name}: {len(catalog):,} images of {catalog.table['PatientID'].nunique():,} patients")
+
+# %% [markdown]
+# ## Imbalance
+#
+# Most findings are in less than 15 % of the images. A model that says "no" to all of them is right most of the time,
+# which is why accuracy is not what we look at.
+
+# %%
+shares = prevalence(labels, catalog.targets).set_index("target")["prevalence"].sort_values()
+figure, axes = plt.subplots(figsize=(8, 3.8))
+bars = axes.barh([name.replace("_", " ") for name in shares.index], 100 * shares)
+axes.bar_label(bars, fmt=" %.1f")
+axes.set(title="Positive images, per cent")
+axes.grid(visible=False, axis="y")
+plt.show()
+assert np.allclose(shares, catalog.table[list(shares.index)].mean())
+
+# %% [markdown]
+# ## Several findings at once
+#
+# The number of findings per image, and which come together. The lift says how much more often than by chance.
+
+# %%
+counts = findings_per_image(labels)
+figure, axes = plt.subplots()
+axes.bar(counts.index, counts)
+axes.set(title="Findings per image", xlabel="positive findings", ylabel="images")
+plt.show()
+assert counts.sum() == len(catalog)
+assert (counts.index * counts).sum() == labels.sum()
+
+pairs = co_occurrence(labels, catalog.table["PatientID"].to_numpy(), catalog.targets, seed=0, replicates=200)
+together = pairs.sort_values("lift", ascending=False)
+together.head(6).round(2)
+
+# %% [markdown]
+# ## Target vectors
+#
+# Images with the same findings form a group. The groups' sizes fall off steeply: a handful are common, a long tail has
+# one image each. Oversampling works on these groups.
+
+# %%
+vectors = target_vectors(labels, catalog.targets)
+figure, axes = plt.subplots()
+axes.plot(np.arange(1, len(vectors) + 1), vectors["images"], drawstyle="steps-mid")
+axes.set(title=f"{len(vectors)} distinct target vectors", xlabel="rank", ylabel="images", yscale="log")
+plt.show()
+distinct = len(np.unique(labels, axis=0))
+assert len(vectors) == distinct
+assert vectors["images"].sum() == len(catalog)
+if len(catalog) == 131_748:
+    assert distinct == 802
+    assert vectors["images"].iloc[0] == 25_805
+
+# %% [markdown]
+# ## Intrinsic leaks
+#
+# Very ill patients are filmed in bed (AP), with wires and tubes. A network can learn the bed and the wires instead of the
+# lung. So ask: how well do view, devices, age and sex *alone* predict each finding, for patients held out? A ROC AUC
+# well above 0.5 is what a model gets for free.
+
+# %%
+leaks = metadata_leaks(catalog, seed=0, replicates=place.choose(200, 50))
+print(leaks.round(3).head(8).to_string())
+
+# %%
+devices = catalog.table.groupby("Support Devices")[list(catalog.targets)].mean().T
+devices.columns = ["without devices", "with devices"]
+figure, axes = plt.subplots(figsize=(8, 3.8))
+order = devices.sum(axis=1).sort_values().index
+axes.barh(np.arange(12) + 0.2, 100 * devices.loc[order, "with devices"], height=0.4, label="with devices")
+axes.barh(np.arange(12) - 0.2, 100 * devices.loc[order, "without devices"], height=0.4, label="without")
+axes.set_yticks(np.arange(12), [name.replace("_", " ") for name in order])
+axes.set(title="Positive images, per cent")
+axes.legend(loc="lower right")
+axes.grid(visible=False, axis="y")
+plt.show()
+
+# %% [markdown]
+# ## Balance between train and val, and how it depends on the number of images
+#
+# A random split of few images differs between its parts by chance. The warning (more than 2 percentage points) gets
+# rarer with more images; that is arithmetic, not quality.
+
+# %%
+sizes = place.choose((200, 500, 1000, 0), (60, 0))
+warned = {}
+for count in sizes:
+    number = min(count, len(catalog)) or len(catalog)
+    splits = [
+        make_split(
+            catalog,
+            number_images=count,
+            val_fraction=0.2,
+            test_fraction=0,
+            unit="patient",
+            seed=seed,
+            official=True,
+        )
+        for seed in range(8)
+    ]
+    warned[number] = float(np.mean([len(check_balance(catalog, split, 0.02)) for split in splits]))
+print(pd.Series(warned, name="features that differ").round(1).to_string())
+assert warned[min(warned)] > warned[max(warned)]

@@ -1,0 +1,135 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # StandardTraining
+#
+# The gateway: settings in, a trained model and a complete run folder out. Its purpose is not to save typing. Every
+# setting has one default, written down in one place, so two runs differ exactly where you made them differ.
+
+# %% tags=["bootstrap"]
+try:
+    from hilum.notebook import bootstrap
+except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clone in your Drive
+    import subprocess
+    import sys
+
+    from google.colab import drive
+
+    drive.mount("/content/drive")
+    clone = "/content/drive/MyDrive/hilum"
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", clone], check=True)
+    sys.path.insert(0, clone)  # this kernel began before the installation
+    from hilum.notebook import bootstrap
+
+place = bootstrap()
+print(place)
+# %%
+import json
+import tempfile
+import warnings
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from hilum import HilumError, RunConfig, RunFolder, StandardTraining
+from hilum.metrics import UndefinedScoreWarning
+
+warnings.simplefilter("ignore", UndefinedScoreWarning)  # a small validation part may lack a finding
+size = place.choose(64, 32)
+base = place.settings("chexpert", size, size) | {
+    "num_epochs": place.choose(4, 1),
+    "learning_rate": 1e-3,
+    "target_columns": "competition",
+    "epoch_args": "none",
+    "quiet": True,
+}
+folder = tempfile.TemporaryDirectory()
+base["save_path"] = Path(folder.name)
+
+# %% [markdown]
+# ## Every setting, its default, its unit
+
+# %%
+fields = RunConfig.model_fields
+settings = pd.DataFrame(
+    [(name, field.default, field.description) for name, field in fields.items()],
+    columns=["setting", "default", "what it is"],
+)
+print(f"{len(settings)} settings")
+settings.head(12)
+
+# %% [markdown]
+# A misspelt name or an impossible value is refused before anything starts:
+
+# %%
+for wrong in ({"learning_rat": 1e-3}, {"learning_rate": -1}, {"val_fraction": 0.7, "test_fraction": 0.5}):
+    try:
+        StandardTraining(**(base | wrong))
+    except HilumError as error:
+        print(error)
+    else:
+        raise AssertionError("it was not refused")
+
+# %% [markdown]
+# ## A run
+
+# %%
+training = StandardTraining(**base, name="plain")
+metrics = training.train()
+print()
+for path in sorted(training.folder.path.rglob("*")):
+    if path.is_file():
+        print(f"{path.relative_to(training.folder.path)!s:48} {path.stat().st_size:>12,}")
+
+# %% [markdown]
+# ## Read back
+#
+# From the folder alone, later, on another machine:
+
+# %%
+StandardTraining.display_run_parameters(training.folder.path)
+again = StandardTraining.load_metrics(training.folder.path)
+pd.testing.assert_frame_equal(again.scores, metrics.scores)
+record = json.loads((training.folder.path / "run.json").read_text())
+assert record["status"] == "finished"
+assert record["settings"]["learning_rate"] == 1e-3
+
+# %% [markdown]
+# ## The same settings, the same digest
+#
+# The digest is the SHA-256 of the last epoch's predictions. On one machine's CPU the same settings give the same digest;
+# another seed gives another.
+
+# %%
+same = StandardTraining(**base, name="again")
+same.train()
+other = StandardTraining(**base, name="other-seed", seed=1)
+other.train()
+digests = {run.folder.path.name: run.folder.record["digest"][:16] for run in (training, same, other)}
+print(digests)
+if place.device == "cpu":
+    assert digests["plain"] == digests["again"]
+assert digests["plain"] != digests["other-seed"]
+
+# %%
+split = RunFolder(base["save_path"] / "plain").split()
+parts = split.groupby("part")["PatientID"].agg(set)
+assert not parts["train"] & parts["val"]
+axes = split["part"].value_counts().plot.bar(title="Images of each part", rot=0, ylabel="images")
+axes.grid(visible=False, axis="x")
+plt.show()
+
+# %%
+folder.cleanup()
