@@ -29,7 +29,7 @@ from hilum.run_folder import RunFolder
 from hilum.sources import Catalog, open_catalog
 from hilum.training.checkpoints import load_weights
 from hilum.training.environment import choose_device, describe_environment
-from hilum.training.multiclass import MultiClassLoss
+from hilum.training.losses.multiclass import MultiClassLoss
 
 #: What may be asked for: a part of the run's own split, of the data set's own, or all images.
 PARTS = ("test", "val", "train", "all")

@@ -38,8 +38,7 @@ from hilum.training.checkpoints import copy_checkpoint, save_checkpoint, take_up
 from hilum.training.conclusions import conclusions
 from hilum.training.environment import choose_device, describe_environment
 from hilum.training.loop import TrainingLoop
-from hilum.training.loss import MaskedBCEWithLogitsLoss, positivity_weights
-from hilum.training.multiclass import MultiClassLoss
+from hilum.training.losses import MaskedBCEWithLogitsLoss, MultiClassLoss, positivity_weights
 from hilum.training.progress import EpochProgress
 from hilum.training.resuming import refuse_other_data, settings_of_stopped
 

@@ -12,7 +12,7 @@ from hilum.errors import HilumError
 from hilum.metrics import Metrics
 from hilum.models import Normalized
 from hilum.training.loop import TrainingLoop
-from hilum.training.loss import MaskedBCEWithLogitsLoss
+from hilum.training.losses.bce import MaskedBCEWithLogitsLoss
 
 
 @pytest.fixture

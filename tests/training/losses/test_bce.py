@@ -6,19 +6,9 @@ import torch
 from torch import nn
 
 from hilum.errors import HilumError
-from hilum.training.loss import MaskedBCEWithLogitsLoss, positivity_weights
+from hilum.training.losses.bce import MaskedBCEWithLogitsLoss, positivity_weights
 
 NAN = float("nan")
-
-
-@pytest.fixture
-def logits():
-    return torch.randn(9, 4, generator=torch.Generator().manual_seed(0)) * 5
-
-
-@pytest.fixture
-def labels():
-    return (torch.rand(9, 4, generator=torch.Generator().manual_seed(1)) < 0.4).float()
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])

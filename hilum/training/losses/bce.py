@@ -2,13 +2,13 @@
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 
 from hilum.errors import HilumError
+from hilum.training.losses.masked import MaskedLoss
 
 
-class MaskedBCEWithLogitsLoss(nn.Module):
+class MaskedBCEWithLogitsLoss(MaskedLoss):
     """Binary cross-entropy on raw logits, over the labels that are known.
 
     The sigmoid is inside the loss, as in `torch.nn.BCEWithLogitsLoss`: log(sigmoid(x)) computed in one
@@ -20,35 +20,13 @@ class MaskedBCEWithLogitsLoss(nn.Module):
     """
 
     def __init__(self, pos_weight: torch.Tensor | None = None, reduction: str = "mean"):
-        super().__init__()
+        super().__init__(reduction)
         self.register_buffer("pos_weight", pos_weight)
-        self.reduction = reduction
 
-    def forward(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Logits and labels (B, targets), labels from 0 to 1 or NaN (left out), to a scalar.
-
-        Raises:
-            HilumError: the network gives another number of outputs.
-        """
-        refuse_other_shape(outputs, tuple(labels.shape))
-        known = ~torch.isnan(labels)
-        losses = functional.binary_cross_entropy_with_logits(
-            outputs, torch.where(known, labels, 0.0), pos_weight=self.pos_weight, reduction="none"
-        )
-        total = torch.where(known, losses, 0.0).sum()
-        return total if self.reduction == "sum" else total / known.sum().clamp(min=1)
-
-    def target_logits(self, outputs: torch.Tensor) -> torch.Tensor:
-        """One logit per target (B, targets), as the metrics take them: the outputs as they are."""
-        return outputs
-
-
-def refuse_other_shape(outputs: torch.Tensor, wanted: tuple[int, int]) -> None:
-    """Raises a HilumError unless the outputs are of shape (B, outputs) `wanted`."""
-    if tuple(outputs.shape) != wanted:
-        raise HilumError(
-            f"The network gives outputs of shape {tuple(outputs.shape)}; the run needs {wanted}: "
-            f"{wanted[1]} for each image."
+    def terms(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Logits and labels 0..1 to each one's cross-entropy, all (B, targets)."""
+        return functional.binary_cross_entropy_with_logits(
+            logits, labels, pos_weight=self.pos_weight, reduction="none"
         )
 
 

@@ -4,7 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from hilum.training.loss import MaskedBCEWithLogitsLoss, refuse_other_shape
+from hilum.training.losses.bce import MaskedBCEWithLogitsLoss
+from hilum.training.losses.masked import at_least_float32, refuse_other_shape
 
 
 class MultiClassLoss(nn.Module):
@@ -46,6 +47,7 @@ class MultiClassLoss(nn.Module):
             HilumError: the network gives another number of outputs.
         """
         refuse_other_shape(outputs, (len(labels), self.outputs))
+        outputs = at_least_float32(outputs)
         total = self.binary(outputs[:, : len(self.classed)][:, ~self.classed], labels[:, ~self.classed])
         classes = torch.stack(self._classes(outputs), dim=-1)
         wanted = labels[:, self.classed]
@@ -56,7 +58,11 @@ class MultiClassLoss(nn.Module):
             factors = torch.where(wanted == 1, self.pos_weight[self.classed], 1.0)
             losses = losses * factors.flatten()
         total = total + torch.where(known.flatten(), losses, 0.0).sum()
-        return total if self.reduction == "sum" else total / (~torch.isnan(labels)).sum().clamp(min=1)
+        return total if self.reduction == "sum" else total / self.weight(labels).clamp(min=1)
+
+    def weight(self, labels: torch.Tensor) -> torch.Tensor:
+        """How many labels of (B, targets) are known, that is how many terms a mean is over."""
+        return (~torch.isnan(labels)).sum()
 
     def target_logits(self, outputs: torch.Tensor) -> torch.Tensor:
         """Outputs (B, outputs) to one logit per target (B, targets), as the metrics take them."""

@@ -3,8 +3,8 @@ import torch
 from torch.nn import functional
 
 from hilum.errors import HilumError
-from hilum.training.loss import MaskedBCEWithLogitsLoss
-from hilum.training.multiclass import MultiClassLoss
+from hilum.training.losses.bce import MaskedBCEWithLogitsLoss
+from hilum.training.losses.multiclass import MultiClassLoss
 
 NAN = float("nan")
 CLASSED = torch.tensor([False, True, False, True])

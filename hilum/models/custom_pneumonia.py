@@ -1,0 +1,115 @@
+"""A small CNN to learn from: how shapes go through it, and where its parameters are.
+
+It was made to be followed by hand, not to score well.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from hilum.errors import HilumError
+from hilum.models.values import share, whole_number, whole_numbers
+
+
+class CustomPneumonia(nn.Module):
+    """Blocks of convolution, ReLU and pooling, then two fully connected layers.
+
+    A convolution (3 x 3, with a border of one zero) keeps width and height, a pooling (2 x 2) halves them.
+    So after n blocks (B, 1, height, width) has become (B, C, height / 2^n, width / 2^n), each half rounded
+    down; the first fully connected layer must take C · (height / 2^n) · (width / 2^n) numbers, which is why
+    the network is made for one size of image. The parameters, biases included:
+
+    * a convolution from c to C channels: C · (c · 3 · 3 + 1);
+    * a fully connected layer from n to m numbers: m · (n + 1).
+
+    At 320 x 320 with 14 targets 1,885,070, of which 1,638,528 are in the first fully connected layer.
+
+    Args:
+        out_channels: the number of targets.
+        image_width: of the images it is made for, pixels; at least 2 to the number of blocks.
+        image_height: the same.
+        channels: how many channels each block's convolution gives; as many blocks as numbers.
+        hidden: outputs of the first fully connected layer.
+        drop_out_percent: share of these that dropout sets to zero while training, 0 up to (not including) 1.
+
+    Raises:
+        HilumError: the images are too small for so many blocks, or a value cannot be used.
+    """
+
+    def __init__(
+        self,
+        out_channels: int,
+        image_width: int = 320,
+        image_height: int = 320,
+        channels: Sequence[int] = (16, 32, 64, 128, 128),
+        hidden: int = 128,
+        drop_out_percent: float = 0.0,
+    ):
+        super().__init__()
+        channels = whole_numbers("channels", channels)
+        hidden = whole_number("hidden", hidden)
+        smallest = 2 ** len(channels)
+        if image_width < smallest or image_height < smallest:
+            raise HilumError(
+                f"custom_pneumonia cannot take images of {image_width} x {image_height}: each of its {len(channels)} "
+                f"blocks halves width and height, so that nothing would be left. It takes images of {smallest} x "
+                f"{smallest} or larger; or give it fewer blocks, net_kwargs channels."
+            )
+        self.image_width, self.image_height = image_width, image_height
+
+        self.blocks = nn.Sequential()
+        for given, made in zip((1, *channels), channels, strict=False):
+            self.blocks.append(
+                nn.Sequential(
+                    nn.Conv2d(given, made, kernel_size=3, padding=1),  # (B, given, h, w) → (B, made, h, w)
+                    nn.ReLU(),
+                    nn.MaxPool2d(2),  # → (B, made, h / 2, w / 2)
+                )
+            )
+
+        left_width, left_height = image_width // smallest, image_height // smallest
+        self.flatten = nn.Flatten()  # (B, C, h, w) → (B, C · h · w)
+        self.hidden = nn.Linear(channels[-1] * left_height * left_width, hidden)
+        self.relu = nn.ReLU()
+        self.dropout = nn.Dropout(share("drop_out_percent", drop_out_percent))
+        self.logits = nn.Linear(hidden, out_channels)
+        self._draw_weights()
+
+    def _draw_weights(self) -> None:
+        """So that the signal keeps its variance through ReLU (He et al. 2015, arXiv 1502.01852)."""
+        for module in (*self.blocks.modules(), self.hidden):
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(self.logits.weight, std=1 / math.sqrt(self.logits.in_features))
+        nn.init.zeros_(self.logits.bias)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalized images, float32 (B, 1, image_height, image_width), to raw logits (B, targets).
+
+        Raises:
+            HilumError: the images have another size than the network was made for.
+        """
+        height, width = images.shape[-2:]
+        if (width, height) != (self.image_width, self.image_height):
+            raise HilumError(
+                f"custom_pneumonia was made for images of {self.image_width} x {self.image_height} (width x height) "
+                f"and got {width} x {height}: its first fully connected layer takes {self.hidden.in_features:,} "
+                "numbers, no more and no fewer. Give it images of its own size, or train one for the other size."
+            )
+        features = self.blocks(images)  # (B, C, height / 2^n, width / 2^n)
+        numbers = self.flatten(features)  # (B, C · height / 2^n · width / 2^n)
+        return self.logits(self.dropout(self.relu(self.hidden(numbers))))
+
+    def parameter_stages(self) -> list[tuple[str, list[nn.Parameter]]]:
+        """From input to head, see `hilum.models.parts`."""
+        blocks = [
+            (f"block {number}", list(block.parameters())) for number, block in enumerate(self.blocks, 1)
+        ]
+        return [
+            *blocks,
+            ("hidden", list(self.hidden.parameters())),
+            ("logits", list(self.logits.parameters())),
+        ]

@@ -1,0 +1,230 @@
+"""Any network of timm (Wightman, "PyTorch Image Models") as a model, named `timm:NAME`."""
+
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import torch
+from torch import nn
+
+from hilum.errors import HilumError, nearest
+from hilum.models.values import one_of
+from hilum.models.weights import PATIENCE, impatient, in_a_line, read_weights
+
+#: What timm's weights are called on its hub, the newer form first.
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+class TimmBackbone(nn.Module):
+    """A network of timm with one output per target.
+
+    Args:
+        out_channels: the number of targets.
+        backbone: timm's name of it, such as "resnet18" or "convnext_tiny.fb_in1k".
+        image_width: of the images, pixels; used where the network is made for one size.
+        image_height: the same.
+        in_channels: 1 or 3; with 3 the gray channel is repeated. Pretrained weights of the first convolution
+            are added up over their three channels for 1.
+        pretrained: begin with timm's weights, from its cache or downloaded; pixels are then normalized as they
+            were for them.
+        weights: a file with these weights, .safetensors or .pth, in place of the download; means `pretrained`.
+        load_weights: False leaves the weights as drawn, for a network whose weights come from a checkpoint.
+        timm_kwargs: what else timm's `create_model` takes for this network, such as drop_rate.
+
+    Raises:
+        HilumError: timm is not installed; no such network; a setting that it does not take or a value it cannot
+            use; images of a size it cannot take; weights that are missing, damaged or of another network.
+    """
+
+    def __init__(
+        self,
+        out_channels: int,
+        backbone: str,
+        image_width: int = 320,
+        image_height: int = 320,
+        in_channels: int = 1,
+        pretrained: bool = False,
+        weights: str | Path | None = None,
+        load_weights: bool = True,
+        **timm_kwargs: Any,
+    ):
+        super().__init__()
+        timm = import_timm()
+        cfg = _source_of(timm, backbone)
+        self.in_channels = one_of("in_channels", in_channels, (1, 3))
+        if not isinstance(pretrained, bool):
+            raise HilumError(f"net_kwargs: pretrained must be true or false; it is {pretrained!r}.")
+        self.normalization = None
+        if pretrained or weights is not None:
+            self.normalization = _normalization(cfg, in_channels)
+        if cfg.get("fixed_input_size"):
+            timm_kwargs.setdefault("img_size", (image_height, image_width))
+        loaded = load_weights and self.normalization is not None
+        file = weights
+        try:
+            if loaded and file is None:
+                file = _cached_file(cfg)
+                if file is None:
+                    _refuse_if_offline(cfg)
+            state = {"state_dict": read_weights(Path(file))} if loaded and file is not None else {}
+            with warnings.catch_warnings(), impatient():
+                warnings.simplefilter("ignore")  # timm's notes to its own developers
+                self.net = timm.create_model(
+                    backbone,
+                    pretrained=loaded,
+                    # Foreign formats (.npz) have loaders of their own, which a file of tensors is not for.
+                    pretrained_cfg_overlay={**state, "custom_load": False} if state else None,
+                    num_classes=out_channels,
+                    in_chans=in_channels,
+                    **timm_kwargs,
+                )
+        except Exception as error:
+            raise HilumError(_explain(error, backbone, cfg, loaded, weights, timm_kwargs)) from None
+        if state:
+            self.net.pretrained_cfg = {
+                key: value for key, value in self.net.pretrained_cfg.items() if key != "state_dict"
+            }
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalized images, float32 (B, 1 or 3, height, width), to raw logits (B, targets)."""
+        return self.net(images.expand(-1, self.in_channels, -1, -1))
+
+    def parameter_stages(self) -> list[tuple[str, list[nn.Parameter]]]:
+        """From input to head, see `hilum.models.parts`."""
+        return timm_stages(self.net)
+
+
+def import_timm() -> ModuleType:
+    """The timm package.
+
+    Raises:
+        HilumError: it is not installed.
+    """
+    try:
+        import timm
+    except ImportError:
+        raise HilumError("Models named timm:… need timm: pip install 'hilum[timm]'.") from None
+    return timm
+
+
+def timm_stages(net: nn.Module) -> list[tuple[str, list[nn.Parameter]]]:
+    """The parameters of a network of timm from input to head, grouped coarsely by its own `group_matcher`.
+
+    The head is its `get_classifier()`, one layer or several.
+    """
+    from timm.models import group_with_matcher
+
+    classifier = net.get_classifier()
+    heads = classifier if isinstance(classifier, Sequence) else [classifier]
+    head = {id(parameter) for module in heads for parameter in module.parameters()}
+    named = dict(net.named_parameters())
+    stages = []
+    for names in group_with_matcher(named.items(), net.group_matcher(coarse=True)).values():
+        names = [name for name in names if id(named[name]) not in head]
+        if names:
+            stages.append((_common_name(names), [named[name] for name in names]))
+    return [*stages, ("head", [parameter for parameter in named.values() if id(parameter) in head])]
+
+
+def _common_name(names: list[str]) -> str:
+    """What the names begin with, such as `layer1` or `blocks.0`; the first's first word if nothing."""
+    shared = []
+    for words in zip(*(name.split(".")[:-1] for name in names), strict=False):
+        if len(set(words)) > 1:
+            break
+        shared.append(words[0])
+    return ".".join(shared) or names[0].split(".")[0]
+
+
+def _source_of(timm: ModuleType, backbone: str) -> dict[str, Any]:
+    """What timm records of a network's pretrained weights; empty if there are none."""
+    architecture = backbone.split(".")[0]
+    if not timm.is_model(backbone):
+        raise HilumError(
+            f"net_name: timm {timm.__version__} has no model {backbone!r}."
+            f"{nearest(architecture, timm.list_models())} Its names are those of timm.list_models()."
+        )
+    try:
+        cfg = timm.get_pretrained_cfg(backbone)
+    except RuntimeError:
+        known = timm.list_pretrained(f"{architecture}.*")
+        raise HilumError(
+            f"net_name: timm {timm.__version__} has no weights {backbone!r}.{nearest(backbone, known)} "
+            f"It has {', '.join(known) or 'none of that model'}."
+        ) from None
+    return cfg.to_dict() if cfg else {}
+
+
+def _cached_file(cfg: dict[str, Any]) -> Path | None:
+    """Where the weights lie in the hub's cache, None if they do not."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if not cfg.get("hf_hub_id"):
+        return None
+    names = [cfg.get("hf_hub_filename")] if cfg.get("hf_hub_filename") else list(_HUB_FILES)
+    found = (try_to_load_from_cache(cfg["hf_hub_id"], name) for name in names)
+    return next((Path(path) for path in found if isinstance(path, str)), None)
+
+
+def _refuse_if_offline(cfg: dict[str, Any]) -> None:
+    """One request to the hub, which by itself tries for a minute.
+
+    Raises:
+        OSError: there is no answer.
+    """
+    from huggingface_hub import hf_hub_url
+
+    if not cfg.get("hf_hub_id"):
+        return
+    url = hf_hub_url(cfg["hf_hub_id"], cfg.get("hf_hub_filename") or _HUB_FILES[0])
+    try:
+        urlopen(Request(url, method="HEAD"), timeout=PATIENCE).close()
+    except HTTPError:  # an answer, whatever it says: the download itself knows what to do with it
+        return
+
+
+def _normalization(cfg: dict[str, Any], in_channels: int) -> tuple[Any, Any]:
+    """Mean and deviation, three of each; for one channel their means."""
+    mean, sd = cfg.get("mean", (0.5,) * 3), cfg.get("std", (0.5,) * 3)
+    if in_channels == 1:
+        return sum(mean) / len(mean), sum(sd) / len(sd)
+    return tuple(mean), tuple(sd)
+
+
+def _explain(
+    error: Exception,
+    backbone: str,
+    cfg: dict[str, Any],
+    loaded: bool,
+    weights: str | Path | None,
+    timm_kwargs: dict[str, Any],
+) -> str:
+    """What went wrong when timm made a network."""
+    if isinstance(error, HilumError):
+        return str(error)
+    if found := re.search(r"unexpected keyword argument '(\w+)'", str(error)):
+        if found[1] == "img_size" and "img_size" in timm_kwargs:
+            return f"net_kwargs: timm:{backbone} has no setting 'img_size': it takes images of any size."
+        known = ["in_channels", "pretrained", "weights", "drop_rate", "drop_path_rate", "global_pool"]
+        return (
+            f"net_kwargs: timm:{backbone} has no setting {found[1]!r}.{nearest(found[1], known)} It takes "
+            "in_channels, pretrained, weights, and what timm's own model takes (drop_rate, for one)."
+        )
+    if loaded and weights is not None:
+        return f"{weights}: these are not the weights of timm:{backbone}: {in_a_line(error)}."
+    if loaded:
+        name = cfg.get("hf_hub_filename") or _HUB_FILES[0]
+        source = cfg.get("hf_hub_id") or cfg.get("url")
+        if not source:
+            return f"net_kwargs: timm has no pretrained weights of {backbone}. Leave pretrained out."
+        return (
+            f"The pretrained weights of timm:{backbone} are not on this machine, and downloading them failed: "
+            f"{in_a_line(error)}. Bring the file {name} of {source}, and say where it is with net_kwargs "
+            "{weights = 'PATH'}."
+        )
+    return f"net_kwargs: timm:{backbone} cannot be made with {timm_kwargs}: {in_a_line(error)}."

@@ -1,0 +1,49 @@
+"""Focal loss: the less weight on a label, the better it is predicted."""
+
+import torch
+from torch.nn import functional
+
+from hilum.errors import HilumError
+from hilum.training.losses.masked import MaskedLoss
+
+
+class FocalLoss(MaskedLoss):
+    """Binary cross-entropy times (1 - p of the right answer)**gamma (Lin et al. 2017, arXiv 1708.02002).
+
+    The many images that show nothing are soon predicted well; this keeps their sum from drowning the few
+    that are not. A label between 0 and 1 counts as positive by its share and as negative by the rest.
+
+    Args:
+        gamma: how much less the well predicted count; 0 is binary cross-entropy.
+        alpha: factor on the positive labels' terms, with 1 - alpha on the negative ones; None for neither.
+        reduction: "mean" over the batch's known labels, or "sum".
+
+    Raises:
+        HilumError: gamma is negative, or alpha outside 0..1.
+    """
+
+    def __init__(self, gamma: float = 2.0, alpha: float | None = None, reduction: str = "mean"):
+        super().__init__(reduction)
+        if not gamma >= 0:
+            raise HilumError(f"loss_kwargs: gamma must be 0 or more; it is {gamma!r}.")
+        if alpha is not None and not 0 <= alpha <= 1:
+            raise HilumError(f"loss_kwargs: alpha must be within 0..1; it is {alpha!r}.")
+        self.gamma, self.alpha = gamma, alpha
+
+    def terms(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Logits and labels 0..1 to each one's loss, all (B, targets)."""
+        positive = focused(functional.logsigmoid(logits), torch.sigmoid(-logits), self.gamma)
+        negative = focused(functional.logsigmoid(-logits), torch.sigmoid(logits), self.gamma)
+        if self.alpha is not None:
+            positive, negative = self.alpha * positive, (1 - self.alpha) * negative
+        return labels * positive + (1 - labels) * negative
+
+
+def focused(log_right: torch.Tensor, wrong: torch.Tensor, gamma: float) -> torch.Tensor:
+    """-log(probability of the right answer) times (probability of the wrong one)**gamma.
+
+    Above zero, the base has a finite gradient for gammas below 1, too.
+    """
+    if gamma == 0:
+        return -log_right
+    return -log_right * wrong.clamp(min=torch.finfo(wrong.dtype).tiny) ** gamma

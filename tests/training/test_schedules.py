@@ -1,0 +1,187 @@
+"""Each schedule's learning rates, step by step; stopped and taken up, they go on the same."""
+
+import copy
+import math
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from hilum.errors import HilumError
+from hilum.training.schedules import make_schedule
+
+USUAL = {"num_epochs": 3, "steps_per_epoch": 4, "warmup_epochs": 0, "plateau_patience": 1}
+
+
+@pytest.fixture
+def optimizer():
+    """Adam with two groups, at 0.1 and 0.05."""
+    head, stem = nn.Linear(2, 1), nn.Linear(2, 1)
+    return torch.optim.Adam(
+        [
+            {"params": list(head.parameters()), "name": "head"},
+            {"params": list(stem.parameters()), "name": "stem", "lr": 0.05},
+        ],
+        lr=0.1,
+    )
+
+
+def rates(optimizer, schedule, steps):
+    """Both groups' learning rates at each step, and after the last."""
+    seen = []
+    for _ in range(steps):
+        seen.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        schedule.after_step()
+    return torch.tensor([*seen, [group["lr"] for group in optimizer.param_groups]], dtype=torch.float64)
+
+
+def test_constant_leaves_the_optimizer_as_it_is_in_every_bit(optimizer):
+    before = copy.deepcopy(optimizer.state_dict())
+    schedule = make_schedule(optimizer, "constant", **USUAL)
+    schedule.after_step()
+    schedule.after_epoch(1.0)
+    assert optimizer.state_dict() == before
+    assert "step" not in vars(optimizer)
+    assert schedule.state_dict() == {}
+    schedule.load_state_dict({})
+    assert schedule.learning_rate == 0.1
+
+
+def test_constant_rises_in_a_straight_line_first_if_asked_to(optimizer):
+    schedule = make_schedule(optimizer, "constant", **USUAL | {"warmup_epochs": 0.75})
+    seen = rates(optimizer, schedule, 12)
+    assert seen[:, 0].tolist() == pytest.approx([0.025, 0.05, 0.075] + [0.1] * 10)
+    torch.testing.assert_close(seen[:, 1], seen[:, 0] / 2)
+
+
+def test_cosine_falls_to_nothing_at_the_end_of_the_last_step(optimizer):
+    seen = rates(optimizer, make_schedule(optimizer, "cosine", **USUAL), 12)
+    expected = [0.05 * (1 + math.cos(math.pi * step / 12)) for step in range(13)]
+    assert seen[:, 0].tolist() == pytest.approx(expected, abs=1e-12)
+    torch.testing.assert_close(seen[:, 1], seen[:, 0] / 2)
+
+
+def test_cosine_with_warmup_rises_first(optimizer):
+    schedule = make_schedule(optimizer, "cosine", **USUAL | {"warmup_epochs": 1})
+    assert schedule.learning_rate == pytest.approx(0.02)
+    seen = rates(optimizer, schedule, 12)[:, 0].tolist()
+    assert seen[:5] == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1])
+    assert seen[4:] == pytest.approx(
+        [0.05 * (1 + math.cos(math.pi * step / 8)) for step in range(9)], abs=1e-12
+    )
+    assert schedule.learning_rate == pytest.approx(0, abs=1e-12)
+
+
+def test_one_cycle_is_torchs_with_each_groups_own_highest_rate(optimizer):
+    other = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=1)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(other, 0.1, total_steps=12, cycle_momentum=False)
+    schedule = make_schedule(optimizer, "one_cycle", **USUAL)
+    seen = rates(optimizer, schedule, 12)
+    expected = []
+    for _ in range(12):
+        expected.append(other.param_groups[0]["lr"])
+        other.step()
+        theirs.step()
+    assert seen[:12, 0].tolist() == pytest.approx(expected)
+    assert seen[12, 0] == seen[11, 0] == seen[:, 0].min()
+    assert seen[:, 0].max().item() == pytest.approx(0.1, rel=0.05)
+    torch.testing.assert_close(seen[:, 1], seen[:, 0] / 2)
+    assert optimizer.param_groups[0]["betas"] == (0.9, 0.999)
+
+
+def test_plateau_divides_by_ten_once_patience_is_over(optimizer):
+    schedule = make_schedule(optimizer, "plateau", **USUAL)
+    seen = []
+    # 1.0 is the best, then one epoch is borne, the second is one too many; below 0 less is less, too.
+    for loss in (1.0, 1.0, 1.1, 0.999, -0.5, -0.50001, float("nan"), -0.2):
+        schedule.after_step()
+        schedule.after_epoch(loss)
+        seen.append(schedule.learning_rate)
+    assert seen == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.01, 0.01, 0.01, 0.001])
+    assert optimizer.param_groups[1]["lr"] == pytest.approx(0.0005)
+
+
+@pytest.mark.parametrize("optimizer_first", [True, False])
+@pytest.mark.parametrize(
+    ("name", "warmup"),
+    [("constant", 0), ("constant", 1.5), ("cosine", 0.5), ("one_cycle", 0), ("plateau", 0)],
+)
+def test_a_schedule_taken_up_goes_on_as_if_it_had_not_stopped(
+    optimizer, tmp_path, name, warmup, optimizer_first
+):
+    settings = USUAL | {"warmup_epochs": warmup, "plateau_patience": 0}
+    losses = [1.0, 1.5, 1.2]
+    other = copy.deepcopy(optimizer)
+
+    def epoch(optimizer, schedule, number):
+        seen = rates(optimizer, schedule, 4)
+        schedule.after_epoch(losses[number])
+        return seen
+
+    whole = make_schedule(optimizer, name, **settings)
+    expected = [epoch(optimizer, whole, number) for number in range(3)][2]
+
+    stopped = make_schedule(other, name, **settings)
+    for number in range(2):
+        epoch(other, stopped, number)
+    torch.save({"optimizer": other.state_dict(), "schedule": stopped.state_dict()}, tmp_path / "state.pt")
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    fresh = torch.optim.Adam(
+        [{"params": [nn.Parameter(torch.zeros(1)) for _ in range(2)], "lr": rate} for rate in (0.1, 0.05)]
+    )
+    if optimizer_first:
+        fresh.load_state_dict(state["optimizer"])
+        schedule = make_schedule(fresh, name, **settings)
+    else:
+        schedule = make_schedule(fresh, name, **settings)
+        fresh.load_state_dict(state["optimizer"])
+    schedule.load_state_dict(state["schedule"])
+    torch.testing.assert_close(epoch(fresh, schedule, 2), expected, rtol=0, atol=0)
+    assert schedule.learning_rate == whole.learning_rate
+
+
+def test_it_works_with_the_optimizer_that_fabric_steps(optimizer):
+    net = nn.Linear(2, 1)
+    own = torch.optim.Adam(net.parameters(), lr=0.1)
+    schedule = make_schedule(own, "cosine", **USUAL)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    net, wrapped = fabric.setup(net, own)
+    for _ in range(12):
+        net(torch.ones(1, 2)).sum().backward()
+        wrapped.step()
+        schedule.after_step()
+    assert wrapped.param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
+
+
+def test_a_first_step_that_was_left_out_is_no_reason_to_warn(optimizer):
+    schedule = make_schedule(optimizer, "cosine", **USUAL)
+    schedule.after_step()  # as when 16-bit gradients overflow; a warning would fail this test
+    assert schedule.learning_rate < 0.1
+
+
+def test_more_steps_than_the_run_has_change_nothing(optimizer):
+    schedule = make_schedule(optimizer, "cosine", **USUAL)
+    seen = rates(optimizer, schedule, 15)[:, 0]
+    assert seen[12:].tolist() == pytest.approx([0] * 4, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["cosine", "one_cycle"])
+def test_a_run_of_one_step_has_a_schedule(optimizer, name):
+    schedule = make_schedule(optimizer, name, **USUAL | {"num_epochs": 1, "steps_per_epoch": 1})
+    rates(optimizer, schedule, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("cosin", {}, r"schedule: there is no schedule 'cosin'\. Did you mean 'cosine'\?"),
+        ("one_cycle", {"warmup_epochs": 1}, "warmup_epochs: the schedule one_cycle rises by itself"),
+        ("plateau", {"warmup_epochs": 1}, "warmup_epochs: the schedule plateau has none"),
+        ("cosine", {"warmup_epochs": 3}, r"warmup_epochs: 3 must be less than num_epochs \(3\)"),
+    ],
+)
+def test_what_cannot_be_is_refused(optimizer, name, changes, message):
+    with pytest.raises(HilumError, match=message):
+        make_schedule(optimizer, name, **USUAL | changes)
