@@ -14,9 +14,9 @@
 # %% [markdown]
 # # Why is accuracy over 90 % when everything is predicted negative?
 #
-# Because nine labels in ten *are* negative. Accuracy asks how often the model is right, and on a rare finding the
-# lazy answer "no" is nearly always right. This notebook counts it out on labels with CheXpert's proportions, and shows
-# which scores see through it.
+# Because nine labels in ten *are* negative. Accuracy asks how often the model is right, and on a rare
+# finding the lazy answer "no" is nearly always right. This notebook counts it out on labels with CheXpert's
+# proportions, and shows which scores see through it.
 
 # %% tags=["bootstrap"]
 try:
@@ -77,8 +77,8 @@ assert (scores["roc_auc"] == 0.5).all()
 #
 # With twelve labels an image there are two ways to be "accurate", and neither helps:
 #
-# - *exact match* (`sklearn.metrics.accuracy_score`): all twelve must be right. Eleven of twelve right on every image is an
-#   accuracy of 0.
+# - *exact match* (`sklearn.metrics.accuracy_score`): all twelve must be right. Eleven of twelve right on
+#   every image is an accuracy of 0.
 # - *1 - Hamming loss*: the share of all labels that are right. The lazy model scores well over 80 % there.
 
 # %%
@@ -108,12 +108,12 @@ assert table.loc["predicts nothing", "1 - Hamming loss"] > 0.8
 # %% [markdown]
 # ## What sees through it
 #
-# - **Recall**, of the positives how many were found: 0 for the lazy model. But recall alone is as easily fooled, the
-#   other way round: call everything positive, and it is 1.
-# - **Precision**, of the alarms how many were right: for "everything positive" it is just the prevalence. So the two go
-#   together.
-# - **ROC AUC** and **average precision** look at the order of the probabilities. A model that gives all images the same
-#   has 0.5 and the prevalence.
+# - **Recall**, of the positives how many were found: 0 for the lazy model. But recall alone is as easily
+#   fooled, the other way round: call everything positive, and it is 1.
+# - **Precision**, of the alarms how many were right: for "everything positive" it is just the prevalence.
+#   So the two go together.
+# - **ROC AUC** and **average precision** look at the order of the probabilities. A model that gives all
+#   images the same has 0.5 and the prevalence.
 
 # %%
 everything = itemized_scores(labels, nothing + 0.99, list(labels.columns), [0.5] * 12).set_index("target")
@@ -133,6 +133,6 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
-# Recall rises to 1 without any skill, accuracy is best where nothing is found, precision does not move. Hilum puts recall
-# first, never shows it without precision and the share predicted positive, and calls it out when a threshold finds
-# "everything" by calling everything positive.
+# Recall rises to 1 without any skill, accuracy is best where nothing is found, precision does not move.
+# Hilum puts recall first, never shows it without precision and the share predicted positive, and calls it
+# out when a threshold finds "everything" by calling everything positive.

@@ -14,9 +14,10 @@
 # %% [markdown]
 # # Automatic differentiation
 #
-# `loss.backward()` looks like magic and is bookkeeping. Every operation knows its own derivative; the chain rule
-# multiplies them along each path from the loss back to a weight, and adds the paths up. Here is an engine for single
-# numbers in some forty lines. It must agree with PyTorch's autograd, to the last digits of a float64.
+# `loss.backward()` looks like magic and is bookkeeping. Every operation knows its own derivative; the chain
+# rule multiplies them along each path from the loss back to a weight, and adds the paths up. Here is an
+# engine for single numbers in some forty lines. It must agree with PyTorch's autograd, to the last digits
+# of a float64.
 
 # %% tags=["bootstrap"]
 try:
@@ -56,11 +57,11 @@ class Scalar:
         self.value, self.gradient, self.parents = value, 0.0, parents
 
     def __add__(self, other: "Scalar") -> "Scalar":
-        """a + b: both derivatives are 1."""
+        """A + b: both derivatives are 1."""
         return Scalar(self.value + other.value, (self, 1.0), (other, 1.0))
 
     def __mul__(self, other: "Scalar") -> "Scalar":
-        """a b: the derivative with respect to a is b, and the other way round."""
+        """A b: the derivative with respect to a is b, and the other way round."""
         return Scalar(self.value * other.value, (self, other.value), (other, self.value))
 
     def __neg__(self) -> "Scalar":
@@ -73,7 +74,7 @@ class Scalar:
         return Scalar(value, (self, value))
 
     def log(self) -> "Scalar":
-        """ln a: 1 / a."""
+        """Ln a: 1 / a."""
         return Scalar(math.log(self.value), (self, 1 / self.value))
 
     def inverse(self) -> "Scalar":
@@ -107,9 +108,9 @@ class Scalar:
 # %% [markdown]
 # ## One neuron with the loss of a finding
 #
-# Two inputs, one output $z = w_1 x_1 + w_2 x_2 + b$, the sigmoid $p = 1 / (1 + e^{-z})$, and the binary cross-entropy
-# for a positive label, $-\ln p$. By hand the derivative is $\partial L / \partial w_1 = (p - 1)\, x_1$. Engine,
-# autograd and formula must say the same.
+# Two inputs, one output $z = w_1 x_1 + w_2 x_2 + b$, the sigmoid $p = 1 / (1 + e^{-z})$, and the binary
+# cross-entropy for a positive label, $-\ln p$. By hand the derivative is $\partial L / \partial w_1 = (p -
+# 1)\, x_1$. Engine, autograd and formula must say the same.
 
 
 # %%
@@ -142,8 +143,8 @@ assert abs(ours["w1"].gradient - (p.value - 1) * values["x1"]) < 1e-12
 # %% [markdown]
 # ## A number used twice
 #
-# Where paths meet, gradients add. That is why `backward` adds (`+=`) and does not set, and why the order matters: a
-# node must have heard from everyone it fed before it passes its gradient on.
+# Where paths meet, gradients add. That is why `backward` adds (`+=`) and does not set, and why the order
+# matters: a node must have heard from everyone it fed before it passes its gradient on.
 
 # %%
 a = Scalar(3.0)
@@ -155,9 +156,9 @@ assert a.gradient == 4 * 3**3 + 1
 # %% [markdown]
 # ## Against finite differences
 #
-# A gradient can always be checked without any theory: nudge the input and see what the output does. This is how a new
-# layer is tested. The nudge must be neither too large (the curve bends) nor too small (floating point runs out of
-# digits); the plot shows the valley in between.
+# A gradient can always be checked without any theory: nudge the input and see what the output does. This is
+# how a new layer is tested. The nudge must be neither too large (the curve bends) nor too small (floating
+# point runs out of digits); the plot shows the valley in between.
 
 
 # %%
@@ -185,8 +186,8 @@ assert errors[-1] > 1e-5
 # %% [markdown]
 # ## It learns
 #
-# Enough to train a network: three inputs, four hidden units, one output, on "is exactly one of the first two inputs on?"
-# (no single line can tell). The same weights are trained by autograd beside it.
+# Enough to train a network: three inputs, four hidden units, one output, on "is exactly one of the first
+# two inputs on?" (no single line can tell). The same weights are trained by autograd beside it.
 
 # %%
 generator = torch.Generator().manual_seed(15)
@@ -252,5 +253,5 @@ assert largest < 1e-8
 assert ours_losses[-1] < ours_losses[0] / 5
 
 # %% [markdown]
-# What PyTorch adds to this is size: its nodes hold tensors instead of numbers, so that one node does a million
-# multiplications. The bookkeeping is the same.
+# What PyTorch adds to this is size: its nodes hold tensors instead of numbers, so that one node does a
+# million multiplications. The bookkeeping is the same.

@@ -14,15 +14,18 @@
 # %% [markdown]
 # # Convolution shapes and parameter counts by hand
 #
-# The goal of the founding project's own CNN: make sure that shapes match from layer to layer, above all where convolution
-# meets fully connected layers, and be able to count the trainable parameters. Two formulas are enough.
+# The goal of the founding project's own CNN: make sure that shapes match from layer to layer, above all
+# where convolution meets fully connected layers, and be able to count the trainable parameters. Two
+# formulas are enough.
 #
-# **Size.** A window of $k$ pixels that moves by $s$ over $n$ pixels with $p$ pixels of padding on each side fits
+# **Size.** A window of $k$ pixels that moves by $s$ over $n$ pixels with $p$ pixels of padding on each side
+# fits
 #
 # $$\left\lfloor \frac{n + 2p - k}{s} \right\rfloor + 1 \text{ times.}$$
 #
-# **Parameters.** Each of $C_{out}$ filters has a $k \times k$ window for each of $C_{in}$ channels, and one bias:
-# $C_{out}\,(C_{in} k^2 + 1)$. The image's size is not in the formula; that is the point of convolution.
+# **Parameters.** Each of $C_{out}$ filters has a $k \times k$ window for each of $C_{in}$ channels, and one
+# bias: $C_{out}\,(C_{in} k^2 + 1)$. The image's size is not in the formula; that is the point of
+# convolution.
 
 # %% tags=["bootstrap"]
 try:
@@ -82,7 +85,8 @@ print(f"{checked} combinations agree")
 # %% [markdown]
 # ## A convolution, written out
 #
-# Five loops, no library. It is cross-correlation (the filter is not flipped), as in every deep learning library.
+# Five loops, no library. It is cross-correlation (the filter is not flipped), as in every deep learning
+# library.
 
 
 # %%
@@ -114,8 +118,9 @@ assert np.allclose(convolve(image, weights, bias, 2, 1), theirs)
 # %% [markdown]
 # ## A whole network
 #
-# Three times convolution, ReLU and pooling, then two fully connected layers. Where the two kinds meet, the features are
-# flattened: channels x height x width. That number depends on the image's size, so this network takes one size only.
+# Three times convolution, ReLU and pooling, then two fully connected layers. Where the two kinds meet, the
+# features are flattened: channels x height x width. That number depends on the image's size, so this
+# network takes one size only.
 
 # %%
 SIDE, CHANNELS, HIDDEN, TARGETS = 64, (16, 32, 64), 128, 12
@@ -177,6 +182,7 @@ plt.show()
 assert max(counts) == counts[names.index("linear 1")] > 0.9 * total
 
 # %% [markdown]
-# That bar is why newer networks (ResNet, DenseNet) average each channel to one number before the last layer: their
-# count does not depend on the image's size, and neither does what sizes they take. The network of this notebook is Hilum's
-# `custom_pneumonia` in spirit; `hilum models describe custom_pneumonia --size 320` prints this table for it.
+# That bar is why newer networks (ResNet, DenseNet) average each channel to one number before the last
+# layer: their count does not depend on the image's size, and neither does what sizes they take. The network
+# of this notebook is Hilum's `custom_pneumonia` in spirit; `hilum models describe custom_pneumonia --size
+# 320` prints this table for it.

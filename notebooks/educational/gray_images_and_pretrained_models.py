@@ -14,9 +14,10 @@
 # %% [markdown]
 # # Why does a pretrained model reject gray images?
 #
-# Models pretrained on photographs begin with a convolution whose weights have shape (64, **3**, 7, 7): for each of 64
-# patterns a 7 x 7 window *for each of three colours*. A radiograph has one channel. The error is about shapes, not about
-# taste, and there are three honest ways around it. Two of them are the same computation.
+# Models pretrained on photographs begin with a convolution whose weights have shape (64, **3**, 7, 7): for
+# each of 64 patterns a 7 x 7 window *for each of three colours*. A radiograph has one channel. The error is
+# about shapes, not about taste, and there are three honest ways around it. Two of them are the same
+# computation.
 
 # %% tags=["bootstrap"]
 try:
@@ -72,9 +73,9 @@ print("images", tuple(repeated.shape), "-> outputs", tuple(by_repeating.shape))
 #
 # $$w_r * x_r + w_g * x_g + w_b * x_b = (w_r + w_g + w_b) * x$$
 #
-# So a one-channel convolution whose weights are the *sum* over colours gives the same outputs with a third of the first
-# layer's work. (The mean, which one sees too, gives a third of the activations: the next layer's statistics no longer
-# fit.)
+# So a one-channel convolution whose weights are the *sum* over colours gives the same outputs with a third
+# of the first layer's work. (The mean, which one sees too, gives a third of the activations: the next
+# layer's statistics no longer fit.)
 
 # %%
 summed = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
@@ -105,9 +106,9 @@ plt.show()
 # %% [markdown]
 # ## Three: a new first layer
 #
-# Replace the convolution by a fresh one on one channel. The other layers keep what they learnt, but they are fed
-# patterns they have never seen until the new layer has been trained. With *no* pretrained weights at all this is simply
-# the right thing, and it is what `resnet_grayscale` does.
+# Replace the convolution by a fresh one on one channel. The other layers keep what they learnt, but they
+# are fed patterns they have never seen until the new layer has been trained. With *no* pretrained weights
+# at all this is simply the right thing, and it is what `resnet_grayscale` does.
 
 # %%
 fresh = resnet18(weights=None).eval()
@@ -127,9 +128,10 @@ assert parameters(net) - parameters(fresh) == 2 * 64 * 7 * 7
 # %% [markdown]
 # ## Do not forget the normalization
 #
-# Pretrained weights expect pixels on the scale they were trained with: for ImageNet mean (0.485, 0.456, 0.406) and
-# deviation (0.229, 0.224, 0.225), colour by colour. So "three equal channels" are no longer equal after normalization,
-# and summing the weights needs a correction: the deviation goes into the weights, the mean into a bias.
+# Pretrained weights expect pixels on the scale they were trained with: for ImageNet mean (0.485, 0.456,
+# 0.406) and deviation (0.229, 0.224, 0.225), colour by colour. So "three equal channels" are no longer
+# equal after normalization, and summing the weights needs a correction: the deviation goes into the
+# weights, the mean into a bias.
 
 # %%
 MEAN, DEVIATION = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])

@@ -14,9 +14,10 @@
 # %% [markdown]
 # # Linear regression from scratch in PyTorch
 #
-# Before a network with eleven million weights, one with two. We draw points around a known line, forget the line, and
-# find it again by gradient descent: first with the gradients worked out by hand, then with PyTorch's, then with
-# PyTorch's own layer, loss and optimizer. All three must take the same steps; the last is then only shorter to write.
+# Before a network with eleven million weights, one with two. We draw points around a known line, forget the
+# line, and find it again by gradient descent: first with the gradients worked out by hand, then with
+# PyTorch's, then with PyTorch's own layer, loss and optimizer. All three must take the same steps; the last
+# is then only shorter to write.
 
 # %% tags=["bootstrap"]
 try:
@@ -78,9 +79,9 @@ hand_losses, hand_path = by_hand()
 # %% [markdown]
 # ## With autograd
 #
-# `requires_grad=True` makes PyTorch note every operation; `backward()` walks the notes in reverse and leaves the
-# derivative of the loss in `.grad`. It *adds* to what is there, so the gradient is emptied before each step. Forgetting
-# that is the classic first bug.
+# `requires_grad=True` makes PyTorch note every operation; `backward()` walks the notes in reverse and
+# leaves the derivative of the loss in `.grad`. It *adds* to what is there, so the gradient is emptied
+# before each step. Forgetting that is the classic first bug.
 
 
 # %%
@@ -103,8 +104,8 @@ def with_autograd() -> list[tuple[float, float]]:
 # %% [markdown]
 # ## With a layer, a loss and an optimizer
 #
-# `nn.Linear` holds the two weights, `nn.MSELoss` the formula, `SGD` the step. This is the shape of every training
-# loop, Hilum's `TrainingLoop` too: empty the gradients, forward, loss, backward, step.
+# `nn.Linear` holds the two weights, `nn.MSELoss` the formula, `SGD` the step. This is the shape of every
+# training loop, Hilum's `TrainingLoop` too: empty the gradients, forward, loss, backward, step.
 
 
 # %%
@@ -132,9 +133,9 @@ print(f"All three ways agree in all {STEPS} steps.")
 # %% [markdown]
 # ## Is it the right line?
 #
-# For linear regression there is a formula for the best line (least squares), so gradient descent can be checked.
-# Beside the true line, a sample of 120 noisy points allows a slope that is off by about
-# $\sigma / \sqrt{\sum_i (x_i - \bar x)^2}$.
+# For linear regression there is a formula for the best line (least squares), so gradient descent can be
+# checked. Beside the true line, a sample of 120 noisy points allows a slope that is off by about $\sigma /
+# \sqrt{\sum_i (x_i - \bar x)^2}$.
 
 # %%
 design = torch.stack([x, torch.ones_like(x)], dim=1)
@@ -169,9 +170,10 @@ plt.show()
 # %% [markdown]
 # ## The learning rate
 #
-# Too small and nothing happens; too large and each step overshoots by more than it gains. For this loss the limit is
-# known: steps grow once the rate exceeds $2 / \lambda$, where $\lambda$ is the largest curvature (eigenvalue of the
-# Hessian). For a deep network nobody knows that number, which is why `hilum` can search for a rate.
+# Too small and nothing happens; too large and each step overshoots by more than it gains. For this loss the
+# limit is known: steps grow once the rate exceeds $2 / \lambda$, where $\lambda$ is the largest curvature
+# (eigenvalue of the Hessian). For a deep network nobody knows that number, which is why `hilum` can search
+# for a rate.
 
 # %%
 curvature = torch.linalg.eigvalsh(2 * design.T @ design / len(x)).max().item()

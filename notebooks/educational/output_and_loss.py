@@ -14,9 +14,10 @@
 # %% [markdown]
 # # Matching a model's output to its loss
 #
-# "How do I get my model's output to match my loss function?" Three things must fit: the **shape** (one output per
-# target), the **scale** (raw logits or probabilities), and the **question** (which one of these, or which of these). Most
-# mismatches raise no error. They just train badly. Here each is provoked on purpose.
+# "How do I get my model's output to match my loss function?" Three things must fit: the **shape** (one
+# output per target), the **scale** (raw logits or probabilities), and the **question** (which one of these,
+# or which of these). Most mismatches raise no error. They just train badly. Here each is provoked on
+# purpose.
 
 # %% tags=["bootstrap"]
 try:
@@ -38,9 +39,8 @@ print(place)
 # %%
 import matplotlib.pyplot as plt
 import torch
-from torch import nn
-
 from hilum.training.loss import MaskedBCEWithLogitsLoss
+from torch import nn
 
 torch.manual_seed(0)
 logits = torch.tensor([[2.0, -1.0, 0.5], [-3.0, 4.0, 1.0]], dtype=torch.float64)
@@ -49,8 +49,9 @@ labels = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]], dtype=torch.float64)
 # %% [markdown]
 # ## The question: one of these, or any of these?
 #
-# `CrossEntropyLoss` applies a softmax: the probabilities of an image add up to 1, so a second finding must take its
-# probability from the first. Findings do not exclude each other. Each needs a sigmoid of its own: binary cross-entropy.
+# `CrossEntropyLoss` applies a softmax: the probabilities of an image add up to 1, so a second finding must
+# take its probability from the first. Findings do not exclude each other. Each needs a sigmoid of its own:
+# binary cross-entropy.
 
 # %%
 softmax, sigmoid = logits.softmax(dim=1), logits.sigmoid()
@@ -64,8 +65,8 @@ assert (both.softmax(dim=1)[0, :2] < 0.51).all()
 # %% [markdown]
 # ## The scale: logits or probabilities?
 #
-# `BCELoss` wants probabilities, `BCEWithLogitsLoss` raw outputs. They are one formula; the second computes it in a
-# way that survives large numbers.
+# `BCELoss` wants probabilities, `BCEWithLogitsLoss` raw outputs. They are one formula; the second computes
+# it in a way that survives large numbers.
 
 # %%
 with_logits = nn.functional.binary_cross_entropy_with_logits(logits, labels)
@@ -84,8 +85,9 @@ assert nn.functional.binary_cross_entropy_with_logits(extreme, wrong).item() == 
 # %% [markdown]
 # ### The silent mistake: two sigmoids
 #
-# A model that ends in a sigmoid, with a loss that applies another, trains, but in slow motion: after two sigmoids
-# probabilities lie between 0.5 and 0.73, whatever the model says, and the gradient is at most a quarter.
+# A model that ends in a sigmoid, with a loss that applies another, trains, but in slow motion: after two
+# sigmoids probabilities lie between 0.5 and 0.73, whatever the model says, and the gradient is at most a
+# quarter.
 
 # %%
 z = torch.linspace(-8, 8, 400, dtype=torch.float64, requires_grad=True)
@@ -115,8 +117,8 @@ assert slope_once[0].abs() > 0.99
 # %% [markdown]
 # ## The shape
 #
-# One target still needs a dimension of its own. Outputs (B, 1) against labels (B,) broadcast to (B, B): every image is
-# compared with every label. Some losses refuse this; a hand-written one does not.
+# One target still needs a dimension of its own. Outputs (B, 1) against labels (B,) broadcast to (B, B):
+# every image is compared with every label. Some losses refuse this; a hand-written one does not.
 
 # %%
 outputs, one_target = torch.randn(8, 1), torch.randint(0, 2, (8,)).float()
@@ -136,10 +138,10 @@ assert len(refusals) == 2
 # %% [markdown]
 # ## Mean, sum, weights and labels that are left out
 #
-# `loss_reduction="sum"` adds up the batch's labels, "mean" divides by their number: the gradient differs by that factor,
-# so a learning rate that suits one does not suit the other. (Adam divides its steps by the gradient's size and hardly
-# notices, until weight decay is added to the gradient.) Unknown labels are NaN; they must count in neither the sum nor
-# the number.
+# `loss_reduction="sum"` adds up the batch's labels, "mean" divides by their number: the gradient differs by
+# that factor, so a learning rate that suits one does not suit the other. (Adam divides its steps by the
+# gradient's size and hardly notices, until weight decay is added to the gradient.) Unknown labels are NaN;
+# they must count in neither the sum nor the number.
 
 # %%
 summed = MaskedBCEWithLogitsLoss(reduction="sum")(logits, labels)
@@ -154,9 +156,10 @@ assert torch.allclose(MaskedBCEWithLogitsLoss()(logits, partly), expected)
 assert torch.isnan(nn.functional.binary_cross_entropy_with_logits(logits, partly))
 
 # %% [markdown]
-# A positive weight makes a missed positive dearer than a false alarm. With negatives / positives as the weight both sides
-# count alike, and the best constant answer for a rare finding moves from its prevalence to one half. That is why
-# `use_positivity_weights` raises recall at 0.5 without the model seeing anything better.
+# A positive weight makes a missed positive dearer than a false alarm. With negatives / positives as the
+# weight both sides count alike, and the best constant answer for a rare finding moves from its prevalence
+# to one half. That is why `use_positivity_weights` raises recall at 0.5 without the model seeing anything
+# better.
 
 # %%
 prevalence = 0.05

@@ -14,10 +14,11 @@
 # %% [markdown]
 # # Why can't the ROC curve come from predicted labels?
 #
-# A model gives each radiograph a probability. A threshold turns it into a label, positive or negative. The ROC curve
-# asks: *what if the threshold were another?* For every threshold it plots the share of the sick that are found (recall)
-# against the share of the healthy that are alarmed about. A predicted label has forgotten the probability, and with
-# it every threshold but one. What is left of the curve is a single point.
+# A model gives each radiograph a probability. A threshold turns it into a label, positive or negative. The
+# ROC curve asks: *what if the threshold were another?* For every threshold it plots the share of the sick
+# that are found (recall) against the share of the healthy that are alarmed about. A predicted label has
+# forgotten the probability, and with it every threshold but one. What is left of the curve is a single
+# point.
 
 # %% tags=["bootstrap"]
 try:
@@ -52,7 +53,8 @@ predictions = (probabilities >= 0.5).astype(np.float32)
 # %% [markdown]
 # ## The curve and the point
 #
-# `hilum.metrics.ranking.rank` sorts the probabilities once and counts; every curve and score follows from the counts.
+# `hilum.metrics.ranking.rank` sorts the probabilities once and counts; every curve and score follows from
+# the counts.
 
 # %%
 ranking = rank(labels, probabilities)
@@ -76,8 +78,8 @@ curve.legend(loc="lower right")
 plt.show()
 
 # %% [markdown]
-# scikit-learn happily takes labels for scores and draws a "curve" through that one point. Its area is not a ROC AUC.
-# It is exactly the mean of recall and specificity at this one threshold:
+# scikit-learn happily takes labels for scores and draws a "curve" through that one point. Its area is not a
+# ROC AUC. It is exactly the mean of recall and specificity at this one threshold:
 
 # %%
 from_labels = roc_auc_score(labels, predictions)
@@ -94,9 +96,9 @@ assert from_labels < ranking.roc_auc() - 0.1
 # %% [markdown]
 # ## What the area means
 #
-# Take one positive and one negative radiograph at random. The ROC AUC is the chance that the positive one has the higher
-# probability (ties count half). No threshold is in that sentence, so nothing that only moves the threshold can change
-# it. The number from labels changes with every threshold:
+# Take one positive and one negative radiograph at random. The ROC AUC is the chance that the positive one
+# has the higher probability (ties count half). No threshold is in that sentence, so nothing that only moves
+# the threshold can change it. The number from labels changes with every threshold:
 
 # %%
 positive, negative = probabilities[labels == 1], probabilities[labels == 0]
@@ -117,5 +119,5 @@ assert max(by_threshold) < ranking.roc_auc()
 assert max(by_threshold) - min(by_threshold) > 0.2
 
 # %% [markdown]
-# So Hilum keeps the probabilities of every image in every epoch (`predictions/epoch-0001.parquet`), not the labels. A
-# threshold can be chosen later; a probability that was thrown away cannot be had back.
+# So Hilum keeps the probabilities of every image in every epoch (`predictions/epoch-0001.parquet`), not the
+# labels. A threshold can be chosen later; a probability that was thrown away cannot be had back.

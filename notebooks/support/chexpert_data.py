@@ -14,8 +14,8 @@
 # %% [markdown]
 # # CheXpertData: cleaning, dataset, loaders
 #
-# From CheXpert's index to the batches that a network sees, one step at a time. Where CheXpert is absent, the phantom's
-# drawn radiographs stand in; they lie on disk just as CheXpert does, `train.csv` and all.
+# From CheXpert's index to the batches that a network sees, one step at a time. Where CheXpert is absent,
+# the phantom's drawn radiographs stand in; they lie on disk just as CheXpert does, `train.csv` and all.
 
 # %% tags=["bootstrap"]
 try:
@@ -55,9 +55,9 @@ table.head()
 # %% [markdown]
 # ## What the cleaning leaves out
 #
-# Three filters: frontal views, taken AP or PA, of a patient's first four studies. (The founding document names two and
-# gives a count that needs all three.) Each row of the raw index is either kept or left out for the first reason that
-# applies.
+# Three filters: frontal views, taken AP or PA, of a patient's first four studies. (The founding document
+# names two and gives a count that needs all three.) Each row of the raw index is either kept or left out
+# for the first reason that applies.
 
 # %%
 raw = pd.read_csv(metadata.csv_path, dtype={"AP/PA": str})
@@ -76,9 +76,9 @@ if len(raw) == 223_414:  # the real one
 # %% [markdown]
 # ## Labels
 #
-# The index says 1 (positive), 0 (negative), -1 (uncertain) or nothing. The table says 1 for positive and 0 for all the
-# rest. That is a *policy*, and others are a setting away (`uncertain_policy`, `blank_policy`); so the catalog keeps the
-# raw codes too.
+# The index says 1 (positive), 0 (negative), -1 (uncertain) or nothing. The table says 1 for positive and 0
+# for all the rest. That is a *policy*, and others are a setting away (`uncertain_policy`, `blank_policy`);
+# so the catalog keeps the raw codes too.
 
 # %%
 catalog = metadata.catalog()
@@ -93,8 +93,8 @@ assert codes.sum(axis=1).eq(len(table)).all()
 # %% [markdown]
 # ## Split
 #
-# Patients are dealt to the parts, not images: the heart, the ribs and the pacemaker of one patient are the same on every
-# film, and a network that has trained on one of them has an answer for the others by heart.
+# Patients are dealt to the parts, not images: the heart, the ribs and the pacemaker of one patient are the
+# same on every film, and a network that has trained on one of them has an answer for the others by heart.
 
 # %%
 split = make_split(
@@ -105,8 +105,8 @@ print(pd.DataFrame(split.counts()).T.to_string())
 assert not patients["train"] & patients["val"]
 
 # %% [markdown]
-# Features whose share differs by more than 2 percentage points between the parts are named. With few images there are
-# many:
+# Features whose share differs by more than 2 percentage points between the parts are named. With few images
+# there are many:
 
 # %%
 check_balance(catalog, split, tolerance=0.02).head(8).round(3)
@@ -128,9 +128,10 @@ assert shared["patient"] == 0 < shared["image"]
 # %% [markdown]
 # ## Dataset
 #
-# An item is a dictionary of `id`, `img` and `labels`. Pixels stay 8-bit until they are on the device: a quarter of the
-# memory and of the copying. Augmentation is one affine warp and one lookup table, and what is drawn depends on
-# (seed, epoch, position) only. The same address gives the same picture, in any process, on any day.
+# An item is a dictionary of `id`, `img` and `labels`. Pixels stay 8-bit until they are on the device: a
+# quarter of the memory and of the copying. Augmentation is one affine warp and one lookup table, and what
+# is drawn depends on (seed, epoch, position) only. The same address gives the same picture, in any process,
+# on any day.
 
 # %%
 size = place.choose(320, 64)
@@ -156,8 +157,8 @@ plt.show()
 # %% [markdown]
 # ## Loaders
 #
-# Two loaders: the training part in a new order each epoch, augmented; the validation part as it is. The order is drawn
-# from (seed, epoch) too, so the number of worker processes changes nothing but the speed.
+# Two loaders: the training part in a new order each epoch, augmented; the validation part as it is. The
+# order is drawn from (seed, epoch) too, so the number of worker processes changes nothing but the speed.
 
 
 # %%

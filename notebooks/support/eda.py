@@ -14,8 +14,8 @@
 # %% [markdown]
 # # EDA: what the data set holds, and what it hides
 #
-# Before training: how common each finding is, how they come together, and what gives a finding away *without looking at
-# the lungs*. All of it is on one page with `hilum eda`; here it is piece by piece.
+# Before training: how common each finding is, how they come together, and what gives a finding away
+# *without looking at the lungs*. All of it is on one page with `hilum eda`; here it is piece by piece.
 
 # %% tags=["bootstrap"]
 try:
@@ -55,8 +55,8 @@ print(f"{catalog.name}: {len(catalog):,} images of {catalog.table['PatientID'].n
 # %% [markdown]
 # ## Imbalance
 #
-# Most findings are in less than 15 % of the images. A model that says "no" to all of them is right most of the time,
-# which is why accuracy is not what we look at.
+# Most findings are in less than 15 % of the images. A model that says "no" to all of them is right most of
+# the time, which is why accuracy is not what we look at.
 
 # %%
 shares = prevalence(labels, catalog.targets).set_index("target")["prevalence"].sort_values()
@@ -89,8 +89,8 @@ together.head(6).round(2)
 # %% [markdown]
 # ## Target vectors
 #
-# Images with the same findings form a group. The groups' sizes fall off steeply: a handful are common, a long tail has
-# one image each. Oversampling works on these groups.
+# Images with the same findings form a group. The groups' sizes fall off steeply: a handful are common, a
+# long tail has one image each. Oversampling works on these groups.
 
 # %%
 vectors = target_vectors(labels, catalog.targets)
@@ -108,9 +108,9 @@ if len(catalog) == 131_748:
 # %% [markdown]
 # ## Intrinsic leaks
 #
-# Very ill patients are filmed in bed (AP), with wires and tubes. A network can learn the bed and the wires instead of the
-# lung. So ask: how well do view, devices, age and sex *alone* predict each finding, for patients held out? A ROC AUC
-# well above 0.5 is what a model gets for free.
+# Very ill patients are filmed in bed (AP), with wires and tubes. A network can learn the bed and the wires
+# instead of the lung. So ask: how well do view, devices, age and sex *alone* predict each finding, for
+# patients held out? A ROC AUC well above 0.5 is what a model gets for free.
 
 # %%
 leaks = metadata_leaks(catalog, seed=0, replicates=place.choose(200, 50))
@@ -132,8 +132,8 @@ plt.show()
 # %% [markdown]
 # ## Balance between train and val, and how it depends on the number of images
 #
-# A random split of few images differs between its parts by chance. The warning (more than 2 percentage points) gets
-# rarer with more images; that is arithmetic, not quality.
+# A random split of few images differs between its parts by chance. The warning (more than 2 percentage
+# points) gets rarer with more images; that is arithmetic, not quality.
 
 # %%
 sizes = place.choose((200, 500, 1000, 0), (60, 0))

@@ -14,9 +14,9 @@
 # %% [markdown]
 # # Hierarchical paths
 #
-# Google Drive is no file system: each path is looked up name by name over the web, and a folder of 200,000 names answers
-# slowly, or not at all. The founding project's way out: folders with at most 50 entries. An image's place is written in
-# its number, so nothing needs to be searched.
+# Google Drive is no file system: each path is looked up name by name over the web, and a folder of 200,000
+# names answers slowly, or not at all. The founding project's way out: folders with at most 50 entries. An
+# image's place is written in its number, so nothing needs to be searched.
 
 # %% tags=["bootstrap"]
 try:
@@ -63,8 +63,9 @@ assert digits == [131_747 // 50**3, 131_747 // 50**2 % 50, 131_747 // 50 % 50]
 # %% [markdown]
 # ## How many levels?
 #
-# Two levels of folders with 50 files each hold 50 x 50 x 50 = 125,000 images. The founding project's cleaned set has
-# 131,748, so its "at most 50, in two levels" cannot hold. The number of levels follows from the largest id:
+# Two levels of folders with 50 files each hold 50 x 50 x 50 = 125,000 images. The founding project's
+# cleaned set has 131,748, so its "at most 50, in two levels" cannot hold. The number of levels follows from
+# the largest id:
 
 # %%
 assert 50**3 < 131_748
@@ -86,8 +87,8 @@ assert fullest <= 50
 # %% [markdown]
 # ## What a look-up costs
 #
-# If a folder is searched entry by entry, finding one image among n in one folder takes up to n comparisons; in the
-# hierarchy at most 50 for each level.
+# If a folder is searched entry by entry, finding one image among n in one folder takes up to n comparisons;
+# in the hierarchy at most 50 for each level.
 
 # %%
 counts = np.array([10**k for k in range(2, 8)])
@@ -109,8 +110,9 @@ assert 50 * levels[-1] <= 300
 # %% [markdown]
 # ## Copying
 #
-# Each file is copied beside its place, checked by size and SHA-256, and renamed into it. So a copy that is killed goes
-# on where it stopped: run it again. Where the file system allows, `link=True` makes hard links, which take no space.
+# Each file is copied beside its place, checked by size and SHA-256, and renamed into it. So a copy that is
+# killed goes on where it stopped: run it again. Where the file system allows, `link=True` makes hard links,
+# which take no space.
 
 # %%
 root = place.folder("chexpert")
@@ -140,6 +142,6 @@ assert (straight["id"] == copied["id"]).all()
 assert (straight["img"] == copied["img"]).all()
 
 # %% [markdown]
-# On the command line this is `hilum hierarchy --source chexpert --root DIR --out FOLDER`, and then
-# `hilum train ... --hierarchy FOLDER`. Better still is `hilum pack`: one file instead of 200,000. The hierarchy is for
-# when files must remain files.
+# On the command line this is `hilum hierarchy --source chexpert --root DIR --out FOLDER`, and then `hilum
+# train ... --hierarchy FOLDER`. Better still is `hilum pack`: one file instead of 200,000. The hierarchy is
+# for when files must remain files.

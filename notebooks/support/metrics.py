@@ -14,8 +14,8 @@
 # %% [markdown]
 # # Metrics
 #
-# The record of a run: what the model gave for each image in each epoch, and how good that was. Here it is fed by hand, so
-# that everything can be checked against scikit-learn.
+# The record of a run: what the model gave for each image in each epoch, and how good that was. Here it is
+# fed by hand, so that everything can be checked against scikit-learn.
 
 # %% tags=["bootstrap"]
 try:
@@ -62,8 +62,9 @@ metrics = Metrics(targets, train_actual, val_actual)
 # %% [markdown]
 # ## What a training loop does with it
 #
-# After each batch the ids and the *raw* outputs are appended, in whatever order they came; at the end of the epoch each
-# part is closed. Sigmoid and thresholds are the Metrics' business, as the loss takes raw outputs too.
+# After each batch the ids and the *raw* outputs are appended, in whatever order they came; at the end of
+# the epoch each part is closed. Sigmoid and thresholds are the Metrics' business, as the loss takes raw
+# outputs too.
 
 
 # %%
@@ -106,13 +107,13 @@ assert np.isclose(combined["hamming_loss"], reference.hamming_loss(val_actual, p
 ours.drop(columns=["epoch", "part"]).round(3)
 
 # %% [markdown]
-# The founding document's tables call a column "True Positives" that counts the *actual* positives. Here `positives`,
-# `predicted_positives` and `true_positives` are three columns.
+# The founding document's tables call a column "True Positives" that counts the *actual* positives. Here
+# `positives`, `predicted_positives` and `true_positives` are three columns.
 #
 # ## Thresholds
 #
-# A prediction is positive from a probability of 0.5 on, unless thresholds are given. They change predictions and
-# nothing else: the probabilities, and the scores made of them, stay as they were.
+# A prediction is positive from a probability of 0.5 on, unless thresholds are given. They change
+# predictions and nothing else: the probabilities, and the scores made of them, stay as they were.
 
 # %%
 lower = metrics.with_thresholds({"Edema": 0.2})
@@ -138,8 +139,8 @@ metrics.display_epoch_progression(show_accuracy_progression=False, show_f1_progr
 # %% [markdown]
 # ## What does not exist is not 0
 #
-# With no positive image, recall is 0 / 0. Hilum says `NaN` (shown as n/a), warns once, and leaves it out of means. 0
-# would be a claim: that the model missed something.
+# With no positive image, recall is 0 / 0. Hilum says `NaN` (shown as n/a), warns once, and leaves it out of
+# means. 0 would be a claim: that the model missed something.
 
 # %%
 none_positive = val_actual.assign(Edema=0.0)
@@ -156,7 +157,7 @@ assert np.isnan(row["recall"])
 assert np.isnan(row["roc_auc"])
 
 # %%
-history = metrics.scores.query("part == 'val'").pivot(index="epoch", columns="target", values="roc_auc")
+history = metrics.scores.query("part == 'val'").pivot(index="epoch", columns="target", values="roc_auc")  # noqa: PD010
 axes = history.plot(marker="o", title="ROC AUC by epoch", xticks=history.index)
 plt.show()
 assert (history.iloc[-1] > history.iloc[0]).all()

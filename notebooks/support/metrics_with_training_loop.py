@@ -14,8 +14,9 @@
 # %% [markdown]
 # # Metrics with TrainingLoop
 #
-# The loop hands every batch's outputs to the Metrics; the Metrics can be asked at the end of each epoch, and afterwards.
-# A score of one epoch says little. The history says whether the model still learns, or learns by heart.
+# The loop hands every batch's outputs to the Metrics; the Metrics can be asked at the end of each epoch,
+# and afterwards. A score of one epoch says little. The history says whether the model still learns, or
+# learns by heart.
 
 # %% tags=["bootstrap"]
 try:
@@ -40,13 +41,13 @@ import warnings
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
+from hilum.training.loss import MaskedBCEWithLogitsLoss
 
 from hilum import Loaders, Metrics, TrainingLoop
 from hilum.data.loaders import actual_labels
 from hilum.metrics import UndefinedScoreWarning
 from hilum.models import build_model
 from hilum.sources import open_catalog
-from hilum.training.loss import MaskedBCEWithLogitsLoss
 
 warnings.simplefilter("ignore", UndefinedScoreWarning)
 catalog = open_catalog("phantom", None, images=place.choose(2400, 160), size=64).select_targets("competition")
@@ -61,8 +62,8 @@ loop = TrainingLoop(place.device, net, optimizer, MaskedBCEWithLogitsLoss(), met
 # %% [markdown]
 # ## During training
 #
-# `on_epoch_end` is called when both parts of an epoch are scored. In a notebook `display_metrics` shows tables and curves
-# where you read; all of its parts can be switched off.
+# `on_epoch_end` is called when both parts of an epoch are scored. In a notebook `display_metrics` shows
+# tables and curves where you read; all of its parts can be switched off.
 
 
 # %%
@@ -91,10 +92,11 @@ metrics.display_epoch_progression(include_targets="competition")
 # %% [markdown]
 # ## Learning by heart
 #
-# The gap between the loss on images it trains on and on patients it has never seen is the first thing to look at.
+# The gap between the loss on images it trains on and on patients it has never seen is the first thing to
+# look at.
 
 # %%
-loss = metrics.combined.pivot(index="epoch", columns="part", values="loss")
+loss = metrics.combined.pivot(index="epoch", columns="part", values="loss")  # noqa: PD010
 axes = loss.plot(marker="o", title="Loss by epoch", xticks=loss.index)
 axes.set(ylabel="binary cross-entropy")
 plt.show()
@@ -105,8 +107,8 @@ assert loss["train"].iloc[-1] < loss["train"].iloc[0]
 # %% [markdown]
 # ## The history is complete
 #
-# Each image of each epoch is there with its probability, so any score can be had later: here who changed sides between
-# the first and the last epoch, at a threshold of 0.5.
+# Each image of each epoch is there with its probability, so any score can be had later: here who changed
+# sides between the first and the last epoch, at a threshold of 0.5.
 
 # %%
 first, last = metrics.val_prediction_hx[1], metrics.val_prediction_hx[EPOCHS]
@@ -116,9 +118,7 @@ flips = pd.DataFrame(
 print(flips.to_string())
 assert set(metrics.val_probability_hx) == set(range(1, EPOCHS + 1))
 assert len(last) == len(val_loader.dataset)
-assert (flips["to positive"] - flips["to negative"]).equals(
-    (last.astype(int).sum() - first.astype(int).sum())
-)
+assert (flips["to positive"] - flips["to negative"]).equals(last.astype(int).sum() - first.astype(int).sum())
 
 # A Metrics made anew from the tables that a run folder keeps is the same.
 again = Metrics.from_predictions(

@@ -14,9 +14,10 @@
 # %% [markdown]
 # # Oversampling
 #
-# SMOTE and its kin make new samples between neighbours. Between two radiographs there is no such thing: the features are in
-# the convolutions, which are not trained yet. What we do have is the *target vector*, the whole set of findings of an
-# image. Images with a rare vector are drawn again until each vector occurs `observation_min_count` times.
+# SMOTE and its kin make new samples between neighbours. Between two radiographs there is no such thing: the
+# features are in the convolutions, which are not trained yet. What we do have is the *target vector*, the
+# whole set of findings of an image. Images with a rare vector are drawn again until each vector occurs
+# `observation_min_count` times.
 
 # %% tags=["bootstrap"]
 try:
@@ -72,10 +73,10 @@ plt.show()
 # %% [markdown]
 # ## What it does to the findings
 #
-# Rare vectors are mostly vectors of *several* findings, so nearly every finding becomes more common, and the labels per
-# image go up. The network is shown another world than the one it will be tested in: its probabilities will be too high.
-# At a fixed threshold of 0.5 recall rises and precision falls, without the model having learnt anything. Compare
-# thresholds that were chosen on validation, not recall at 0.5.
+# Rare vectors are mostly vectors of *several* findings, so nearly every finding becomes more common, and
+# the labels per image go up. The network is shown another world than the one it will be tested in: its
+# probabilities will be too high. At a fixed threshold of 0.5 recall rises and precision falls, without the
+# model having learnt anything. Compare thresholds that were chosen on validation, not recall at 0.5.
 
 # %%
 shares = pd.DataFrame(
@@ -99,8 +100,8 @@ assert labels[rows].mean() > labels.mean()
 # %% [markdown]
 # ## Only after the split
 #
-# Drawn before the split, a copy of a training image may fall into validation. Here is how many would. Hilum splits first
-# and oversamples the training part alone, so the question does not arise.
+# Drawn before the split, a copy of a training image may fall into validation. Here is how many would. Hilum
+# splits first and oversamples the training part alone, so the question does not arise.
 
 # %%
 draw = np.random.default_rng(0)
@@ -117,8 +118,8 @@ assert not np.isin(train_rows, np.flatnonzero(validation)).any()
 # %% [markdown]
 # ## Rows or weights
 #
-# `sampling="weights"` draws an epoch of the usual length with chances that give the same shares on average. The epoch costs
-# no more, and different images are repeated each time.
+# `sampling="weights"` draws an epoch of the usual length with chances that give the same shares on average.
+# The epoch costs no more, and different images are repeated each time.
 
 # %%
 weights = oversampling_weights(labels, MIN)

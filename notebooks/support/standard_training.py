@@ -14,8 +14,9 @@
 # %% [markdown]
 # # StandardTraining
 #
-# The gateway: settings in, a trained model and a complete run folder out. Its purpose is not to save typing. Every
-# setting has one default, written down in one place, so two runs differ exactly where you made them differ.
+# The gateway: settings in, a trained model and a complete run folder out. Its purpose is not to save
+# typing. Every setting has one default, written down in one place, so two runs differ exactly where you
+# made them differ.
 
 # %% tags=["bootstrap"]
 try:
@@ -109,8 +110,8 @@ assert record["settings"]["learning_rate"] == 1e-3
 # %% [markdown]
 # ## The same settings, the same digest
 #
-# The digest is the SHA-256 of the last epoch's predictions. On one machine's CPU the same settings give the same digest;
-# another seed gives another.
+# The digest is the SHA-256 of the last epoch's predictions. On one machine's CPU the same settings give the
+# same digest; another seed gives another.
 
 # %%
 same = StandardTraining(**base, name="again")

@@ -14,9 +14,9 @@
 # %% [markdown]
 # # TrainingLoop
 #
-# `TrainingLoop(device, net, optimizer, criterion, metrics).train(num_epochs, train_loader, val_loader)`: the loop itself,
-# with nothing around it. To see that it does nothing mysterious, the same training is written out below it, and both must
-# end with the same weights, bit for bit.
+# `TrainingLoop(device, net, optimizer, criterion, metrics).train(num_epochs, train_loader, val_loader)`:
+# the loop itself, with nothing around it. To see that it does nothing mysterious, the same training is
+# written out below it, and both must end with the same weights, bit for bit.
 
 # %% tags=["bootstrap"]
 try:
@@ -41,6 +41,7 @@ import warnings
 
 import matplotlib.pyplot as plt
 import torch
+from hilum.training.loss import MaskedBCEWithLogitsLoss
 from torch import nn
 
 from hilum import Loaders, Metrics, TrainingLoop
@@ -48,7 +49,6 @@ from hilum.data.loaders import actual_labels
 from hilum.metrics import UndefinedScoreWarning
 from hilum.models import build_model
 from hilum.sources import open_catalog
-from hilum.training.loss import MaskedBCEWithLogitsLoss
 
 catalog = open_catalog("phantom", None, images=place.choose(2400, 160), size=64).select_targets("competition")
 EPOCHS, SIZE = place.choose(4, 2), place.choose(64, 32)
@@ -81,9 +81,10 @@ with warnings.catch_warnings():
 # %% [markdown]
 # ## The same by hand
 #
-# Five lines do the work: empty the gradients, forward, loss, backward, step. Everything else is moving data to the device
-# and remembering what came out. `train()` and `eval()` matter: batch normalization uses the batch's own statistics in the
-# one and the collected ones in the other. `no_grad` in validation saves the memory of a backward pass that never comes.
+# Five lines do the work: empty the gradients, forward, loss, backward, step. Everything else is moving data
+# to the device and remembering what came out. `train()` and `eval()` matter: batch normalization uses the
+# batch's own statistics in the one and the collected ones in the other. `no_grad` in validation saves the
+# memory of a backward pass that never comes.
 
 # %%
 train_loader, val_loader = new_loaders()
@@ -137,9 +138,9 @@ plt.show()
 # %% [markdown]
 # ## What only one of the two does
 #
-# The loop draws dropout from (seed, epoch), reads losses back once an epoch instead of once a batch (each read makes a GPU
-# wait), and stops on a loss that is no number, with the ids of the batch. A copy of the network with a poisoned weight
-# shows it:
+# The loop draws dropout from (seed, epoch), reads losses back once an epoch instead of once a batch (each
+# read makes a GPU wait), and stops on a loss that is no number, with the ids of the batch. A copy of the
+# network with a poisoned weight shows it:
 
 # %%
 from hilum import HilumError

@@ -1,0 +1,86 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # DenseNet against ResNet
+#
+# Two networks, everything else alike. `ModelLoop` trains each in a process of its own, so that memory goes
+# back to the system in between; then the two are compared on the same patients. One seed gives two
+# *models*; for a word about the two *architectures* repeat over seeds, as is done here when there is time.
+
+# %% tags=["bootstrap"]
+try:
+    from hilum.notebook import bootstrap
+except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clone in your Drive
+    import subprocess
+    import sys
+
+    from google.colab import drive
+
+    drive.mount("/content/drive")
+    clone = "/content/drive/MyDrive/hilum"
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", clone], check=True)
+    sys.path.insert(0, clone)  # this kernel began before the installation
+    from hilum.notebook import bootstrap
+
+place = bootstrap()
+print(place)
+# %%
+import matplotlib.pyplot as plt
+
+from hilum import ModelLoop
+from hilum.report.comparison_tables import show_comparison
+
+size = place.choose(128, 32)
+base = place.settings("chexpert", size, size) | {
+    "target_columns": "competition",
+    "num_epochs": place.choose(4, 1),
+    "learning_rate": 1e-4,
+    "quiet": True,
+    "epoch_args": "none",
+    "net_name": "resnet_grayscale",
+}
+del base["save_path"]
+loop = ModelLoop(
+    base,
+    grid={"net_name": ["resnet_grayscale", "densenet"]},
+    seeds=place.choose([0, 1, 2], None),
+    name="densenet-against-resnet",
+    save_path=place.runs,
+)
+result = loop.run()
+result.table
+
+# %% [markdown]
+# ## The table is not the answer
+#
+# It shows means over targets, and over seeds with their spread. Whether a difference is more than chance
+# depends on the patients too:
+
+# %%
+comparison = result.compare(replicates=place.choose(1000, 200))
+show_comparison(comparison, flips=5)
+
+# %%
+axes = result.table.set_index("net_name")[["recall", "roc_auc", "precision"]].T.plot.bar(rot=0)
+axes.set(title="Validation, best epoch, mean over targets", ylim=(0, 1))
+axes.grid(visible=False, axis="x")
+plt.show()
+
+assert set(result.table["net_name"]) == {"resnet_grayscale", "densenet"}
+assert not result.failures
+assert len(result.run_folders) == 2 * place.choose(3, 1)
+splits = {
+    folder.record["split"]["fingerprint"] for folder in result.run_folders if folder.settings["seed"] == 0
+}
+assert len(splits) == 1, "both networks were judged on the same patients"

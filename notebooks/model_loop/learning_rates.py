@@ -1,0 +1,87 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Learning rate 1e-4 against 1e-6
+#
+# One setting differs by a factor of 100. With 1e-6 each step is so small that in a few epochs the network
+# has hardly moved from where it was drawn. This is what a notebook of the founding project looked like;
+# here it is a few lines.
+
+# %% tags=["bootstrap"]
+try:
+    from hilum.notebook import bootstrap
+except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clone in your Drive
+    import subprocess
+    import sys
+
+    from google.colab import drive
+
+    drive.mount("/content/drive")
+    clone = "/content/drive/MyDrive/hilum"
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", clone], check=True)
+    sys.path.insert(0, clone)  # this kernel began before the installation
+    from hilum.notebook import bootstrap
+
+place = bootstrap()
+print(place)
+# %%
+import matplotlib.pyplot as plt
+
+from hilum import ModelLoop
+from hilum.report.comparison_tables import show_comparison
+from hilum.report.metrics import read_metrics
+
+size = place.choose(128, 32)
+base = place.settings("chexpert", size, size) | {
+    "target_columns": "competition",
+    "num_epochs": place.choose(4, 2),
+    "learning_rate": 1e-4,
+    "quiet": True,
+    "epoch_args": "none",
+}
+del base["save_path"]
+loop = ModelLoop(base, grid={"learning_rate": [1e-4, 1e-6]}, name="learning-rates", save_path=place.runs)
+result = loop.run()
+result.table
+
+# %% [markdown]
+# ## How far each has come
+#
+# The training loss tells: the small rate has hardly begun.
+
+# %%
+figure, axes = plt.subplots()
+fallen = {}
+for folder in result.run_folders:
+    combined = read_metrics(folder).combined.query("part == 'train'")
+    rate = folder.settings["learning_rate"]
+    axes.plot(combined["epoch"], combined["loss"], "o-", label=f"learning rate {rate:g}")
+    fallen[rate] = combined["loss"].iloc[0] - combined["loss"].iloc[-1]
+axes.set(title="Training loss", xlabel="epoch", ylabel="binary cross-entropy")
+axes.legend()
+plt.show()
+print({rate: round(fall, 4) for rate, fall in fallen.items()})
+assert fallen[1e-4] > fallen[1e-6]
+
+# %% [markdown]
+# ## Better?
+#
+# What differs between the two runs comes first. Only if it is one thing can the difference in scores be
+# laid to it.
+
+# %%
+comparison = result.compare(replicates=place.choose(1000, 200))
+show_comparison(comparison, flips=5)
+assert not result.failures
+assert sorted(result.table["learning_rate"]) == [1e-6, 1e-4]

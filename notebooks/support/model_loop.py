@@ -1,0 +1,111 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # ModelLoop
+#
+# The founding project gave its ModelLoop up: models of earlier runs stayed in memory until the GPU was
+# full. Here each run is a process. When it ends, the operating system takes everything back; when it
+# crashes, the others go on; and when the machine is switched off, the state table knows what is left to do.
+
+# %% tags=["bootstrap"]
+try:
+    from hilum.notebook import bootstrap
+except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clone in your Drive
+    import subprocess
+    import sys
+
+    from google.colab import drive
+
+    drive.mount("/content/drive")
+    clone = "/content/drive/MyDrive/hilum"
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", clone], check=True)
+    sys.path.insert(0, clone)  # this kernel began before the installation
+    from hilum.notebook import bootstrap
+
+place = bootstrap()
+print(place)
+# %%
+import tempfile
+from pathlib import Path
+
+from hilum import HilumError, ModelLoop
+
+folder = tempfile.TemporaryDirectory()
+base = {
+    "source": "phantom",
+    "source_kwargs": {"images": place.choose(1200, 160), "size": 64},
+    "image_width": 32,
+    "image_height": 32,
+    "num_epochs": 1,
+    "num_workers": 0,
+    "target_columns": "competition",
+    "quiet": True,
+    "epoch_args": "none",
+}
+
+# %% [markdown]
+# ## A plan before anything starts
+#
+# A grid is every combination; `seeds` repeats each; `runs` are single ones. Every setting of every run is
+# checked first: a sweep does not fail at night over a misspelling.
+
+# %%
+plan = ModelLoop(
+    base, grid={"learning_rate": [1e-4, 1e-3], "batch_size": [16, 32]}, seeds=[0, 1], name="grid"
+).plan
+for run in plan.runs:
+    print(run.name)
+assert len(plan.runs) == 2 * 2 * 2
+
+message = ""
+try:
+    ModelLoop(base, grid={"learning_rat": [1e-4, 1e-3]}, name="misspelt")
+except HilumError as error:
+    message = str(error)
+print(message)
+assert "learning_rate" in message
+
+# %% [markdown]
+# ## A run that fails spoils one run
+#
+# The second of these asks for a data set that is not there.
+
+# %%
+loop = ModelLoop(
+    base,
+    runs=[{}, {"source": "nih", "source_kwargs": {}, "root": "there-is-no-such-folder"}],
+    name="one-fails",
+    save_path=Path(folder.name),
+)
+result = loop.run()
+result.runs
+
+# %%
+result.show()
+assert list(result.runs["state"]) == ["finished", "failed"]
+assert len(result.table) == 1
+assert "there-is-no-such-folder" in next(iter(result.failures.values()))
+
+# %% [markdown]
+# ## Run it again: what is finished stays finished
+#
+# A sweep goes on where it was. Nothing was left to do but the run that failed, and that is tried again only
+# when asked (`retry_failed=True`).
+
+# %%
+digest = result.run_folders[0].record["digest"]
+again = loop.run()
+assert again.run_folders[0].record["digest"] == digest
+assert again.run_folders[0].record["started"] == result.run_folders[0].record["started"]
+folder.cleanup()
