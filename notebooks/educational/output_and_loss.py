@@ -39,8 +39,9 @@ print(place)
 # %%
 import matplotlib.pyplot as plt
 import torch
-from hilum.training.loss import MaskedBCEWithLogitsLoss
 from torch import nn
+
+from hilum.training.losses import MaskedBCEWithLogitsLoss
 
 torch.manual_seed(0)
 logits = torch.tensor([[2.0, -1.0, 0.5], [-3.0, 4.0, 1.0]], dtype=torch.float64)

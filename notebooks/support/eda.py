@@ -59,7 +59,7 @@ print(f"{catalog.name}: {len(catalog):,} images of {catalog.table['PatientID'].n
 # the time, which is why accuracy is not what we look at.
 
 # %%
-shares = prevalence(labels, catalog.targets).set_index("target")["prevalence"].sort_values()
+shares = prevalence(labels, catalog.targets)["prevalence"].sort_values()
 figure, axes = plt.subplots(figsize=(8, 3.8))
 bars = axes.barh([name.replace("_", " ") for name in shares.index], 100 * shares)
 axes.bar_label(bars, fmt=" %.1f")
@@ -71,7 +71,7 @@ assert np.allclose(shares, catalog.table[list(shares.index)].mean())
 # %% [markdown]
 # ## Several findings at once
 #
-# The number of findings per image, and which come together. The lift says how much more often than by chance.
+# The number of findings per image, and which come together. Phi is the correlation of two findings: 0 is chance.
 
 # %%
 counts = findings_per_image(labels)
@@ -83,8 +83,7 @@ assert counts.sum() == len(catalog)
 assert (counts.index * counts).sum() == labels.sum()
 
 pairs = co_occurrence(labels, catalog.table["PatientID"].to_numpy(), catalog.targets, seed=0, replicates=200)
-together = pairs.sort_values("lift", ascending=False)
-together.head(6).round(2)
+pairs.sort_values("phi", ascending=False).head(6).round(2)
 
 # %% [markdown]
 # ## Target vectors
@@ -93,17 +92,17 @@ together.head(6).round(2)
 # long tail has one image each. Oversampling works on these groups.
 
 # %%
-vectors = target_vectors(labels, catalog.targets)
+vectors = target_vectors(labels)
 figure, axes = plt.subplots()
-axes.plot(np.arange(1, len(vectors) + 1), vectors["images"], drawstyle="steps-mid")
+axes.plot(np.arange(1, len(vectors) + 1), vectors["frequency"], drawstyle="steps-mid")
 axes.set(title=f"{len(vectors)} distinct target vectors", xlabel="rank", ylabel="images", yscale="log")
 plt.show()
 distinct = len(np.unique(labels, axis=0))
 assert len(vectors) == distinct
-assert vectors["images"].sum() == len(catalog)
+assert vectors["frequency"].sum() == len(catalog)
 if len(catalog) == 131_748:
     assert distinct == 802
-    assert vectors["images"].iloc[0] == 25_805
+    assert vectors["frequency"].iloc[0] == 25_805
 
 # %% [markdown]
 # ## Intrinsic leaks
@@ -114,7 +113,7 @@ if len(catalog) == 131_748:
 
 # %%
 leaks = metadata_leaks(catalog, seed=0, replicates=place.choose(200, 50))
-print(leaks.round(3).head(8).to_string())
+print(leaks.sort_values("auc", ascending=False).round(3).head(8).to_string(index=False))
 
 # %%
 devices = catalog.table.groupby("Support Devices")[list(catalog.targets)].mean().T

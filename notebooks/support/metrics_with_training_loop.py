@@ -41,13 +41,13 @@ import warnings
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
-from hilum.training.loss import MaskedBCEWithLogitsLoss
 
 from hilum import Loaders, Metrics, TrainingLoop
 from hilum.data.loaders import actual_labels
 from hilum.metrics import UndefinedScoreWarning
 from hilum.models import build_model
 from hilum.sources import open_catalog
+from hilum.training.losses import MaskedBCEWithLogitsLoss
 
 warnings.simplefilter("ignore", UndefinedScoreWarning)
 catalog = open_catalog("phantom", None, images=place.choose(2400, 160), size=64).select_targets("competition")

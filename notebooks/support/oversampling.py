@@ -57,15 +57,17 @@ labels, MIN = catalog.labels(), place.choose(150 if root else 25, 10)
 
 # %%
 rows = oversample(labels, MIN, seed=0)
-before, after = (target_vectors(values, catalog.targets) for values in (labels, labels[rows]))
-print(f"{len(labels):,} images, {len(before)} target vectors, the rarest with {before['images'].min()}")
+vectors = target_vectors(labels, observation_min_count=MIN)
+print(vectors.head(3).round(1).to_string())
+print(f"{len(labels):,} images, {len(vectors)} target vectors, the rarest with {vectors['frequency'].min()}")
 print(f"{len(rows):,} rows after oversampling to at least {MIN}")
-assert after["images"].min() == MIN
+assert vectors["frequency_after"].min() == MIN
+assert vectors["frequency_after"].sum() == len(rows)
 assert (rows[: len(labels)] == np.arange(len(labels))).all(), "every image once, then the repeats"
 
 figure, axes = plt.subplots()
-for vectors, name in ((before, "as they are"), (after, f"each at least {MIN} times")):
-    axes.plot(np.sort(vectors["images"])[::-1], drawstyle="steps-mid", label=name)
+for column, name in (("frequency", "as they are"), ("frequency_after", f"each at least {MIN} times")):
+    axes.plot(np.sort(vectors[column])[::-1], drawstyle="steps-mid", label=name)
 axes.set(title="Images of each target vector", xlabel="rank", ylabel="images", yscale="log")
 axes.legend()
 plt.show()
@@ -81,7 +83,7 @@ plt.show()
 # %%
 shares = pd.DataFrame(
     {
-        name: prevalence(values, catalog.targets).set_index("target")["prevalence"]
+        name: prevalence(values, catalog.targets)["prevalence"]
         for name, values in (("before", labels), ("after", labels[rows]))
     }
 )

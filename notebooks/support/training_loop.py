@@ -41,7 +41,6 @@ import warnings
 
 import matplotlib.pyplot as plt
 import torch
-from hilum.training.loss import MaskedBCEWithLogitsLoss
 from torch import nn
 
 from hilum import Loaders, Metrics, TrainingLoop
@@ -49,6 +48,7 @@ from hilum.data.loaders import actual_labels
 from hilum.metrics import UndefinedScoreWarning
 from hilum.models import build_model
 from hilum.sources import open_catalog
+from hilum.training.losses import MaskedBCEWithLogitsLoss
 
 catalog = open_catalog("phantom", None, images=place.choose(2400, 160), size=64).select_targets("competition")
 EPOCHS, SIZE = place.choose(4, 2), place.choose(64, 32)

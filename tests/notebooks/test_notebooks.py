@@ -1,0 +1,149 @@
+"""Every notebook at its smallest size: what it asserts must hold."""
+
+import ast
+import re
+import runpy
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "notebooks"
+NOTEBOOKS = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.glob("*/*.py"))
+
+#: What issue and founding document ask for, folder by folder.
+WANTED = {
+    "educational": 7,
+    "kaggle_pneumonia": 1,
+    "model_loop": 2,
+    "model_runs": 2,
+    "support": 9,
+}
+
+
+def cells(name: str) -> list[tuple[str, str]]:
+    """(kind, source) of each cell."""
+    text = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    parts = re.split(r"^# %%(.*)\n", text, flags=re.MULTILINE)[1:]
+    return [
+        ("markdown" if "[markdown]" in head else "code", source)
+        for head, source in zip(parts[::2], parts[1::2], strict=True)
+    ]
+
+
+def bootstrap_cell(name: str) -> str:
+    return next(source for kind, source in cells(name) if kind == "code")
+
+
+@pytest.fixture(scope="session")
+def drawn_once(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("drawn")
+
+
+@pytest.fixture
+def smallest(monkeypatch, tmp_path, drawn_once):
+    """The environment of `make notebooks`: smallest size, drawn data, runs that go away."""
+    monkeypatch.setenv("HILUM_NOTEBOOKS", "small")
+    monkeypatch.setenv("HILUM_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("HILUM_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("HILUM_CACHE", str(drawn_once))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # of the processes that a ModelLoop starts
+    monkeypatch.chdir(ROOT)
+    import matplotlib.pyplot as plt
+
+    with mpl.rc_context():
+        plt.switch_backend("Agg")
+        yield
+        plt.close("all")
+
+
+def test_all_notebooks_are_there():
+    folders = [name.partition("/")[0] for name in NOTEBOOKS]
+    assert {folder: folders.count(folder) for folder in set(folders)} == WANTED
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_it_runs_and_what_it_asserts_holds(name, smallest):
+    # A ModelLoop's processes and a loader's workers import the main module by its name: it must not be this notebook.
+    runpy.run_path(str(FOLDER / f"{name}.py"), run_name="notebook")
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_it_explains_and_asserts(name):
+    kinds = [kind for kind, _ in cells(name)]
+    assert kinds[0] == "markdown"
+    title = cells(name)[0][1]
+    assert title.startswith("# # "), "a notebook begins with its title"
+    code = [ast.parse(source) for kind, source in cells(name) if kind == "code"]
+    asserts = sum(isinstance(node, ast.Assert) for tree in code for node in ast.walk(tree))
+    assert asserts >= 3, "a notebook asserts what it claims"
+    assert kinds.count("markdown") >= 3
+
+
+def test_the_bootstrap_cell_is_the_same_in_all():
+    assert len({bootstrap_cell(name) for name in NOTEBOOKS}) == 1
+
+
+def test_the_bootstrap_cell_installs_from_the_drive_where_hilum_is_absent(monkeypatch, tmp_path):
+    """A stand-in for Colab: no hilum, a google.colab that mounts, pip that makes hilum importable."""
+    drive, commands = tmp_path / "drive", []
+    clone = drive / "MyDrive" / "hilum"
+    module = types.ModuleType("google.colab")
+    module.drive = types.SimpleNamespace(mount=lambda folder: clone.mkdir(parents=True))
+    monkeypatch.setitem(sys.modules, "google", types.ModuleType("google"))
+    monkeypatch.setitem(sys.modules, "google.colab", module)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+
+    from hilum import notebook
+
+    def install(command: list[str], check: bool) -> None:
+        commands.append(command)
+        monkeypatch.setitem(sys.modules, "hilum.notebook", notebook)
+
+    monkeypatch.setattr(subprocess, "run", install)
+    monkeypatch.setattr(notebook.bootstrap, "__defaults__", (drive,))
+    monkeypatch.setitem(sys.modules, "hilum.notebook", None)  # importing it raises ModuleNotFoundError
+    source = bootstrap_cell(NOTEBOOKS[0]).replace("/content/drive", str(drive))
+    namespace: dict = {}
+    with mpl.rc_context():
+        exec(compile(source, "bootstrap", "exec"), namespace)
+    place = namespace["place"]
+    assert place.colab
+    assert place.home == clone
+    assert commands == [[sys.executable, "-m", "pip", "install", "--quiet", "--editable", str(clone)]]
+    assert sys.path[0] == str(clone)
+
+
+def test_one_notebook_in_a_kernel(smallest, tmp_path):
+    """The way of `make notebooks`, with the quickest notebook: outputs and figures are in the file it writes."""
+    nbformat = pytest.importorskip("nbformat")
+    done = subprocess.run(
+        [
+            sys.executable,
+            FOLDER / "execute.py",
+            "--small",
+            "--out",
+            tmp_path,
+            "educational/convolution_shapes",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    notebook = nbformat.read(tmp_path / "educational" / "convolution_shapes.ipynb", as_version=4)
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert any("180 combinations agree" in output.get("text", "") for output in outputs)
+
+
+def test_a_notebook_that_is_not_there_is_told():
+    done = subprocess.run(
+        [sys.executable, FOLDER / "execute.py", "support/metrix"], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "There is no notebook 'support/metrix'" in done.stderr
