@@ -1,0 +1,183 @@
+"""The page of measured results, made from the JSON that the benchmarks have written."""
+
+import ast
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+
+_INTRODUCTION = """# Results
+
+Everything here was measured, and no figure was typed: the page is made from the JSON files in `benchmarks/results/`
+when the site is built. Speed is given as a ratio to a named peer in the same process on the same machine, with the
+smallest and the largest of the runs; a ratio carries over to another machine better than seconds do.
+
+"""
+
+_NIH = """## Radiographs: a sample of NIH ChestX-ray14
+
+{settings}. Five seeds give five models and five splits by patient; nothing was chosen by looking at the results.
+
+| finding | positives, per seed | ROC AUC | average precision | recall | precision |
+| --- | --- | --- | --- | --- | --- |
+{rows}
+
+Each cell is the mean over the seeds, with the spread over seeds (standard deviation) after ±; in brackets is the 95 %
+interval over patients (bootstrap of whole patients), the mean of the seeds' limits. Recall and precision are at the
+operating points that each run froze, on the validation images they were chosen on, so they look slightly better than
+they are. {images} radiographs are far too few for a model: the widths of the intervals are the message.
+
+```console
+{command}
+```
+
+"""
+
+_CHEXPERT = """## CheXpert
+
+The images may not be passed on, so neither figures nor weights of CheXpert are published here. Whoever holds them gets
+the founding document's two runs, and one that is as good as we know how to make it, by one command each:
+
+```console
+hilum train recipes/resnet34-chexpert-2020.toml --root path/to/CheXpert-v1.0-small
+hilum train recipes/densenet-chexpert-2020.toml --root path/to/CheXpert-v1.0-small
+hilum train recipes/chexpert-strong.toml --root path/to/CheXpert-v1.0-small
+```
+
+"""
+
+
+def results_page() -> str:
+    """Markdown."""
+    parts = [_INTRODUCTION]
+    nih = RESULTS / "nih-sample.json"
+    parts.append(_nih(json.loads(nih.read_text(encoding="utf-8"))) if nih.is_file() else _nih_to_be_made())
+    parts.append(_CHEXPERT)
+    parts.append("## Benchmarks\n")
+    parts += [_benchmark(path) for path in sorted(RESULTS.glob("*.json")) if path != nih]
+    return "\n".join(parts)
+
+
+def measured_ratios(
+    record: Any, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], dict[str, float]]]:
+    """Every {median, min, max, runs} in a result, with the keys that lead to it."""
+    if not isinstance(record, dict):
+        return
+    if {"median", "min", "max"} <= record.keys():
+        yield path, record
+        return
+    for name, inner in record.items():
+        yield from measured_ratios(inner, (*path, str(name)))
+
+
+def _nih(record: dict[str, Any]) -> str:
+    rows = "\n".join(
+        f"| {row['target'].replace('_', ' ')} | {_counts(row['positives'])} | "
+        + " | ".join(_cell(row[score]) for score in ("roc_auc", "avg_precision", "recall", "precision"))
+        + " |"
+        for row in record["rows"]
+    )
+    return _NIH.format(
+        rows=rows, images=record["images"], settings=record["settings_in_words"], command=record["command"]
+    )
+
+
+def _nih_to_be_made() -> str:
+    return (
+        "## Radiographs: a sample of NIH ChestX-ray14\n\nFive seeds, with intervals over seeds and patients, by "
+        "one command (some ten minutes on two cores); this page then shows them:\n\n```console\npython "
+        "benchmarks/nih_sample.py --root path/to/nih-sample\n```\n\n"
+    )
+
+
+def _counts(positives: list[int]) -> str:
+    low, high = min(positives), max(positives)
+    return str(low) if low == high else f"{low} – {high}"
+
+
+def _cell(score: dict[str, float | None]) -> str:
+    if score["mean"] is None:
+        return "n/a"
+    spread = "" if score["sd"] is None else f" ± {score['sd']:.2f}"
+    interval = "" if score["low"] is None else f" ({score['low']:.2f} – {score['high']:.2f})"
+    return f"{score['mean']:.2f}{spread}{interval}"
+
+
+def _benchmark(path: Path) -> str:
+    record = json.loads(path.read_text(encoding="utf-8"))
+    name = record["benchmark"]
+    script = ROOT / "benchmarks" / f"{name}.py"
+    lines = [f"### {path.stem.replace('-', ' ')}", "", _first_paragraph(script), ""]
+    lines += _special(name, record)
+    ratios = list(measured_ratios(record))
+    if ratios:
+        lines += ["| what | median | smallest – largest | runs |", "| --- | --- | --- | --- |"]
+        lines += [
+            f"| {' · '.join(_words(key) for key in keys)} | {_number(r['median'])} | "
+            f"{_number(r['min'])} – {_number(r['max'])} | {r.get('runs', '')} |"
+            for keys, r in ratios
+        ]
+        lines.append("")
+    lines += ["```console", f"python benchmarks/{name}.py --json", "```", ""]
+    return "\n".join(lines)
+
+
+def _special(name: str, record: dict[str, Any]) -> list[str]:
+    if name == "kills":
+        kills = record["kills"]
+        return [
+            f"{len(kills)} runs of {record['epochs']} epochs were killed (SIGKILL) after "
+            f"{min(k['after_seconds'] for k in kills):.1f} to {max(k['after_seconds'] for k in kills):.1f} seconds "
+            f"and resumed: **{record['same']} of {len(kills)}** ended with the digest of the run left alone.",
+            "",
+        ]
+    if name == "comparison":
+        lines = ["| population | claimed of models | claimed of settings |", "| --- | --- | --- |"]
+        for population, result in record["results"].items():
+            claims = result["claimed"]
+            cells = (
+                ", ".join(f"{_words(score)} {share:.1%}" for score, share in claims.get(kind, {}).items())
+                for kind in ("models", "settings")
+            )
+            lines.append(f"| {population} | " + " | ".join(cells) + " |")
+        return [
+            f"Share of {record['simulations']:,} simulated comparisons in which a difference was claimed:",
+            "",
+            *lines,
+            "",
+        ]
+    if name == "uncertainty":
+        coverage = record["coverage"]
+        lines = ["| interval | score | rare | uncommon | common |", "| --- | --- | --- | --- | --- |"]
+        for kind, names in (
+            ("hilum", "Hilum's"),
+            ("percentile", "percentile"),
+            ("images_percentile", "over images"),
+        ):
+            for score, by in coverage[kind].items():
+                cells = " | ".join(f"{by[level]:.1%}" for level in ("rare", "uncommon", "common"))
+                lines.append(f"| {names} | {_words(score)} | {cells} |")
+        return ["How often 95 % intervals covered the truth:", "", *lines, ""]
+    return []
+
+
+def _first_paragraph(script: Path) -> str:
+    if not script.is_file():
+        return ""
+    docstring = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or ""
+    return " ".join(docstring.split("\n\n")[0].split())
+
+
+def _words(key: str) -> str:
+    known = {"roc_auc": "ROC AUC", "avg_precision": "average precision"}
+    return known.get(key, key.replace("_to_", " / ").replace("_", " "))
+
+
+def _number(value: float) -> str:
+    if value == 0 or 0.001 <= abs(value) < 10:
+        return f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
