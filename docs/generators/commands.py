@@ -1,5 +1,6 @@
 """The page of every command, made from the commands themselves."""
 
+import re
 from collections.abc import Iterator
 
 import click
@@ -86,4 +87,6 @@ def _row(option: click.Option) -> str:
     default = option.default
     given = isinstance(default, str | int | float) and not isinstance(default, bool)
     shown = f"`{default}`" if given and default != "{}" else "required" if option.required else ""
-    return f"| {flags} | {(option.help or '').replace('|', chr(92) + '|')} | {shown} |"
+    # Braces are Markdown's attributes unless they are code.
+    words = re.sub(r"'?\{[^}]*\}'?", r"`\g<0>`", option.help or "").replace("|", r"\|")
+    return f"| {flags} | {words} | {shown} |"

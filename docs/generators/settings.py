@@ -49,7 +49,8 @@ def settings_page() -> str:
 
 
 def _row(name: str, field: FieldInfo) -> str:
-    description = (field.description or "").replace("|", r"\|")
+    # Braces are Markdown's attributes unless they are code.
+    description = re.sub(r"\{[^}]*\}", r"`\g<0>`", field.description or "").replace("|", r"\|")
     return f"| `{name}` {{#{name}}} | {_default(field.default)} | {_values(field)} | {description} |"
 
 
