@@ -160,7 +160,7 @@ def _by_children(net: nn.Module, image_size: tuple[int, int]) -> list[Stage]:
     position = {layer: number for number, layer in enumerate(layers)}
     children = sorted(
         root.named_children(),
-        key=lambda named: min((position.get(module, -1) for module in named[1].modules()), default=-1),
+        key=lambda named: min((position[m] for m in named[1].modules() if m in position), default=-1),
     )
     taken = {id(parameter) for parameter in head.parameters(recurse=False)}
     found: list[Stage] = [("stem", [p for p in root.parameters(recurse=False) if id(p) not in taken])]
