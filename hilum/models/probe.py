@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from hilum.errors import HilumError
 from hilum.models.normalized import Normalized
+from hilum.models.weights import in_a_line
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,10 @@ def _run_with_numbers(net: nn.Module, image_size: tuple[int, int]) -> None:
     except HilumError:
         raise
     except Exception as error:
-        kind = type(net.net if isinstance(net, Normalized) else net).__name__
+        inner = net.net if isinstance(net, Normalized) else net
+        kind = getattr(inner, "backbone", type(inner).__name__)
         raise HilumError(
-            f"{kind} cannot take images of {image_size[0]} x {image_size[1]} (width x height): {error}."
+            f"{kind} cannot take images of {image_size[0]} x {image_size[1]} (width x height): {in_a_line(error)}."
         ) from None
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from hilum.errors import HilumError, nearest
+from hilum.models.probe import calls_of
 from hilum.models.values import one_of
 from hilum.models.weights import PATIENCE, impatient, in_a_line, read_weights
 
@@ -71,7 +72,7 @@ class TimmBackbone(nn.Module):
                 file = _cached_file(cfg)
                 if file is None:
                     _refuse_if_offline(cfg)
-            state = {"state_dict": read_weights(Path(file))} if loaded and file is not None else {}
+            state = {"state_dict": read_weights(file)} if loaded and file is not None else {}
             with warnings.catch_warnings(), impatient():
                 warnings.simplefilter("ignore")  # timm's notes to its own developers
                 self.net = timm.create_model(
@@ -89,6 +90,8 @@ class TimmBackbone(nn.Module):
             self.net.pretrained_cfg = {
                 key: value for key, value in self.net.pretrained_cfg.items() if key != "state_dict"
             }
+        self.backbone = f"timm:{backbone}"
+        calls_of(self, (image_width, image_height))  # refuses a size that it cannot take
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Normalized images, float32 (B, 1 or 3, height, width), to raw logits (B, targets)."""
