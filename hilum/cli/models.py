@@ -21,23 +21,23 @@ def models(context: click.Context, size: str, targets: int, as_json: bool) -> No
     goes in and what comes out.
     """
     if context.invoked_subcommand:
+        for name in context.params:
+            if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+                flag = f"--{name.removeprefix('as_')}"
+                raise click.UsageError(f"{flag} belongs behind {context.invoked_subcommand}, not before it.")
         return
     import json
 
-    from hilum.models.describe import Description, describe_all, timm_version
+    from hilum.models.describe import list_models, timm_version
 
-    found = describe_all(outputs=targets, image_size=_image_size(size))
+    found, problems = list_models(outputs=targets, image_size=_image_size(size))
     if as_json:
-        shown = [
-            {key: value for key, value in model.as_record().items() if key != "layers"}
-            for model in found
-            if isinstance(model, Description)
-        ]
-        click.echo(json.dumps({"models": shown, "timm": timm_version()}))
+        shown = [model.as_record() for model in found]
+        click.echo(json.dumps({"models": shown, "left_out": problems, "timm": timm_version()}))
         return
     from hilum.report.models import show_models
 
-    show_models(found, timm_version())
+    show_models(found, problems, timm_version())
 
 
 @models.command()

@@ -38,33 +38,26 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Description:
-    """A model, for images of one size and so many outputs.
+class Summary:
+    """A model in a line, for images of one size and so many outputs.
 
     Attributes:
         name: its net_name.
         net_kwargs: its settings, those that were given.
-        summary: one line.
+        about: one line.
         image_size: width and height, pixels.
         outputs: how many.
         parameters: all of them.
         trainable: those that training changes.
-        multiply_adds: of one image, forward: of convolutions and matrix products.
-        activation_bytes: what one image adds to the memory of training: the float32 tensors that are kept for the
-            backward pass.
-        layers: in the order in which an image goes through them.
     """
 
     name: str
     net_kwargs: dict[str, Any]
-    summary: str
+    about: str
     image_size: tuple[int, int]
     outputs: int
     parameters: int
     trainable: int
-    multiply_adds: int
-    activation_bytes: int
-    layers: tuple[Layer, ...]
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -74,6 +67,32 @@ class Description:
     def as_record(self) -> dict[str, Any]:
         """As JSON values."""
         return asdict(self) | {"input_shape": list(self.input_shape), "output_shape": [self.outputs]}
+
+
+@dataclass(frozen=True)
+class Description:
+    """A model in full.
+
+    Attributes:
+        model: the line on it.
+        multiply_adds: of one image, forward: of convolutions and matrix products.
+        activation_bytes: what one image adds to the memory of training: the float32 tensors that are kept for the
+            backward pass.
+        layers: in the order in which an image goes through them.
+    """
+
+    model: Summary
+    multiply_adds: int
+    activation_bytes: int
+    layers: tuple[Layer, ...]
+
+    def as_record(self) -> dict[str, Any]:
+        """As JSON values."""
+        return self.model.as_record() | {
+            "multiply_adds": self.multiply_adds,
+            "activation_bytes": self.activation_bytes,
+            "layers": [asdict(layer) for layer in self.layers],
+        }
 
 
 def describe_model(
@@ -88,34 +107,45 @@ def describe_model(
     Raises:
         HilumError: an unknown model, a setting or a size that it cannot take.
     """
-    net_kwargs = net_kwargs or {}
-    net = build_model(
-        name, outputs, net_kwargs, mean=0.5, sd=0.25, seed=0, image_size=image_size, pretrained=False
-    )
-    counts = [(parameter.numel(), parameter.requires_grad) for parameter in net.parameters()]
+    summary, net = _summary(name, net_kwargs or {}, outputs, image_size)
     return Description(
-        name=name,
-        net_kwargs=net_kwargs,
-        summary=(model_class(name).__doc__ or "").strip().splitlines()[0],
-        image_size=image_size,
-        outputs=outputs,
-        parameters=sum(count for count, _ in counts),
-        trainable=sum(count for count, trains in counts if trains),
+        model=summary,
         multiply_adds=_multiply_adds(net, image_size),
         activation_bytes=_activation_bytes(net, image_size),
         layers=_layers(net, image_size),
     )
 
 
-def describe_all(*, outputs: int = 14, image_size: tuple[int, int] = (320, 320)) -> list[Description | str]:
-    """Every named model with its default settings; for one that cannot take the size, why."""
-    found: list[Description | str] = []
+def list_models(
+    *, outputs: int = 14, image_size: tuple[int, int] = (320, 320)
+) -> tuple[list[Summary], list[str]]:
+    """Every named model with its default settings; and why there is none, for those that cannot take the size."""
+    found, problems = [], []
     for name in MODELS:
         try:
-            found.append(describe_model(name, outputs=outputs, image_size=image_size))
+            found.append(_summary(name, {}, outputs, image_size)[0])
         except HilumError as error:
-            found.append(str(error))
-    return found
+            problems.append(str(error))
+    return found, problems
+
+
+def _summary(
+    name: str, net_kwargs: dict[str, Any], outputs: int, image_size: tuple[int, int]
+) -> tuple[Summary, Normalized]:
+    net = build_model(
+        name, outputs, net_kwargs, mean=0.5, sd=0.25, seed=0, image_size=image_size, pretrained=False
+    )
+    counts = [(parameter.numel(), parameter.requires_grad) for parameter in net.parameters()]
+    summary = Summary(
+        name=name,
+        net_kwargs=net_kwargs,
+        about=(model_class(name).__doc__ or "").strip().splitlines()[0],
+        image_size=image_size,
+        outputs=outputs,
+        parameters=sum(count for count, _ in counts),
+        trainable=sum(count for count, trains in counts if trains),
+    )
+    return summary, net
 
 
 def timm_version() -> str | None:

@@ -4,46 +4,43 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hilum.models.describe import Description, Layer
+from hilum.models.describe import Description, Layer, Summary
 from hilum.report.tables import new_table, standard_console
 
 
-def show_models(found: list[Description | str], timm: str | None, console: Console | None = None) -> None:
+def show_models(
+    found: list[Summary], problems: list[str], timm: str | None, console: Console | None = None
+) -> None:
     """Prints the models that can be named, one a line, and whether timm's are there.
 
     Args:
-        found: from `hilum.models.describe.describe_all`.
+        found: the models.
+        problems: why others are not among them, from `hilum.models.describe.list_models`.
         timm: its version, None if it is not installed.
         console: where to; standard output if left out.
     """
     console = console or standard_console()
     rows = new_table("model", "parameters", "trainable", "input", "output")
-    shown = [model for model in found if isinstance(model, Description)]
-    for model in shown:
-        rows.add_row(
-            model.name,
-            f"{model.parameters:,}",
-            f"{model.trainable:,}",
-            _shape(model.input_shape),
-            f"{model.outputs:,}",
-        )
+    for model in found:
+        counts = (f"{number:,}" for number in (model.parameters, model.trainable))
+        rows.add_row(model.name, *counts, _shape(model.input_shape), f"{model.outputs:,}")
     console.print(rows)
     console.print()
-    for model in shown:
-        console.print(f"[bold]{model.name}[/]: {escape(model.summary)}", highlight=False)
+    for model in found:
+        console.print(f"[bold]{model.name}[/]: {escape(model.about)}", highlight=False)
     there = f"timm {timm} is installed" if timm else "timm is not installed: pip install 'hilum\\[timm]'"
     console.print(f"[bold]timm:NAME[/]: Any network of timm; {there}.", highlight=False)
-    for problem in found:
-        if isinstance(problem, str):
-            console.print(escape(problem), highlight=False)
+    for problem in problems:
+        console.print(escape(problem), highlight=False)
     console.print("\nMore on one: hilum models describe NAME", highlight=False)
 
 
-def show_model(model: Description, console: Console | None = None) -> None:
+def show_model(described: Description, console: Console | None = None) -> None:
     """Prints a model's layers: what each makes of what it is given, its parameters and how they add up."""
     console = console or standard_console()
+    model = described.model
     width, height = model.image_size
-    console.print(f"[bold]{escape(model.name)}[/]  {escape(model.summary)}", highlight=False)
+    console.print(f"[bold]{escape(model.name)}[/]  {escape(model.about)}", highlight=False)
     if model.net_kwargs:
         given = ", ".join(f"{name} = {value!r}" for name, value in model.net_kwargs.items())
         console.print(f"with {escape(given)}", highlight=False)
@@ -52,14 +49,14 @@ def show_model(model: Description, console: Console | None = None) -> None:
         "channels x height x width\n",
         highlight=False,
     )
-    cells = [_cells(layer) for layer in model.layers]
+    cells = [_cells(layer) for layer in described.layers]
     first = ("", "image", _shape(model.input_shape), "", "")
     widths = [
         max(map(len, column)) for column in zip(first, *cells, ("", "", "", "parameters", ""), strict=True)
     ]
     rows = _layers_table(widths)
     rows.add_row(*first)
-    for layer, row in zip(model.layers, cells, strict=True):
+    for layer, row in zip(described.layers, cells, strict=True):
         if layer.meeting:
             console.print(rows)
             console.print(f"\nHere convolution meets fully connected: {layer.meeting}.\n", highlight=False)
@@ -69,8 +66,8 @@ def show_model(model: Description, console: Console | None = None) -> None:
     frozen = model.parameters - model.trainable
     console.print(
         f"\n{model.parameters:,} parameters, {f'{model.trainable:,} of them' if frozen else 'all of them'} trainable: "
-        f"{_megabytes(4 * model.parameters)} in float32. One image takes {model.multiply_adds:,} multiply-adds "
-        f"forward, and {_megabytes(model.activation_bytes)} of memory for what training keeps of it.",
+        f"{_megabytes(4 * model.parameters)} in float32. One image takes {described.multiply_adds:,} multiply-adds "
+        f"forward, and {_megabytes(described.activation_bytes)} of memory for what training keeps of it.",
         highlight=False,
     )
 

@@ -77,3 +77,9 @@ def test_what_cannot_be_is_refused(arguments, words):
     result = CliRunner().invoke(models, arguments)
     assert isinstance(result.exception, HilumError)
     assert words in str(result.exception)
+
+
+def test_a_flag_that_would_do_nothing_is_refused():
+    result = CliRunner().invoke(models, ["--size", "64", "describe", "densenet"])
+    assert result.exit_code == 2
+    assert "--size belongs behind describe" in result.output

@@ -7,7 +7,7 @@ import torch
 
 from hilum.errors import HilumError
 from hilum.models import MODELS, build_model
-from hilum.models.describe import describe_all, describe_model, timm_version
+from hilum.models.describe import describe_model, list_models, timm_version
 
 
 def test_every_layer_of_the_educational_cnn_has_its_shape_and_its_sum():
@@ -30,7 +30,7 @@ def test_every_layer_of_the_educational_cnn_has_its_shape_and_its_sum():
     ]
     meetings = {layer.name: layer.meeting for layer in found.layers if layer.meeting}
     assert meetings == {"hidden": "the last feature map laid out in a row: 8 × 3 × 5 = 120 numbers"}
-    assert found.parameters == found.trainable == 40 + 296 + 1210 + 33
+    assert found.model.parameters == found.model.trainable == 40 + 296 + 1210 + 33
     convolutions = 4 * 12 * 20 * 9 + 8 * 6 * 10 * 4 * 9
     assert found.multiply_adds == convolutions + 10 * 120 + 3 * 10
     # Kept: the image, each ReLU's output, each pooling's output and int64 positions, but the last pooling's
@@ -43,8 +43,8 @@ def test_every_layer_of_the_educational_cnn_has_its_shape_and_its_sum():
 def test_the_layers_parameters_add_up(name):
     found = describe_model(name, outputs=5, image_size=(64, 64))
     net = build_model(name, 5, {}, mean=0.5, sd=0.2, seed=0, image_size=(64, 64), pretrained=False)
-    assert found.parameters == sum(parameter.numel() for parameter in net.parameters())
-    assert sum(layer.parameters for layer in found.layers) == found.parameters
+    assert found.model.parameters == sum(parameter.numel() for parameter in net.parameters())
+    assert sum(layer.parameters for layer in found.layers) == found.model.parameters
     assert sum(1 for layer in found.layers if layer.meeting) == 1
     for layer in found.layers:
         if layer.how:
@@ -55,7 +55,7 @@ def test_the_layers_parameters_add_up(name):
 def test_the_layers_parameters_of_timms_networks_add_up(name):
     pytest.importorskip("timm")
     found = describe_model(name, image_size=(64, 64))
-    assert sum(layer.parameters for layer in found.layers) == found.parameters
+    assert sum(layer.parameters for layer in found.layers) == found.model.parameters
 
 
 def test_a_networks_published_multiply_adds_are_found():
@@ -89,15 +89,16 @@ def test_it_needs_no_file_of_weights_and_leaves_the_generator_alone(offline):
     before = torch.get_rng_state()
     found = describe_model("resnet_pretrained", {"layers": 34, "weights": "gone.pth"}, image_size=(64, 64))
     assert torch.equal(torch.get_rng_state(), before)
-    assert found.parameters == 21_284_672 + 14 * 513
+    assert found.model.parameters == 21_284_672 + 14 * 513
     json.dumps(found.as_record())
 
 
-def test_all_models_are_described_or_the_reason_is_given():
-    found = describe_all(outputs=4, image_size=(16, 16))
-    assert [type(one).__name__ for one in found] == ["str", "str", "Description", "Description"]
-    assert "custom_pneumonia cannot take images of 16 x 16" in found[0]
-    assert found[2].summary.startswith("torchvision's ResNet")
+def test_all_models_are_listed_and_the_reason_is_given_for_others():
+    found, problems = list_models(outputs=4, image_size=(16, 16))
+    assert [model.name for model in found] == ["resnet_grayscale", "resnet_pretrained"]
+    assert found[0].about.startswith("torchvision's ResNet")
+    assert "custom_pneumonia cannot take images of 16 x 16" in problems[0]
+    assert "densenet cannot take images of 16 x 16" in problems[1]
 
 
 def test_timms_version_or_none():
