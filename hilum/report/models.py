@@ -28,7 +28,7 @@ def show_models(
     console.print()
     for model in found:
         console.print(f"[bold]{model.name}[/]: {escape(model.about)}", highlight=False)
-    there = f"timm {timm} is installed" if timm else "timm is not installed: pip install 'hilum\\[timm]'"
+    there = f"timm {timm} is installed" if timm else "it is not installed: pip install 'hilum\\[timm]'"
     console.print(f"[bold]timm:NAME[/]: Any network of timm; {there}.", highlight=False)
     for problem in problems:
         console.print(escape(problem), highlight=False)

@@ -25,7 +25,7 @@ def test_the_list_has_parameters_shapes_and_a_line_on_each_model():
 
 def test_a_timm_that_is_missing_is_said(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert "timm is not installed: pip install 'hilum[timm]'" in told("--size", "64")
+    assert "it is not installed: pip install 'hilum[timm]'" in told("--size", "64")
 
 
 def test_the_list_for_machines():
