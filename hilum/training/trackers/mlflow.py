@@ -6,6 +6,7 @@ import os
 import re
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,22 @@ METRICS_AT_ONCE = 1000
 LAST_METRIC = "loss/train"
 
 
+@contextmanager  # which is a decorator, too
+def _quiet() -> Iterator[None]:
+    """Without the news of an SQLite file being made, and without warnings of what MLflow's own code should not use."""
+    loggers = [logging.getLogger(name) for name in ("alembic", "mlflow.store")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
 class MLflowTracker:
     """Keeps a run in an MLflow store; run.json remembers which run of which store it is.
 
@@ -52,9 +69,9 @@ class MLflowTracker:
             if known is None:
                 self._run_id = self._begin()
                 return set()
-        self._run_id = known
-        self._client.update_run(known, status="RUNNING")
-        return {metric.step for metric in self._client.get_metric_history(known, LAST_METRIC)}
+            self._run_id = known
+            self._client.update_run(known, status="RUNNING")
+            return {metric.step for metric in self._client.get_metric_history(known, LAST_METRIC)}
 
     @contextmanager
     def _one_at_a_time(self) -> Iterator[None]:
@@ -123,6 +140,7 @@ class MLflowTracker:
             artefacts = (self._database.resolve().parent / "mlflow-artefacts").as_uri()
         return self._client.create_experiment(name, artifact_location=artefacts)
 
+    @_quiet()
     def epoch(self, epoch: int, scalars: Mapping[str, float]) -> None:
         """Keeps an epoch's numbers."""
         self._log_metrics(scalars, epoch)
@@ -138,6 +156,7 @@ class MLflowTracker:
         for first in range(0, len(metrics), METRICS_AT_ONCE):
             self._client.log_batch(self._run_id, metrics=metrics[first : first + METRICS_AT_ONCE])
 
+    @_quiet()
     def finish(self, end: Conclusion) -> None:
         """Keeps operating points, digest, figures, mistakes, report and run.json; the run is FINISHED."""
         from mlflow.entities import RunTag
@@ -156,6 +175,7 @@ class MLflowTracker:
                 self._client.log_artifacts(self._run_id, folder, "mistakes")
         self._client.set_terminated(self._run_id, "FINISHED")
 
+    @_quiet()
     def fail(self, reason: str) -> None:
         """Keeps the reason as a tag; the run is KILLED if it was interrupted, else FAILED."""
         self._client.set_tag(self._run_id, "failure", _shortened(reason))
@@ -171,20 +191,6 @@ def _client(uri: str) -> "MlflowClient":
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the news of an SQLite file being made, some fifty lines of it."""
-    loggers = [logging.getLogger(name) for name in ("alembic", "mlflow.store")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _shortened(text: str) -> str:
