@@ -12,6 +12,8 @@ from hilum.cli.auditing import audit
 from hilum.cli.comparing import compare
 from hilum.cli.data import catalog, eda, hierarchy, pack, shards
 from hilum.cli.evaluating import evaluate
+from hilum.cli.finding import find_lr
+from hilum.cli.models import models
 from hilum.cli.reporting import report
 from hilum.cli.runs import runs, show
 from hilum.cli.training import demo, resume, train, verify
@@ -28,8 +30,8 @@ def cli() -> None:
 
 
 for command in (
-    *(demo, catalog, eda, pack, hierarchy, shards, train, resume, verify, runs, show),
-    *(compare, report, evaluate, audit),
+    *(demo, catalog, eda, pack, hierarchy, shards, find_lr, train, resume, verify, runs, show),
+    *(compare, report, evaluate, audit, models),
 ):
     cli.add_command(command)
 

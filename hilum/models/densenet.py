@@ -139,6 +139,7 @@ class DenseNet(nn.Module):
                 self.transitions.append(Transition(channels, kept))
                 channels = kept
         self.norm = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU()
         self.classifier = nn.Linear(channels, out_channels)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -150,7 +151,7 @@ class DenseNet(nn.Module):
         features = self.stem(images.expand(-1, self.in_channels, -1, -1))
         for block, transition in zip(self.blocks, [*self.transitions, nn.Identity()], strict=True):
             features = transition(block(features))
-        features = functional.relu(self.norm(features))  # (B, C, H / 32, W / 32) with four blocks
+        features = self.relu(self.norm(features))  # (B, C, H / 32, W / 32) with four blocks
         return self.classifier(features.mean(dim=(2, 3)))
 
     def parameter_stages(self) -> list[tuple[str, list[nn.Parameter]]]:

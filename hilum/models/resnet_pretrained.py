@@ -49,7 +49,7 @@ class ResNetPretrained(nn.Module):
         self.normalization = imagenet_normalization(architecture)
         self.resnet = get_model(architecture, weights=None)
         if load_weights:
-            path = Path(weights) if weights is not None else imagenet_file(architecture)
+            path = weights if weights is not None else imagenet_file(architecture)
             load_named(self.resnet, read_weights(path), path, architecture, () if stacked else ("fc.",))
         if stacked:
             self.head = nn.Linear(self.resnet.fc.out_features, out_channels)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from hilum.errors import HilumError, nearest
+from hilum.models.probe import calls_of
 from hilum.models.values import one_of
 from hilum.models.weights import PATIENCE, impatient, in_a_line, read_weights
 
@@ -71,7 +72,7 @@ class TimmBackbone(nn.Module):
                 file = _cached_file(cfg)
                 if file is None:
                     _refuse_if_offline(cfg)
-            state = {"state_dict": read_weights(Path(file))} if loaded and file is not None else {}
+            state = {"state_dict": read_weights(file)} if loaded and file is not None else {}
             with warnings.catch_warnings(), impatient():
                 warnings.simplefilter("ignore")  # timm's notes to its own developers
                 self.net = timm.create_model(
@@ -89,6 +90,8 @@ class TimmBackbone(nn.Module):
             self.net.pretrained_cfg = {
                 key: value for key, value in self.net.pretrained_cfg.items() if key != "state_dict"
             }
+        self.backbone = f"timm:{backbone}"
+        calls_of(self, (image_width, image_height))  # refuses a size that it cannot take
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Normalized images, float32 (B, 1 or 3, height, width), to raw logits (B, targets)."""
@@ -117,28 +120,34 @@ def timm_stages(net: nn.Module) -> list[tuple[str, list[nn.Parameter]]]:
 
     The head is its `get_classifier()`, one layer or several.
     """
-    from timm.models import group_with_matcher
+    from timm.models import group_parameters
 
     classifier = net.get_classifier()
     heads = classifier if isinstance(classifier, Sequence) else [classifier]
     head = {id(parameter) for module in heads for parameter in module.parameters()}
     named = dict(net.named_parameters())
+    groups = [
+        [name for name in names if id(named[name]) not in head]
+        for names in group_parameters(net, net.group_matcher(coarse=True)).values()
+    ]
+    groups = [names for names in groups if names]
+    shared = [_shared_words(names) for names in groups]
     stages = []
-    for names in group_with_matcher(named.items(), net.group_matcher(coarse=True)).values():
-        names = [name for name in names if id(named[name]) not in head]
-        if names:
-            stages.append((_common_name(names), [named[name] for name in names]))
+    for names, words in zip(groups, shared, strict=True):
+        if not words or shared.count(words) > 1:
+            words = names[0].split(".")[:-1][:2] or names[:1]
+        stages.append((".".join(words), [named[name] for name in names]))
     return [*stages, ("head", [parameter for parameter in named.values() if id(parameter) in head])]
 
 
-def _common_name(names: list[str]) -> str:
-    """What the names begin with, such as `layer1` or `blocks.0`; the first's first word if nothing."""
-    shared = []
-    for words in zip(*(name.split(".")[:-1] for name in names), strict=False):
-        if len(set(words)) > 1:
+def _shared_words(names: list[str]) -> list[str]:
+    """The words that all parameters' names begin with, such as `blocks`, `0`."""
+    words = []
+    for several in zip(*(name.split(".")[:-1] for name in names), strict=False):
+        if len(set(several)) > 1:
             break
-        shared.append(words[0])
-    return ".".join(shared) or names[0].split(".")[0]
+        words.append(several[0])
+    return words
 
 
 def _source_of(timm: ModuleType, backbone: str) -> dict[str, Any]:

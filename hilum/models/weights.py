@@ -60,7 +60,7 @@ def impatient() -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def read_weights(path: Path) -> dict[str, torch.Tensor]:
+def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     """The tensors in a .safetensors file, or in a file of torch.save that holds nothing but tensors.
 
     Tensors that lie under a key `state_dict` or `model`, as training scripts save them, are found there.
@@ -68,6 +68,9 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     Raises:
         HilumError: the file is missing, damaged, or holds something else.
     """
+    if not isinstance(path, str | Path):
+        raise HilumError(f"net_kwargs: weights must be the path of a file; it is {path!r}.")
+    path = Path(path)
     if not path.is_file():
         raise HilumError(f"{path}: there is no such file of weights. Check net_kwargs weights.")
     try:
@@ -90,7 +93,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 def load_named(
     net: nn.Module,
     weights: dict[str, torch.Tensor],
-    path: Path,
+    path: str | Path,
     architecture: str,
     leave_out: tuple[str, ...] = (),
 ) -> None:

@@ -36,8 +36,8 @@ def make_optimizer(
             arXiv 1711.05101).
         momentum: of sgd.
         layer_decay: the k-th stage away from the head learns at `learning_rate * layer_decay**k`.
-        stages: names and parameters, the head's first, then stage by stage towards the image; all of the
-            network's parameters, once each. Each becomes a group with its `name`. Needed for a
+        stages: names and parameters as `hilum.models.parts.stages` gives them, from the image to the head; all
+            of the network's parameters, once each. Each becomes a group with its `name`. Needed for a
             `layer_decay` below 1.
         fused: one kernel for all parameters, for those on a GPU.
 
@@ -84,7 +84,7 @@ def _groups_by_stage(
     )
     return [
         {"params": parameters, "name": stage, "lr": learning_rate * layer_decay**away}
-        for away, (stage, parameters) in enumerate(stages)
+        for away, (stage, parameters) in enumerate(reversed(stages))
     ]
 
 

@@ -1,5 +1,7 @@
 """A name and its settings give one network, the same for the same seed; a slip is named."""
 
+import warnings
+
 import pytest
 import torch
 
@@ -33,7 +35,9 @@ def test_a_built_model_takes_bytes_and_gives_one_logit_per_target():
 
 
 def test_every_named_model_can_be_found():
-    assert [model_class(name).__name__ for name in MODELS] == ["ResNetGrayScale"]
+    names = [model_class(name).__name__ for name in MODELS]
+    assert names == ["CustomPneumonia", "DenseNet", "ResNetGrayScale", "ResNetPretrained"]
+    assert model_class("timm:anything").__name__ == "TimmBackbone"
 
 
 @pytest.mark.parametrize(
@@ -49,7 +53,19 @@ def test_every_named_model_can_be_found():
             {"layer": 18},
             r"has no setting 'layer'. Did you mean 'layers'\?.*drop_out_percent",
         ),
-        ("resnet_grayscale", {"out_channels": 3}, "has no setting 'out_channels'"),
+        (
+            "resnet_grayscale",
+            {"out_channels": 3},
+            "has no setting 'out_channels'. The number of outputs is the",
+        ),
+        (
+            "densenet",
+            {"nr_classes": 3},
+            "has no setting 'nr_classes'. The number of outputs is the number of targets",
+        ),
+        ("custom_pneumonia", {"image_width": 3}, "image_width is a setting of the run"),
+        ("resnet_pretrained", {"load_weights": False}, "has no setting 'load_weights'"),
+        ("resnet_pretrained", {"weights": 3}, "weights must be the path of a file; it is 3"),
         ("resnet_grayscale", {"layers": 19}, "layers must be one of 18, 34, 50, 101, 152; it is 19"),
         ("resnet_grayscale", {"layers": [18]}, r"layers must be one of .*; it is \[18\]"),
         (
@@ -67,3 +83,83 @@ def test_every_named_model_can_be_found():
 def test_a_wrong_name_or_setting_is_refused_with_what_is_near(name, net_kwargs, words):
     with pytest.raises(HilumError, match=words):
         build_model(name, 3, net_kwargs, mean=0.5, sd=0.2, seed=0)
+
+
+#: Every model in a small form, by name and settings.
+SMALL = {
+    "custom_pneumonia": ("custom_pneumonia", {"channels": [4, 8, 8]}),
+    "densenet": ("densenet", {"growth_rate": 4, "block_config": [2, 2], "initial_features": 8}),
+    "resnet_grayscale": ("resnet_grayscale", {"drop_out_percent": 0.1}),
+    "resnet_pretrained": ("resnet_pretrained", {}),
+    "resnet_pretrained, stacked": ("resnet_pretrained", {"head": "stacked"}),
+    "timm": ("timm:mobilenetv3_small_050", {}),
+}
+
+
+def small(form: str, outputs: int, size: tuple[int, int], seed: int = 0) -> Normalized:
+    name, net_kwargs = SMALL[form]
+    if name.startswith("timm:"):
+        pytest.importorskip("timm")
+    stats = {"mean": 0.5, "sd": 0.25}
+    return build_model(name, outputs, net_kwargs, seed=seed, image_size=size, pretrained=False, **stats)
+
+
+def test_every_model_has_a_small_form():
+    assert {name for name, _ in SMALL.values()} - {"timm:mobilenetv3_small_050"} == set(MODELS)
+
+
+@pytest.mark.parametrize("form", SMALL)
+def test_a_step_of_training_changes_every_weight(form):
+    net = small(form, 2, (64, 48)).train()
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (6, 1, 48, 64), dtype=torch.uint8, generator=draw)
+    labels = torch.randint(0, 2, (6, 2), generator=draw).float()
+    before = {name: value.clone() for name, value in net.named_parameters()}
+    optimizer = torch.optim.SGD(net.parameters(), lr=10.0)
+    loss_of = torch.nn.BCEWithLogitsLoss()
+    loss = loss_of(net(images), labels)
+    loss.backward()
+    optimizer.step()
+    assert loss.isfinite()
+    assert all(value.grad is not None for value in net.parameters())
+    unchanged = [name for name, value in net.named_parameters() if torch.equal(value, before[name])]
+    # A ReLU that no image passes gives single biases no gradient; weights all have one.
+    assert [name for name in unchanged if not name.endswith("bias")] == []
+
+
+@pytest.mark.parametrize("form", SMALL)
+def test_weights_are_a_function_of_the_seed(form):
+    torch.rand(5)
+    first = small(form, 2, (48, 48), seed=3).state_dict()
+    before = torch.get_rng_state()
+    again, other = (small(form, 2, (48, 48), seed=seed).state_dict() for seed in (3, 4))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("form", SMALL)
+def test_real_radiographs_pass_through(form, nih_sample):
+    import cv2
+
+    paths = sorted(nih_sample.rglob("*.png"))[:4]
+    images = [cv2.resize(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), (96, 80)) for path in paths]
+    batch = torch.stack([torch.from_numpy(image) for image in images]).unsqueeze(1)
+    net = small(form, 14, (96, 80)).to(memory_format=torch.channels_last).eval()
+    with torch.no_grad():
+        logits = net(batch)
+    assert logits.shape == (4, 14)
+    assert logits.isfinite().all()
+    assert logits.std(dim=0).max() > 0  # they are not all the same to it
+
+
+def test_a_model_with_a_normalization_of_its_own_becomes_onnx(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    net = small("resnet_pretrained", 3, (64, 64)).eval()
+    images = torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(net, (images,), str(tmp_path / "net.onnx"), dynamo=True, verbose=False)
+    (logits,) = onnxruntime.InferenceSession(str(tmp_path / "net.onnx")).run(None, {"images": images.numpy()})
+    torch.testing.assert_close(torch.from_numpy(logits), net(images).detach(), rtol=1e-3, atol=1e-4)

@@ -20,3 +20,10 @@ def test_mean_and_deviation_are_saved_with_the_weights_and_not_trained():
     other = Normalized(nn.Linear(2, 1), mean=0.0, sd=1.0)
     other.load_state_dict(model.state_dict())
     torch.testing.assert_close(other.mean, torch.tensor(0.4))
+
+
+def test_three_means_spread_gray_over_three_channels():
+    model = Normalized(nn.Identity(), mean=(0.0, 0.5, 1.0), sd=(1.0, 0.5, 0.25))
+    out = model(torch.tensor([[[[0, 255]]]], dtype=torch.uint8))
+    torch.testing.assert_close(out, torch.tensor([[[[0.0, 1.0]], [[-1.0, 1.0]], [[-4.0, 0.0]]]]))
+    assert model.mean.shape == model.sd.shape == (3, 1, 1)

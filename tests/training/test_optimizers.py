@@ -23,9 +23,9 @@ def net():
 @pytest.fixture
 def stages(net):
     return [
-        ("head", list(net[4].parameters())),
-        ("middle", list(net[2].parameters())),
         ("stem", list(net[0].parameters())),
+        ("middle", list(net[2].parameters())),
+        ("head", list(net[4].parameters())),
     ]
 
 

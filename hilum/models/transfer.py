@@ -1,0 +1,159 @@
+"""A network that begins with what a former run has learned (`init_from`)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from hilum.errors import HilumError
+from hilum.files import whole_folder
+from hilum.models.normalized import Normalized
+from hilum.models.parts import split_head
+from hilum.models.weights import in_a_line
+from hilum.run_folder import RunFolder
+
+_NORMALIZATION = ("mean", "sd")
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What was taken from a former run.
+
+    Attributes:
+        run: its name.
+        model: its net_name.
+        epoch: the epoch that its weights are of.
+        taken: for each target of the new run whether its output was taken over, or stays as drawn.
+        outputs_as_drawn: how many outputs stay as drawn, those of classes that no target's name stands for
+            included.
+    """
+
+    run: str
+    model: str
+    epoch: int
+    taken: dict[str, bool]
+    outputs_as_drawn: int
+
+    def as_record(self) -> dict[str, Any]:
+        """As JSON values, for run.json."""
+        return {
+            "run": self.run,
+            "model": self.model,
+            "epoch": self.epoch,
+            "taken": [target for target, taken in self.taken.items() if taken],
+            "as_drawn": [target for target, taken in self.taken.items() if not taken],
+        }
+
+    def in_words(self) -> str:
+        """One line for the user."""
+        taken = [target for target, is_taken in self.taken.items() if is_taken]
+        drawn = [target for target, is_taken in self.taken.items() if not is_taken]
+        words = f"The weights are those of {self.run} ({self.model}, epoch {self.epoch}), "
+        if not taken:
+            return f"{words}but for the outputs: it has none of the targets."
+        if not drawn:
+            return f"{words}with the outputs of all {len(taken)} targets."
+        return f"{words}with the outputs of {', '.join(taken)}; those of {', '.join(drawn)} begin anew."
+
+
+def initialise_from(
+    net: Normalized,
+    run_folder: RunFolder,
+    targets: Sequence[str],
+    *,
+    model: str | None = None,
+    image_size: tuple[int, int] = (320, 320),
+) -> Transfer:
+    """Puts the best weights of a former run into a network of the same architecture.
+
+    The outputs are matched by target name: rows of the head's tensors. A target that the former run lacks, and
+    the additional outputs of targets with three classes, keep the values that they have. Everything else must
+    be the same in name and shape, and is taken, the counts of batch normalization included.
+
+    Mean and deviation of the pixels stay the new network's: the former weights expect pixels of mean 0 and
+    deviation 1, and only the new data's own statistics give these. A normalization that came with pretrained
+    weights is the same in both.
+
+    Args:
+        net: the new network; nothing in it has changed if an error is raised.
+        run_folder: of the former run.
+        targets: of the new run, one for each of the first outputs of `net`.
+        model: the new network's net_name, for messages.
+        image_size: of the new run, see `hilum.models.parts.stages`.
+
+    Raises:
+        HilumError: the former run has no whole checkpoint, or is of another architecture: both models and the
+            first tensor that differs are named.
+    """
+    record = run_folder.record
+    former = _weights(run_folder)
+    former_targets = run_folder.targets
+    former_model = record.get("own_net") or run_folder.settings["net_name"]
+    own = net.state_dict()
+    head = _names_of_head(net, image_size)
+
+    new = {}
+    for name in {**own, **former}:
+        here, there = own.get(name), former.get(name)
+        if name in head and here is not None and there is not None and here.shape[1:] == there.shape[1:]:
+            new[name] = _matched_rows(here, there, targets, former_targets)
+        elif here is None or there is None or here.shape != there.shape:
+            raise HilumError(
+                f"init_from {run_folder.path}: its weights ({_described(run_folder)}) do not fit "
+                f"{model or type(net.net).__name__}: {name} is {_shape(there)} there and {_shape(here)} here. "
+                "Give the same net_name and net_kwargs as that run has."
+            )
+        else:
+            new[name] = here if name in _NORMALIZATION else there
+    net.load_state_dict(new)
+    taken = {target: target in former_targets for target in targets}
+    outputs = own[head[0]].shape[0]
+    return Transfer(
+        record["name"], former_model, record.get("best_epoch") or 0, taken, outputs - sum(taken.values())
+    )
+
+
+def _names_of_head(net: Normalized, image_size: tuple[int, int]) -> list[str]:
+    """The names of the head's tensors that have a row for each output."""
+    head = {id(parameter) for parameter in split_head(net, image_size)[1]}
+    named = [(name, parameter) for name, parameter in net.named_parameters() if id(parameter) in head]
+    outputs = named[-1][1].shape[0]
+    return [name for name, parameter in named if parameter.ndim and parameter.shape[0] == outputs]
+
+
+def _matched_rows(
+    here: torch.Tensor, there: torch.Tensor, targets: Sequence[str], former_targets: Sequence[str]
+) -> torch.Tensor:
+    """A tensor of the head (outputs, …): the former's rows for targets that it has, else its own."""
+    rows = here.clone()
+    for row, target in enumerate(targets):
+        if target in former_targets:
+            rows[row] = there[former_targets.index(target)]
+    return rows
+
+
+def _weights(run_folder: RunFolder) -> dict[str, torch.Tensor]:
+    path = whole_folder(run_folder.path / "checkpoints" / "best") / "model.safetensors"
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise HilumError(
+            f"init_from {run_folder.path}: {path.name} is missing under checkpoints/best. A run has it once an epoch "
+            "has ended."
+        ) from None
+    except Exception as error:  # safetensors has an exception type of its own, outside its public names
+        raise HilumError(f"{path}: the checkpoint is damaged: {in_a_line(error)}.") from None
+
+
+def _described(run_folder: RunFolder) -> str:
+    if run_folder.record.get("own_net"):
+        return run_folder.record["own_net"]
+    kwargs = run_folder.settings.get("net_kwargs") or {}
+    settings = ", ".join(f"{name} = {value!r}" for name, value in kwargs.items())
+    return run_folder.settings["net_name"] + (f" with {settings}" if settings else "")
+
+
+def _shape(tensor: torch.Tensor | None) -> str:
+    return "absent" if tensor is None else str(tuple(tensor.shape))

@@ -1,0 +1,34 @@
+"""A finished run to tell trackers of, and what it is told as."""
+
+import shutil
+
+import pytest
+
+from hilum.metrics import Metrics
+from hilum.report.metrics import read_metrics
+from hilum.run_folder import RunFolder
+
+
+@pytest.fixture
+def copy_of_finished(finished, tmp_path):
+    """Makes copies of the finished run, by name, in a save_path of their own."""
+    training, _ = finished
+
+    def copy(name: str = "copy") -> tuple[RunFolder, Metrics]:
+        path = tmp_path / "my runs" / name
+        shutil.copytree(training.folder.path, path, ignore=shutil.ignore_patterns("checkpoints", ".lock"))
+        folder = RunFolder(path)
+        return folder, read_metrics(folder)
+
+    return copy
+
+
+@pytest.fixture
+def up_to():
+    """A Metrics as it was when that epoch had just ended."""
+
+    def cut(folder: RunFolder, epoch: int) -> Metrics:
+        predictions = {number: folder.predictions(number) for number in range(1, epoch + 1)}
+        return Metrics.from_predictions(predictions, folder.record["thresholds"], folder.combined())
+
+    return cut
