@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint bench notebooks docs clean
 
 setup: .venv/.ready
 
@@ -28,5 +28,13 @@ lint: setup
 bench: setup
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
+# Each notebook in a Jupyter kernel, as small as it can be; with outputs in notebooks-executed/.
+notebooks: setup
+	$(BIN)/python notebooks/execute.py --small
+
+# Needs no network, and no warning is let through; the site is in site/.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/python -m mkdocs build --strict --quiet
+
 clean:
-	rm -rf .venv demo runs
+	rm -rf .venv demo runs site notebooks-executed

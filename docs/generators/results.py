@@ -19,7 +19,7 @@ smallest and the largest of the runs; a ratio carries over to another machine be
 
 _NIH = """## Radiographs: a sample of NIH ChestX-ray14
 
-{settings}. Five seeds give five models and five splits by patient; nothing was chosen by looking at the results.
+{settings}. {seeds} seeds give as many models and splits by patient; nothing was chosen by looking at the results.
 
 | finding | positives, per seed | ROC AUC | average precision | recall | precision |
 | --- | --- | --- | --- | --- | --- |
@@ -77,12 +77,19 @@ def measured_ratios(
 def _nih(record: dict[str, Any]) -> str:
     rows = "\n".join(
         f"| {row['target'].replace('_', ' ')} | {_counts(row['positives'])} | "
-        + " | ".join(_cell(row[score]) for score in ("roc_auc", "avg_precision", "recall", "precision"))
+        + " | ".join(
+            _cell(row[score], record["seeds"])
+            for score in ("roc_auc", "avg_precision", "recall", "precision")
+        )
         + " |"
         for row in record["rows"]
     )
     return _NIH.format(
-        rows=rows, images=record["images"], settings=record["settings_in_words"], command=record["command"]
+        rows=rows,
+        seeds=record["seeds"],
+        images=record["images"],
+        settings=record["settings_in_words"],
+        command=record["command"],
     )
 
 
@@ -99,12 +106,13 @@ def _counts(positives: list[int]) -> str:
     return str(low) if low == high else f"{low} – {high}"
 
 
-def _cell(score: dict[str, float | None]) -> str:
+def _cell(score: dict[str, float | None], seeds: int) -> str:
     if score["mean"] is None:
         return "n/a"
     spread = "" if score["sd"] is None else f" ± {score['sd']:.2f}"
     interval = "" if score["low"] is None else f" ({score['low']:.2f} – {score['high']:.2f})"
-    return f"{score['mean']:.2f}{spread}{interval}"
+    fewer = f" of {score['seeds']} seeds" if score["seeds"] < seeds else ""
+    return f"{score['mean']:.2f}{spread}{interval}{fewer}"
 
 
 def _benchmark(path: Path) -> str:

@@ -16,7 +16,7 @@ from tests.docs.conftest import DOCS, ROOT, fenced, pages
 PLACES = [str(page.relative_to(ROOT)) for page in pages()]
 
 #: Blocks that train on drawn radiographs as they stand, made small and run.
-RUN = ["docs/index.md", "docs/tutorials/phantom.md", "docs/reference/catalog.md"]
+RUN = ["docs/tutorials/phantom.md", "docs/reference/catalog.md"]
 
 
 def commands(place: str) -> list[tuple[int, list[str]]]:

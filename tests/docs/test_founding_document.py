@@ -28,7 +28,7 @@ def rows() -> list[tuple[str, list[str], list[str], str]]:
 
 
 @cache
-def tests_in(path: str) -> set[str]:
+def functions_of(path: str) -> set[str]:
     file = ROOT / "tests" / path
     if not file.is_file():
         return set()
@@ -70,7 +70,7 @@ def test_every_place_exists():
 def test_every_test_exists():
     named = {test for _, _, tests, _ in rows() for test in tests}
     missing = sorted(
-        test for test in named if test.partition("::")[2] not in tests_in(test.partition("::")[0])
+        test for test in named if test.partition("::")[2] not in functions_of(test.partition("::")[0])
     )
     assert not missing
 

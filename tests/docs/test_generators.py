@@ -82,12 +82,18 @@ def test_the_results_page_is_made_of_the_json_alone(tmp_path, monkeypatch):
 
 
 def test_the_nih_sample_is_shown_with_spread_and_intervals(tmp_path, monkeypatch):
-    score = {"mean": 0.7, "sd": 0.05, "low": 0.55, "high": 0.81}
-    nothing = {"mean": None, "sd": None, "low": None, "high": None}
-    row = {"target": "Pleural_Effusion", "positives": [20, 26], "roc_auc": score, "avg_precision": score}
+    score = {"mean": 0.7, "sd": 0.05, "low": 0.55, "high": 0.81, "seeds": 5}
+    nothing = {"mean": None, "sd": None, "low": None, "high": None, "seeds": 0}
+    row = {
+        "target": "Pleural_Effusion",
+        "positives": [20, 26],
+        "roc_auc": score,
+        "avg_precision": score | {"seeds": 4},
+    }
     record = {
         "benchmark": "nih_sample",
         "images": 866,
+        "seeds": 5,
         "command": "python benchmarks/nih_sample.py",
         "settings_in_words": "ResNet-18 at 128 x 128, 5 epochs",
         "rows": [row | {"recall": score, "precision": nothing}],
@@ -96,4 +102,5 @@ def test_the_nih_sample_is_shown_with_spread_and_intervals(tmp_path, monkeypatch
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     page = results_page()
     assert "| Pleural Effusion | 20 – 26 | 0.70 ± 0.05 (0.55 – 0.81) |" in page
+    assert "(0.55 – 0.81) of 4 seeds |" in page
     assert "| n/a |" in page

@@ -1,0 +1,134 @@
+"""Scores on real radiographs: the recipe for a small NIH sample, over several seeds, with intervals over patients.
+
+Each seed draws its own split (by patient), initial weights, order and augmentation. For every finding: the mean over
+seeds of the validation scores at the best epoch, their standard deviation over seeds, and the 95 % interval over
+patients (bootstrap of whole patients; the mean of the seeds' limits). A score that a seed has not got, because its
+validation part has no positive image, counts for the other seeds alone, and how many these are is kept.
+
+    python benchmarks/nih_sample.py --root path/to/nih-sample --json > benchmarks/results/nih-sample.json
+"""
+
+import argparse
+import contextlib
+import json
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hilum.config import RunConfig, settings_from_toml
+from hilum.metrics import UndefinedScoreWarning
+from hilum.metrics.bootstrap import score_replicates
+from hilum.metrics.intervals import mean_with_interval, scores_with_intervals
+from hilum.report.validation import best_validation
+from hilum.run_folder import RunFolder
+from hilum.training.standard import StandardTraining
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "nih-sample.toml"
+SCORES = ("roc_auc", "avg_precision", "recall", "precision")
+MEAN = "mean over the findings"
+
+
+def scores_of(folder: RunFolder, replicates: int) -> pd.DataFrame:
+    """One row per finding, and one for their mean: `positives`, and each of `SCORES` with `_low` and `_high`."""
+    best = best_validation(folder)
+    labels, probabilities = best.labels.to_numpy(), best.probabilities.to_numpy()
+    table = scores_with_intervals(
+        labels, probabilities, best.patients, best.targets, best.thresholds, replicates=replicates
+    )
+    bootstrap = score_replicates(labels, probabilities, best.patients, best.thresholds, replicates=replicates)
+    means = {score: mean_with_interval(bootstrap, score) for score in SCORES}
+    last = {"target": MEAN, "positives": int(table["positives"].sum())}
+    for score, found in means.items():
+        last |= {score: found["mean"], f"{score}_low": found["low"], f"{score}_high": found["high"]}
+    columns = ["target", "positives", *(f"{score}{end}" for score in SCORES for end in ("", "_low", "_high"))]
+    return pd.concat([table[columns], pd.DataFrame([last])], ignore_index=True)[columns]
+
+
+def over_seeds(tables: list[pd.DataFrame]) -> list[dict[str, Any]]:
+    """The rows of the result; a score that no seed has is null."""
+    rows = []
+    for target in tables[0]["target"]:
+        found = pd.concat([table[table["target"] == target] for table in tables])
+        row: dict[str, Any] = {"target": target, "positives": [int(count) for count in found["positives"]]}
+        for score in SCORES:
+            values = found[score].dropna()
+            limits = found.loc[values.index, [f"{score}_low", f"{score}_high"]]
+            row[score] = {
+                "mean": _plain(values.mean()),
+                "sd": _plain(values.std(ddof=1)),
+                "low": _plain(limits[f"{score}_low"].mean()),
+                "high": _plain(limits[f"{score}_high"].mean()),
+                "seeds": len(values),
+            }
+        rows.append(row)
+    return rows
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 4)
+
+
+def main() -> None:
+    """Trains, scores and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", type=Path, help="the sample, in NIH ChestX-ray14's layout")
+    parser.add_argument("--seeds", type=int, default=5, help="how many")
+    parser.add_argument("--json", action="store_true", help="one JSON object at the end")
+    parser.add_argument(
+        "--quick", action="store_true", help="one epoch of 32 x 32 on drawings, for the tests"
+    )
+    chosen = parser.parse_args()
+    settings = settings_from_toml(RECIPE)
+    replicates = 1000
+    if chosen.quick:
+        settings |= {"source": "phantom", "source_kwargs": {"images": 120, "size": 32}}
+        settings |= {"image_width": 32, "image_height": 32, "num_epochs": 1, "target_columns": "competition"}
+        settings |= {"num_workers": 0}
+        replicates = 100
+    elif chosen.root is None:
+        parser.error("--root is missing: give the folder of the sample")
+    else:
+        settings["root"] = chosen.root
+    warnings.simplefilter("ignore", UndefinedScoreWarning)
+    tables = []
+    with tempfile.TemporaryDirectory() as runs:
+        for seed in range(chosen.seeds):
+            with contextlib.redirect_stdout(sys.stderr):  # standard output is for the result
+                training = StandardTraining(
+                    **settings, seed=seed, save_path=runs, name=f"seed-{seed}", quiet=True, epoch_args="none"
+                )
+                training.train()
+            tables.append(scores_of(RunFolder(training.folder.path), replicates))
+        images = training.folder.record["catalog"]["images"]
+        device = training.folder.record["device"]
+    config = RunConfig(**settings)
+    network = {"resnet_grayscale": f"ResNet-{config.net_kwargs.get('layers', 18)}"}.get(config.net_name)
+    record = {
+        "benchmark": "nih_sample",
+        "images": images,
+        "seeds": chosen.seeds,
+        "device": device,
+        "settings": config.as_record(),
+        "settings_in_words": f"{network or config.net_name} at {config.image_width} x {config.image_height}, "
+        f"{config.num_epochs} epochs, `recipes/{RECIPE.name}`",
+        "command": "python benchmarks/nih_sample.py --root path/to/nih-sample --json",
+        "rows": over_seeds(tables),
+    }
+    record["settings"]["root"] = None  # a path of this machine
+    if not chosen.json:
+        for row in record["rows"]:
+            auc = row["roc_auc"]
+            if auc["mean"] is not None:
+                spread = "" if auc["sd"] is None else f" +- {auc['sd']:.3f}"
+                print(f"{row['target']:24} ROC AUC {auc['mean']:.3f}{spread} over {auc['seeds']} seeds")
+        return
+    print(json.dumps(record))
+
+
+if __name__ == "__main__":
+    main()
