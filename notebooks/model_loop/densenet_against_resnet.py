@@ -43,7 +43,7 @@ from hilum.report.comparison_tables import show_comparison
 
 size = place.choose(128, 32)
 base = place.settings("chexpert", size, size) | {
-    "target_columns": "competition",
+    "target_columns": place.choose("competition", ["Edema", "Pleural_Effusion"]),
     "num_epochs": place.choose(4, 1),
     "learning_rate": 1e-4,
     "quiet": True,
@@ -58,7 +58,7 @@ loop = ModelLoop(
     name="densenet-against-resnet",
     save_path=place.runs,
 )
-result = loop.run()
+result = loop.run(parallel=place.choose(None, 2))  # None: one on each GPU, or one at a time
 result.table
 
 # %% [markdown]

@@ -40,11 +40,10 @@ import matplotlib.pyplot as plt
 
 from hilum import ModelLoop
 from hilum.report.comparison_tables import show_comparison
-from hilum.report.metrics import read_metrics
 
 size = place.choose(128, 32)
 base = place.settings("chexpert", size, size) | {
-    "target_columns": "competition",
+    "target_columns": place.choose("competition", ["Edema", "Pleural_Effusion"]),
     "num_epochs": place.choose(4, 2),
     "learning_rate": 1e-4,
     "quiet": True,
@@ -52,7 +51,7 @@ base = place.settings("chexpert", size, size) | {
 }
 del base["save_path"]
 loop = ModelLoop(base, grid={"learning_rate": [1e-4, 1e-6]}, name="learning-rates", save_path=place.runs)
-result = loop.run()
+result = loop.run(parallel=place.choose(None, 2))  # None: one on each GPU, or one at a time
 result.table
 
 # %% [markdown]
@@ -64,7 +63,7 @@ result.table
 figure, axes = plt.subplots()
 fallen = {}
 for folder in result.run_folders:
-    combined = read_metrics(folder).combined.query("part == 'train'")
+    combined = folder.combined().query("part == 'train'")
     rate = folder.settings["learning_rate"]
     axes.plot(combined["epoch"], combined["loss"], "o-", label=f"learning rate {rate:g}")
     fallen[rate] = combined["loss"].iloc[0] - combined["loss"].iloc[-1]

@@ -49,7 +49,7 @@ base = {
     "image_height": 32,
     "num_epochs": 1,
     "num_workers": 0,
-    "target_columns": "competition",
+    "target_columns": place.choose("competition", ["Edema", "Pleural_Effusion"]),
     "quiet": True,
     "epoch_args": "none",
 }
@@ -88,7 +88,7 @@ loop = ModelLoop(
     name="one-fails",
     save_path=Path(folder.name),
 )
-result = loop.run()
+result = loop.run(parallel=place.choose(None, 2))  # None: one on each GPU, or one at a time
 result.runs
 
 # %%

@@ -53,7 +53,7 @@ size = place.choose(64, 32)
 base = place.settings("chexpert", size, size) | {
     "num_epochs": place.choose(4, 1),
     "learning_rate": 1e-3,
-    "target_columns": "competition",
+    "target_columns": place.choose("competition", ["Edema", "Pleural_Effusion"]),
     "epoch_args": "none",
     "quiet": True,
 }

@@ -9,11 +9,14 @@ import click
 import pytest
 
 import hilum
-from hilum import RunConfig
+from hilum import HilumError, RunConfig
 from hilum.cli import cli
 from tests.docs.conftest import DOCS, ROOT, fenced, pages
 
 PLACES = [str(page.relative_to(ROOT)) for page in pages()]
+
+#: Keys of a sweep's file that are no settings of a run.
+OF_SWEEPS = {"base", "grid", "runs", "seeds", "repeats", "search", "threads"}
 
 #: Blocks that train on drawn radiographs as they stand, made small and run.
 RUN = ["docs/tutorials/phantom.md", "docs/reference/catalog.md"]
@@ -62,12 +65,11 @@ def check_settings(command: click.Command, given: dict, where: str) -> None:
 def test_settings_files_are_settings(place):
     for line, block in fenced(ROOT / place, "toml"):
         settings = tomllib.loads(block)
-        if "base" in settings:  # a sweep
-            from hilum import ModelLoop
-
-            ModelLoop(**settings)
-        else:
-            RunConfig(**settings), f"{place}:{line}"
+        try:
+            # A key that no run has makes it a sweep's file, or a part of one.
+            hilum.ModelLoop(**settings) if settings.keys() & OF_SWEEPS else RunConfig(**settings)
+        except HilumError as error:
+            pytest.fail(f"{place}:{line}: {error}")
 
 
 @pytest.mark.parametrize("place", PLACES)
