@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 import warnings
 from typing import Any
 
@@ -42,7 +43,11 @@ def main() -> None:
     try:
         cli.main(prog_name="hilum", standalone_mode=False)
     except HilumError as error:
-        click.echo(f"error: {error}", err=True)
+        if os.environ.get("RANK", "0") == "0":
+            click.echo(f"error: {error}", err=True)
+        else:
+            # Of several processes that train together the first says it; the others would end it before.
+            time.sleep(5)
         sys.exit(2)
     except click.ClickException as error:
         error.show()
