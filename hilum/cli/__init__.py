@@ -14,6 +14,7 @@ from hilum.cli.data import catalog, eda, hierarchy, pack, shards
 from hilum.cli.evaluating import evaluate
 from hilum.cli.reporting import report
 from hilum.cli.runs import runs, show
+from hilum.cli.sweeping import sweep
 from hilum.cli.training import demo, resume, train, verify
 from hilum.errors import HilumError
 
@@ -28,7 +29,7 @@ def cli() -> None:
 
 
 for command in (
-    *(demo, catalog, eda, pack, hierarchy, shards, train, resume, verify, runs, show),
+    *(demo, catalog, eda, pack, hierarchy, shards, train, resume, verify, sweep, runs, show),
     *(compare, report, evaluate, audit),
 ):
     cli.add_command(command)
