@@ -4,19 +4,28 @@ import json
 import math
 import shlex
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 
 from hilum.errors import HilumError
-from hilum.report.comparison_tree import Comparison
 from hilum.report.tables import in_words, new_table, one_score, standard_console
 from hilum.run_folder import RunFolder
 from hilum.sweeps.scores import policies
 from hilum.sweeps.state import SweepState
-from hilum.sweeps.table import TABLE_SCORES, comparison_table, reference_and_best, setting_columns
+from hilum.sweeps.table import (
+    TABLE_SCORES,
+    common_targets,
+    comparison_table,
+    finished_scores,
+    reference_and_best,
+    setting_columns,
+)
+
+if TYPE_CHECKING:
+    from hilum.report.comparison_tree import Comparison
 
 _HEADINGS = {"recall": "recall", "roc_auc": "ROC AUC", "precision": "precision"}
 
@@ -64,7 +73,7 @@ class SweepResult:
             ["hilum", "compare", *(str(self.state.folder / name) for names in pair for name in names)]
         )
 
-    def compare(self, **options: Any) -> Comparison:
+    def compare(self, **options: Any) -> "Comparison":
         """Compares the best combination with the reference, as `hilum compare` does.
 
         The reference is the combination equal to the base, or the first.
@@ -114,6 +123,12 @@ class SweepResult:
                 f"The thresholds were chosen by {', '.join(sorted(chosen))}, so recall is what was asked for: "
                 "ROC AUC, and the precision at that recall, tell the rows apart."
             )
+        notes += self._notes_of_targets()
+        if len(self.table) and self.table["failed"].any():
+            notes.append(
+                "A row with failed runs is the mean of fewer seeds, and each seed draws a split of its own: "
+                "compare it with care."
+            )
         for what in ("name", "threads"):
             values = {str((folder.record.get("device") or {}).get(what)) for folder in folders}
             if len(values) > 1:
@@ -128,6 +143,18 @@ class SweepResult:
         if len(self.table) and self.table["seeds"].min() < 2:
             notes.append("A row of one seed has no spread: another seed may turn the order around.")
         return notes
+
+    def _notes_of_targets(self) -> list[str]:
+        scores = finished_scores(self.state)
+        targets = len({target for each in scores.values() for target in each.index})
+        common = common_targets(scores)
+        few = {name: len(common[name]) for name in TABLE_SCORES if len(common[name]) < targets}
+        if not few:
+            return []
+        counts = ", ".join(f"{_HEADINGS[name]} {count or 'none'}" for name, count in few.items())
+        return [
+            f"Means are over the targets that have the score in every run; of {targets} targets these are: {counts}."
+        ]
 
     def show(self, console: Console | None = None) -> None:
         """Prints the table, what failed and why, and how to go on."""

@@ -10,7 +10,7 @@ import pandas as pd
 from hilum.config import DEFAULTS, RunConfig
 from hilum.errors import HilumError
 from hilum.sweeps.overrides import value_at
-from hilum.sweeps.scores import validation_means
+from hilum.sweeps.scores import validation_scores
 from hilum.sweeps.state import SweepRun, SweepState
 
 #: The scores of the table, in the order of their importance.
@@ -20,12 +20,17 @@ TABLE_SCORES = ("recall", "roc_auc", "precision")
 def comparison_table(state: SweepState) -> pd.DataFrame:
     """Mean and spread over seeds of each combination's scores; validation, best epoch, means over targets.
 
+    Another seed draws another split, in which other rare targets have a score: so each score is the mean over
+    the targets that have it in every finished run, or, where there are none, that have it in the run.
+
     Columns: the settings that vary, dotted; for each of `TABLE_SCORES` its mean and, as `<score>_sd`, the
     sample standard deviation over the seeds (NaN for one); `seeds`, how many finished; `failed`, how many did
     not; `runs`, the names of the finished ones. Recall and precision are at the frozen operating points.
     Rows are ordered by the rule of `best_first`; a combination without a finished run has no row.
     """
-    rows = [_row(state, of_row) for of_row in _combinations(state)]
+    scores = finished_scores(state)
+    common = common_targets(scores)
+    rows = [_row(of_row, scores, common) for of_row in _combinations(state)]
     rows = [row for row in rows if row["runs"]]
     varying = _varying([row["settings"] for row in rows])
     table = pd.DataFrame(
@@ -41,6 +46,24 @@ def comparison_table(state: SweepState) -> pd.DataFrame:
     )
     order = best_first(table, _rule(state))
     return table.iloc[order].reset_index(drop=True)
+
+
+def finished_scores(state: SweepState) -> dict[str, pd.DataFrame]:
+    """Name of each finished run -> its `validation_scores`."""
+    folders = {run.name: state.run_folder(run) for run in state.in_state("finished")}
+    return {name: validation_scores(folder) for name, folder in folders.items() if folder is not None}
+
+
+def common_targets(scores: Mapping[str, pd.DataFrame]) -> dict[str, list[str]]:
+    """For each of `TABLE_SCORES`, the targets that have it in every run."""
+    defined = {
+        score: [set(each.index[each[score].notna()]) for each in scores.values()] for score in TABLE_SCORES
+    }
+    order = list(dict.fromkeys(target for each in scores.values() for target in each.index))
+    return {
+        score: [target for target in order if sets and all(target in each for each in sets)]
+        for score, sets in defined.items()
+    }
 
 
 def setting_columns(table: pd.DataFrame) -> list[str]:
@@ -99,16 +122,15 @@ def _combinations(state: SweepState) -> list[list[SweepRun]]:
     return list(grouped.values())
 
 
-def _row(state: SweepState, runs: list[SweepRun]) -> dict[str, Any]:
-    means, names = [], []
-    for run in runs:
-        folder = state.run_folder(run) if run.state == "finished" else None
-        if folder is not None:
-            means.append(validation_means(folder))
-            names.append(run.name)
+def _row(
+    runs: list[SweepRun], scores: Mapping[str, pd.DataFrame], common: Mapping[str, list[str]]
+) -> dict[str, Any]:
+    names = [run.name for run in runs if run.name in scores]
     row: dict[str, Any] = {"settings": _without(json.loads(runs[0].key), "seed")}
     for score in TABLE_SCORES:
-        values = pd.Series([each[score] for each in means], dtype=float)
+        of_runs = (scores[name][score] for name in names)
+        means = [(each[common[score]] if common[score] else each).mean() for each in of_runs]
+        values = pd.Series(means, dtype=float)
         row |= {score: values.mean(), f"{score}_sd": values.std()}
     failed = sum(run.state == "failed" for run in runs)
     return row | {"seeds": len(names), "failed": failed, "runs": names}

@@ -24,8 +24,10 @@ def _value(value: Any) -> str:
         return "[" + ", ".join(map(_value, value)) + "]"
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
+    if isinstance(value, int):
+        return int.__repr__(value)  # an IntEnum's own repr is no number
+    if isinstance(value, float):
+        return float.__repr__(value)
     if isinstance(value, str | PurePath):
         return _text(str(value))
     raise TypeError(f"{value!r} has no form in TOML")

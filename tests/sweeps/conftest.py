@@ -1,0 +1,74 @@
+"""Sweeps whose runs take a tenth of a second: what is run is a stand-in for `hilum train`."""
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import hilum
+from hilum.sweeps.model_loop import ModelLoop
+
+FAKE = Path(__file__).with_name("fake_run.py")
+
+
+def fake_command(settings: Path, resume: Path | None) -> list[str]:
+    """In the place of `hilum train` and `hilum resume`."""
+    return [sys.executable, str(FAKE), str(settings), *([str(resume)] if resume else [])]
+
+
+@pytest.fixture(name="fake_command")
+def fake_command_fixture():
+    """The function of that name."""
+    return fake_command
+
+
+class Loop(ModelLoop):
+    """A ModelLoop of stand-ins; `said` is what it has shown."""
+
+    said = ""
+
+    def run(self, parallel=None, executor="local", **options):
+        shown = io.StringIO()
+        console = Console(file=shown, width=200)
+        try:
+            return super().run(parallel, executor, console=console, **{"command": fake_command} | options)
+        finally:
+            self.said = shown.getvalue()
+
+
+@pytest.fixture
+def loop(tmp_path):
+    """Makes a Loop in `tmp_path`; takes the arguments of ModelLoop."""
+
+    def make(base=None, **parts) -> Loop:
+        return Loop(base or {}, **{"name": "lr", "save_path": tmp_path} | parts)
+
+    return make
+
+
+@pytest.fixture
+def sweep_script(tmp_path):
+    """Writes a program that runs a sweep of stand-ins, given the arguments of ModelLoop; gives its command line."""
+
+    def make(base=None, parallel=1, **parts) -> list[str]:
+        parts = {"name": "lr", "save_path": str(tmp_path)} | parts
+        script = tmp_path / "sweep_script.py"
+        script.write_text(
+            "import importlib.util, sys\n"
+            f"sys.path.insert(0, {str(Path(hilum.__file__).parents[1])!r})\n"
+            f"spec = importlib.util.spec_from_file_location('conftest', {__file__!r})\n"
+            "conftest = importlib.util.module_from_spec(spec)\n"
+            "spec.loader.exec_module(conftest)\n"
+            "from hilum.sweeps.model_loop import ModelLoop\n"
+            f"loop = ModelLoop({base or {}!r}, **{parts!r})\n"
+            "try:\n"
+            f"    result = loop.run({parallel}, command=conftest.fake_command)\n"
+            "except KeyboardInterrupt:\n"
+            "    sys.exit(130)\n"
+            "result.show()\n"
+        )
+        return [sys.executable, str(script)]
+
+    return make
