@@ -18,16 +18,18 @@ def fake_command(settings: Path, resume: Path | None) -> list[str]:
     return [sys.executable, str(FAKE), str(settings), *([str(resume)] if resume else [])]
 
 
-@pytest.fixture(name="fake_command")
-def fake_command_fixture():
-    """The function of that name."""
-    return fake_command
+def healed_command(settings: Path, resume: Path | None) -> list[str]:
+    """As `fake_command`, of runs that neither sleep nor are killed."""
+    text = settings.read_text().replace('"sleep" = 60', '"sleep" = 0')
+    settings.write_text(text.replace('"kill" = 9', '"kill" = 0'))
+    return fake_command(settings, resume)
 
 
 class Loop(ModelLoop):
     """A ModelLoop of stand-ins; `said` is what it has shown."""
 
     said = ""
+    healed_command = staticmethod(healed_command)
 
     def run(self, parallel=None, executor="local", **options):
         shown = io.StringIO()
@@ -36,6 +38,10 @@ class Loop(ModelLoop):
             return super().run(parallel, executor, console=console, **{"command": fake_command} | options)
         finally:
             self.said = shown.getvalue()
+
+    def state_log(self, number: int) -> str:
+        """What a run has said."""
+        return (self.plan.folder / "logs" / f"{self.plan.runs[number].name}.log").read_text()
 
 
 @pytest.fixture

@@ -124,7 +124,8 @@ def test_a_killed_sweep_takes_its_runs_along_and_goes_on(loop, sweep_script, tmp
     assert record["status"] == "running"
     assert [run.state for run in read_state(tmp_path / "lr").runs] == ["finished", "running", "pending"]
     first_pid = when_there(tmp_path / "lr" / "lr-base")["pid"]
-    result = loop(**parts).run(command=without_sleep)
+    sweep = loop(**parts)
+    result = sweep.run(command=sweep.healed_command)
     assert [run.state for run in result.state.runs] == ["finished"] * 3
     assert RunFolder(folder).record["resumed"] == 1
     assert RunFolder(folder.parent / "lr-base").record["pid"] == first_pid
@@ -183,17 +184,6 @@ def test_a_missing_package_is_told_before_anything_is_written(loop, monkeypatch,
 
 def test_it_is_at_the_top_of_the_package():
     assert hilum.ModelLoop is ModelLoop
-
-
-def without_sleep(settings, resume):
-    """The stand-in, with its sleep taken out of the settings."""
-    import sys
-    from pathlib import Path
-
-    text = Path(settings).read_text()
-    Path(settings).write_text(text.replace('"sleep" = 60', '"sleep" = 0'))
-    fake = Path(__file__).with_name("fake_run.py")
-    return [sys.executable, str(fake), str(settings), *([str(resume)] if resume else [])]
 
 
 def read_state_when(tmp_path, running_at: int):
