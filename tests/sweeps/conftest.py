@@ -25,6 +25,14 @@ def healed_command(settings: Path, resume: Path | None) -> list[str]:
     return fake_command(settings, resume)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def fake_tables(tmp_path_factory):
+    """Where the stand-ins keep the tables that they have made, for the next."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("FAKE_TABLES", str(tmp_path_factory.mktemp("tables")))
+        yield
+
+
 class Loop(ModelLoop):
     """A ModelLoop of stand-ins; `said` is what it has shown."""
 

@@ -21,19 +21,19 @@ def tried(result) -> list[dict]:
 def test_a_search_finds_and_goes_on(loop):
     import optuna
 
-    whole = loop(search=search(4), name="whole").run()
-    assert len(whole.table) == 4
+    whole = loop(search=search(3), name="whole").run()
+    assert len(whole.table) == 3
     assert whole.table.iloc[0]["learning_rate"] == max(each["learning_rate"] for each in tried(whole))
     assert all(isinstance(each["batch_size"], int) for each in tried(whole))
-    stopped = loop(search=search(2))
+    stopped = loop(search=search(1))
     stopped.run()
-    longer = loop(search=search(4)).run()
+    longer = loop(search=search(3)).run()
     assert tried(longer) == tried(whole)
     study = optuna.load_study(study_name="lr", storage=f"sqlite:///{stopped.plan.folder / 'search.db'}")
     values = {trial.number: trial.value for trial in study.trials}
     assert values == pytest.approx({n: 0.6 + each["learning_rate"] for n, each in enumerate(tried(longer))})
     with pytest.raises(HilumError, match=r"\[search\] metric was 'roc_auc', is 'loss'"):
-        loop(search=search(4, metric="loss")).run()
+        loop(search=search(3, metric="loss")).run()
 
 
 def test_failed_trials_count_and_can_be_tried_again(loop):
