@@ -17,6 +17,7 @@ from hilum.cli.finding import find_lr
 from hilum.cli.models import models
 from hilum.cli.reporting import report
 from hilum.cli.runs import runs, show
+from hilum.cli.sweeping import sweep
 from hilum.cli.training import demo, resume, train, verify
 from hilum.errors import HilumError
 
@@ -31,8 +32,8 @@ def cli() -> None:
 
 
 for command in (
-    *(demo, catalog, eda, pack, hierarchy, shards, find_lr, train, resume, verify, runs, show),
-    *(compare, report, evaluate, audit, models),
+    *(demo, catalog, eda, pack, hierarchy, shards, models, find_lr, train, resume, verify, sweep),
+    *(runs, show, compare, report, evaluate, audit),
 ):
     cli.add_command(command)
 
