@@ -12,6 +12,7 @@ _HOME = {
     "HilumError": "hilum.errors",
     "Loaders": "hilum.data.loaders",
     "Metrics": "hilum.metrics",
+    "ModelLoop": "hilum.sweeps.model_loop",
     "RunConfig": "hilum.config",
     "RunFolder": "hilum.run_folder",
     "StandardTraining": "hilum.training.standard",

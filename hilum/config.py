@@ -1,5 +1,6 @@
 """Every setting of a run, its default, its unit and its limits: named here, once."""
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -255,6 +256,27 @@ class RunConfig(BaseModel):
     def as_record(self) -> dict[str, Any]:
         """The settings as JSON values, in order."""
         return self.model_dump(mode="json")
+
+
+def settings_from_file(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file, or in a JSON file such as a run's run.json; not yet validated.
+
+    Raises:
+        HilumError: the file is missing, or neither TOML nor a JSON object.
+    """
+    if path.suffix != ".json":
+        return settings_from_toml(path)
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise HilumError(f"{path}: there is no such settings file.") from None
+    except (ValueError, OSError) as error:
+        raise HilumError(f"{path}: this is no JSON file: {error}.") from None
+    if not isinstance(read, dict):
+        raise HilumError(f"{path}: this holds no settings: it is not one JSON object.")
+    if isinstance(read.get("settings"), dict):
+        read = read["settings"]
+    return {name: value for name, value in read.items() if value is not None}
 
 
 def settings_from_toml(path: Path) -> dict[str, Any]:

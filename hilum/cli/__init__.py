@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 import warnings
 from typing import Any
 
@@ -16,6 +17,7 @@ from hilum.cli.finding import find_lr
 from hilum.cli.models import models
 from hilum.cli.reporting import report
 from hilum.cli.runs import runs, show
+from hilum.cli.sweeping import sweep
 from hilum.cli.training import demo, resume, train, verify
 from hilum.errors import HilumError
 
@@ -30,8 +32,8 @@ def cli() -> None:
 
 
 for command in (
-    *(demo, catalog, eda, pack, hierarchy, shards, find_lr, train, resume, verify, runs, show),
-    *(compare, report, evaluate, audit, models),
+    *(demo, catalog, eda, pack, hierarchy, shards, models, find_lr, train, resume, verify, sweep),
+    *(runs, show, compare, report, evaluate, audit),
 ):
     cli.add_command(command)
 
@@ -42,7 +44,11 @@ def main() -> None:
     try:
         cli.main(prog_name="hilum", standalone_mode=False)
     except HilumError as error:
-        click.echo(f"error: {error}", err=True)
+        if os.environ.get("RANK", "0") == "0":
+            click.echo(f"error: {error}", err=True)
+        else:
+            # Of several processes that train together the first says it; the others would end it before.
+            time.sleep(5)
         sys.exit(2)
     except click.ClickException as error:
         error.show()

@@ -55,10 +55,10 @@ def parse_setting(name: str, value: str) -> Any:
 
 
 def given_settings(file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a TOML file, overruled by the flags that were given."""
-    from hilum.config import settings_from_toml
+    """The settings of a TOML or JSON file, overruled by the flags that were given."""
+    from hilum.config import settings_from_file
 
-    settings = settings_from_toml(file) if file else {}
+    settings = settings_from_file(file) if file else {}
     given = {name: value for name, value in flags.items() if value is not None}
     return settings | {
         name: value if isinstance(value, bool) else parse_setting(name, value)

@@ -1,6 +1,9 @@
 """The commands that train."""
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +26,45 @@ def demo(out: Path) -> None:
     run_demo(out)
 
 
+@contextmanager
+def ending_on_sigterm() -> Iterator[None]:
+    """SIGTERM, with which machines and schedulers ask a process to end, leaves a run that can be resumed."""
+    from hilum.training.keeping import Terminated
+
+    def end(number: int, frame: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except Terminated:
+        sys.exit(128 + signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def see_it_with(folder: Path) -> None:
+    """Says how to look at a run; of several processes that trained it, one does."""
+    from hilum.training.devices import is_main_process
+
+    if is_main_process():
+        click.echo(f"See it with: hilum show {folder}")
+
+
 _TRAIN_EXAMPLES = """\b
 hilum train --source nih --root DIR --image-width 128 --image-height 128 --num-epochs 3
 hilum train settings.toml --learning-rate 1e-3
+hilum train runs/former/run.json --seed 1 --name again
+torchrun --nproc-per-node 4 -m hilum train settings.toml
 """
 
 
 @click.command(cls=SettingsCommand, epilog=_TRAIN_EXAMPLES)
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 def train(file: Path | None, **flags: Any) -> None:
-    """Train a model with settings of a TOML FILE and of flags.
+    """Train a model with settings of a FILE and of flags.
 
-    A flag wins over the file.
+    FILE is TOML, or the run.json of a former run. A flag wins over the file.
     """
     settings = given_settings(file, flags)
     from hilum.config import RunConfig
@@ -43,24 +73,27 @@ def train(file: Path | None, **flags: Any) -> None:
     from hilum.training.standard import StandardTraining
 
     training = StandardTraining(**settings)
-    training.train()
-    click.echo(f"See it with: hilum show {training.folder.path}")
+    with ending_on_sigterm():
+        training.train()
+    see_it_with(training.folder.path)
 
 
 @click.command(cls=SettingsCommand)
 @click.argument("run", type=click.Path(path_type=Path))
-def resume(run: Path, **flags: Any) -> None:
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+def resume(run: Path, file: Path | None, **flags: Any) -> None:
     """Go on with a RUN that was stopped.
 
     It goes on after its last ended epoch, and ends as if it had not been stopped. Settings are those of
     the run; only where its data lie and what is shown may change.
     """
-    changes = given_settings(None, flags)
+    changes = given_settings(file, flags)
     from hilum.training.standard import StandardTraining
 
     training = StandardTraining.resume(run, **changes)
-    training.train()
-    click.echo(f"See it with: hilum show {training.folder.path}")
+    with ending_on_sigterm():
+        training.train()
+    see_it_with(training.folder.path)
 
 
 @click.command()
@@ -72,9 +105,18 @@ def verify(run: Path, epochs: int | None) -> None:
     Its settings are those of its run.json. The first epoch and image that differ are named; the exit code is
     then 1.
     """
+    from hilum.training.devices import choose_device, is_main_process, train_on_devices, under_torchrun
+    from hilum.training.verification import devices_of
     from hilum.training.verification import verify as verify_run
 
+    devices, device = devices_of(run)
+    if devices > 1 and not under_torchrun():
+        only = [] if epochs is None else ["--epochs", str(epochs)]
+        train_on_devices(["verify", str(run), *only], devices, choose_device(device))
+        return
     found = verify_run(run, epochs=epochs)
+    if not is_main_process():
+        return
     for difference in found.environment:
         click.echo(f"note: {difference}")
     if not found.same:

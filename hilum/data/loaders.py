@@ -25,23 +25,59 @@ class EpochBatchSampler(Sampler[list[Address]]):
     """Batches of addresses; shuffled anew for each epoch, the same for the same seed and epoch.
 
     With weights, an epoch's images are drawn with replacement, each with a chance in proportion to its
-    weight; the epoch keeps its length. A single image left over at the end joins the batch before it:
-    batch normalization cannot train on one image.
+    weight; the epoch keeps its length. Images left over at the end that are too few for every device to
+    have two of join the batch before them: batch normalization cannot train on one image.
+
+    Several devices share an epoch: its order and its batches are those of one device. Of a batch to learn
+    from each device takes a part, the parts' sizes differing by one at most; of the batches to validate
+    on, which need no exchange, each takes whole ones in turn, so that an image's output is computed among
+    the same neighbours as on one device and is the same to the last bit.
+
+    Args:
+        count: images of the epoch.
+        batch_size: images of a batch, over all devices together.
+        shuffle: whether the batches are to learn from.
+        seed: of the order.
+        weights: float64 (count,), of drawing; None shuffles.
+        device: which of the devices this is, from 0.
+        devices: how many there are.
+
+    Raises:
+        HilumError: a batch has not an image for each device.
     """
 
     def __init__(
-        self, count: int, batch_size: int, *, shuffle: bool, seed: int, weights: np.ndarray | None = None
+        self,
+        count: int,
+        batch_size: int,
+        *,
+        shuffle: bool,
+        seed: int,
+        weights: np.ndarray | None = None,
+        device: int = 0,
+        devices: int = 1,
     ):
+        if shuffle and min(batch_size, count) < devices:
+            raise HilumError(
+                f"batch_size {batch_size}, {count:,} training images: {devices} devices share each batch, and "
+                "every one needs an image. Use a larger batch_size or fewer devices."
+            )
         self.count, self.batch_size, self.shuffle, self.seed = count, batch_size, shuffle, seed
         self.weights = weights
+        self.device, self.devices = device, devices
         self.epoch = 1
 
     def set_epoch(self, epoch: int) -> None:
         """Which epoch the next iteration is of, counted from 1."""
         self.epoch = epoch
 
+    @property
+    def images(self) -> int:
+        """How many images of an epoch this device has."""
+        return sum(end - start for start, end in self._own_ranges())
+
     def __len__(self) -> int:
-        return len(self._starts())
+        return len(self._own_ranges())
 
     def __iter__(self) -> Iterator[list[Address]]:
         order = np.arange(self.count)
@@ -50,16 +86,26 @@ class EpochBatchSampler(Sampler[list[Address]]):
             order = draw.choice(self.count, size=self.count, p=self.weights / self.weights.sum())
         elif self.shuffle:
             order = draw.permutation(self.count)
-        starts = self._starts()
-        for start, end in zip(starts, [*starts[1:], self.count], strict=True):
+        for start, end in self._own_ranges():
             rows = enumerate(order[start:end].tolist(), start)
             yield [Address(self.epoch, position, row) for position, row in rows]
 
-    def _starts(self) -> list[int]:
+    def _own_ranges(self) -> list[tuple[int, int]]:
+        """The first and the last place (exclusive) in the epoch of each batch of this device."""
         starts = list(range(0, self.count, self.batch_size))
-        if len(starts) > 1 and self.batch_size > 1 and self.count - starts[-1] == 1:
+        least = self.devices * min(2, self.batch_size // self.devices) if self.shuffle else 2
+        if len(starts) > 1 and self.batch_size > 1 and self.count - starts[-1] < least:
             starts.pop()
-        return starts
+        batches = list(zip(starts, [*starts[1:], self.count], strict=True))
+        if not self.shuffle:
+            return batches[self.device :: self.devices]
+        return [
+            (
+                start + (end - start) * self.device // self.devices,
+                start + (end - start) * (self.device + 1) // self.devices,
+            )
+            for start, end in batches
+        ]
 
 
 class Loaders:
@@ -93,6 +139,8 @@ class Loaders:
         num_workers: processes that read images; 0 reads in this one, None takes half the cores.
         seed: of the order, the split, the oversampling and the augmentation.
         pin_memory: page-locked batches, for a GPU.
+        device: which of several devices that train together these loaders are for, from 0.
+        devices: how many there are; `batch_size` is over all of them.
 
     Raises:
         HilumError: a value that a run would refuse as well, an unknown target, or a pack that does not
@@ -123,6 +171,8 @@ class Loaders:
         num_workers: int | None = DEFAULTS.num_workers,
         seed: int = DEFAULTS.seed,
         pin_memory: bool = False,
+        device: int = 0,
+        devices: int = 1,
     ):
         RunConfig(
             batch_size=batch_size,
@@ -159,6 +209,7 @@ class Loaders:
         self.num_workers = default_workers() if num_workers is None else num_workers
         self.seed = seed
         self.pin_memory = pin_memory
+        self.device, self.devices = device, devices
 
     def get_train_val_loaders(
         self,
@@ -219,7 +270,13 @@ class Loaders:
         return DataLoader(
             dataset,
             batch_sampler=EpochBatchSampler(
-                len(dataset), self.batch_size, shuffle=shuffle, seed=self.seed, weights=weights
+                len(dataset),
+                self.batch_size,
+                shuffle=shuffle,
+                seed=self.seed,
+                weights=weights,
+                device=self.device,
+                devices=self.devices,
             ),
             num_workers=self.num_workers,
             collate_fn=_as_collated,

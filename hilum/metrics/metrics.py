@@ -106,6 +106,16 @@ class Metrics:
         """
         self._pending[self._part(is_validation)].append(ids, outputs)
 
+    def take_pending(self, is_validation: bool = False) -> list[tuple[Any, Any]]:
+        """The appended batches of a part as (ids, outputs), on the CPU; afterwards none is appended.
+
+        For several devices, which bring their batches together before they close an epoch.
+
+        Raises:
+            HilumError: a validation part is asked for without `val_actual`.
+        """
+        return self._pending[self._part(is_validation)].take()
+
     def close_epoch(self, epoch: int, is_validation: bool = False, loss: float = float("nan")) -> None:
         """Turns the appended batches of one part into its tables and scores of this epoch.
 

@@ -45,6 +45,14 @@ class PendingEpoch:
             raise HilumError(f"{self.part} epoch: ids are {ids.dtype}; expected integer ImageIDs.")
         return ids.astype(np.int64, copy=False), logits
 
+    def take(self) -> list[tuple[Any, Any]]:
+        """All batches as (ids, outputs), on the CPU; none is left here."""
+        taken = [
+            (_on_cpu(ids), _on_cpu(outputs)) for ids, outputs in zip(self._ids, self._outputs, strict=True)
+        ]
+        self.clear()
+        return taken
+
     def clear(self) -> None:
         """Forgets all batches."""
         self._ids.clear()
@@ -79,6 +87,10 @@ def _own_copy(values: Any, as_float: bool = False) -> Any:
         copy = values.detach().clone()
         return copy.float() if as_float else copy
     return np.array(values, dtype=np.float32 if as_float else None)
+
+
+def _on_cpu(values: Any) -> Any:
+    return values.cpu() if hasattr(values, "cpu") else values
 
 
 def _joined(batches: list[Any]) -> np.ndarray:

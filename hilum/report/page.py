@@ -86,6 +86,7 @@ def _content(folder: RunFolder) -> dict[str, Any]:
     return {
         "run": folder.record,
         "best": validation.epoch,
+        "best_by": _best_by(folder),
         "last": last,
         "settings": sorted(
             (
@@ -118,6 +119,13 @@ def _content(folder: RunFolder) -> dict[str, Any]:
         "figures": _figures(folder),
         "prevalence": _prevalence(folder, validation),
     }
+
+
+def _best_by(folder: RunFolder) -> str:
+    """The scores that chose the best epoch, the most important first."""
+    rule = folder.settings.get("best_rule") or ["roc_auc"]  # the only one there was
+    scores = [INTERVAL_HEADINGS[criterion.partition(":")[0].strip()] for criterion in rule]
+    return "validation " + ", then ".join(scores)
 
 
 def _given(validation: Validation) -> tuple:

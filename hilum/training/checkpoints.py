@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.optim import Optimizer
 
 from hilum.errors import HilumError
 from hilum.files import replacing_folder, whole_folder
@@ -17,35 +16,36 @@ class DamagedCheckpointError(HilumError):
     """A file of a checkpoint is missing, cut short or no such file."""
 
 
-def save_checkpoint(folder: Path, net: nn.Module, optimizer: Optimizer, epoch: int) -> None:
-    """Writes `model.safetensors` and `state.pt` (optimizer, random state, epoch), both or neither.
+def save_checkpoint(folder: Path, net: nn.Module, state: dict[str, Any]) -> None:
+    """Writes `model.safetensors` (the network's weights) and `state.pt` (the rest), both or neither.
 
     The former checkpoint becomes the folder `previous` beside it, in case the disk loses the new one.
+
+    Args:
+        folder: where to.
+        net: its weights are those that the epoch was validated with.
+        state: `epoch`, and what `TrainingLoop.state_dict` gives.
     """
     # Copies: safetensors refuses tensors that share memory, as the tied weights of a net of one's own do.
     weights = {
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in net.state_dict().items()
     }
-    state = {"epoch": epoch, "optimizer": optimizer.state_dict(), "torch_rng": torch.get_rng_state()}
     with replacing_folder(folder, keep_former=folder.with_name("previous")) as partial:
         save_file(weights, partial / "model.safetensors")
         torch.save(state, partial / "state.pt")
 
 
-def take_up_checkpoint(
-    checkpoints: Path, net: nn.Module, optimizer: Optimizer
-) -> tuple[Path | None, int, list[str]]:
-    """Loads the newest whole checkpoint of a run into its network and optimizer.
+def take_up_checkpoint(checkpoints: Path, net: nn.Module) -> tuple[Path | None, dict[str, Any], list[str]]:
+    """Loads the newest whole checkpoint of a run into a network.
 
     Args:
         checkpoints: the run's folder of them; `last` is taken, or `previous` if it is missing or damaged.
         net: gets the weights.
-        optimizer: gets its state.
 
     Returns:
-        The checkpoint's folder and the epoch it was written after (None and 0 if there is none, and nothing
-        is loaded), and what was wrong with those that were passed over.
+        The checkpoint's folder and its state (None and only epoch 0 if there is none, and nothing is
+        loaded), and what was wrong with those that were passed over.
 
     Raises:
         HilumError: the weights are of another network, or every checkpoint is damaged.
@@ -59,11 +59,10 @@ def take_up_checkpoint(
         except DamagedCheckpointError as error:
             passed_over.append(str(error))
             continue
-        optimizer.load_state_dict(state["optimizer"])
-        return folder, state["epoch"], passed_over
+        return folder, state, passed_over
     if passed_over:
         raise HilumError(f"No checkpoint of the run can be used. {' '.join(passed_over)} Train it anew.")
-    return None, 0, []
+    return None, {"epoch": 0}, []
 
 
 def copy_checkpoint(source: Path, target: Path) -> None:
@@ -101,7 +100,7 @@ def load_weights(folder: Path, net: nn.Module) -> None:
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """A checkpoint's epoch, optimizer state and random state.
+    """A checkpoint's epoch, and the state of what trained it.
 
     Raises:
         HilumError: the file is missing or damaged.

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import torch
 
-from hilum.errors import HilumError
-
 _PACKAGES = ("hilum", "torch", "torchvision", "lightning-fabric", "numpy", "pandas", "opencv-python-headless")
 
 
-def describe_environment(device: torch.device) -> dict:
+def describe_environment(device: torch.device, devices: int = 1) -> dict:
     """Versions, git commit and machine, for run.json.
 
     The number of threads is part of it: it decides in which order a sum is taken, and so its last bits.
@@ -29,6 +27,7 @@ def describe_environment(device: torch.device) -> dict:
             "type": str(device),
             "name": name or platform.machine(),
             "threads": torch.get_num_threads(),
+            "devices": devices,
         },
         "platform": platform.platform(),
     }
@@ -41,31 +40,6 @@ def git_commit(folder: Path) -> str | None:
         return f"{commit}+changes" if _git(folder, "status", "--porcelain", "-uno") else commit
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of a run.
-
-    Args:
-        name: "auto" takes a GPU if there is one.
-
-    Raises:
-        HilumError: no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise HilumError(f"device: {name!r} is no device. Use auto, cpu, cuda or cuda:N.") from None
-    if device.type not in {"cpu", "cuda"}:
-        raise HilumError(f"device: {name!r} is not supported. Use auto, cpu, cuda or cuda:N.")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise HilumError(
-            f"device: there is no {name} here; this machine has {torch.cuda.device_count()} CUDA device(s). "
-            "Use auto or cpu."
-        )
-    return device
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -28,7 +28,8 @@ from hilum.models import Normalized, build_model
 from hilum.run_folder import RunFolder
 from hilum.sources import Catalog, open_catalog
 from hilum.training.checkpoints import load_weights
-from hilum.training.environment import choose_device, describe_environment
+from hilum.training.devices import choose_device, has_bf16_units
+from hilum.training.environment import describe_environment
 from hilum.training.losses.multiclass import MultiClassLoss
 
 #: What may be asked for: a part of the run's own split, of the data set's own, or all images.
@@ -309,6 +310,8 @@ def _model(folder: RunFolder, net: nn.Module | None) -> nn.Module:
             mean=mean,
             sd=sd,
             seed=record["seed"],
+            image_size=(settings["image_width"], settings["image_height"]),
+            pretrained=False,
         )
     load_weights(folder.path / "checkpoints" / "best", model)
     return model.to(memory_format=torch.channels_last).eval()
@@ -326,10 +329,15 @@ def _probabilities(
     classed = np.isin(folder.targets, folder.record.get("multiclass_targets", []))
     as_logits = MultiClassLoss(torch.from_numpy(classed)).target_logits if classed.any() else lambda x: x
     ids, logits = [], []
+    # As precisely as the run validated, unless this device would be slow at it.
+    reduced = folder.record.get("precision", "32") != "32" and has_bf16_units(device)
+    dtype = torch.float16 if folder.record.get("precision") == "16" else torch.bfloat16
     try:
         for batch in loader:
             ids.append(batch["id"])
-            logits.append(as_logits(model(batch["img"].to(device))).float().cpu())
+            with torch.autocast(device.type, dtype, enabled=reduced):
+                outputs = model(batch["img"].to(device))
+            logits.append(as_logits(outputs.float()).cpu())
             if progress:
                 progress(len(batch["id"]))
     except HilumError as error:

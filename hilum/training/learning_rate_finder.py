@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,8 +19,17 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from hilum.config import RunConfig
 from hilum.errors import HilumError
 from hilum.randomness import derived_seed
+from hilum.training.devices import choose_device, choose_precision
+from hilum.training.preparation import (
+    prepare_criterion,
+    prepare_data,
+    prepare_net,
+    prepare_optimizer,
+    prepare_weights,
+)
 
 #: The loss has diverged when it is above its lowest by so many times what it was at first.
 DIVERGED = 3.0
@@ -220,39 +230,25 @@ def prepare(settings: dict[str, Any]) -> Prepared:
     Raises:
         HilumError: whatever is wrong with the settings or the data.
     """
-    from hilum.training.environment import choose_device
-    from hilum.training.optimizers import make_optimizer
-    from hilum.training.standard import StandardTraining
-
-    training = StandardTraining(**settings)
-    config = training.config
+    config = RunConfig(**settings)
     device = choose_device(config.device)
-    catalog, training_labels, classed = training._catalog()
-    split = training._split(catalog)
-    loader, _, pixel_stats = training._loaders(catalog, split, training_labels, device)
-    criterion = training._criterion(catalog, loader, classed)
-    net = training._net(len(catalog.targets) + 2 * int(classed.sum()), pixel_stats)
-
-    def optimizer_of(net: nn.Module, criterion: nn.Module) -> Optimizer:
-        return make_optimizer(
-            net,
-            criterion,
-            name=config.optimizer,
-            learning_rate=config.learning_rate,
-            l2_reg=config.l2_reg,
-            momentum=config.momentum,
-            layer_decay=config.layer_decay,
-            fused=device.type == "cuda",
-        )
-
+    data = prepare_data(config)
+    net = prepare_net(config, data)
+    if config.init_from is not None:
+        prepare_weights(config, net, data)
     return Prepared(
-        net, criterion, loader, optimizer_of, device, _precision(config.precision, device), config.seed
+        net,
+        prepare_criterion(config, data),
+        data.train_loader,
+        partial(prepare_optimizer, config, device=device),
+        device,
+        _precision(config.precision, device),
+        config.seed,
     )
 
 
 def _precision(name: str, device: torch.device) -> Callable[[], AbstractContextManager]:
     """bf16 where the run would have it. Not fp16: without a scaled loss its gradients vanish; 32 stands for it."""
-    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    if name == "bf16" or (name == "auto" and native):
-        return lambda: torch.autocast(device.type, torch.bfloat16)
+    if choose_precision(name, device) == "bf16":
+        return partial(torch.autocast, device.type, torch.bfloat16)
     return contextlib.nullcontext

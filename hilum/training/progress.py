@@ -29,12 +29,14 @@ class EpochProgress:
 
     Args:
         num_epochs: of the run.
-        images: of an epoch, by part ("train", "val").
+        images: of an epoch, by part ("train", "val"): how many this process has, and how many all have.
         quiet: no bars. Also where the output is no terminal: a log file is no place for a bar.
     """
 
-    def __init__(self, num_epochs: int, images: dict[str, int], quiet: bool):
-        self.num_epochs, self.images = num_epochs, images
+    def __init__(self, num_epochs: int, images: dict[str, tuple[int, int]], quiet: bool):
+        self.num_epochs = num_epochs
+        self.own = {part: own for part, (own, _) in images.items()}
+        self.all = {part: all_devices for part, (_, all_devices) in images.items()}
         self.console = Console(file=sys.stdout)
         self.bars = Progress(
             TextColumn("{task.description}"),
@@ -65,10 +67,10 @@ class EpochProgress:
             if part == "train":
                 self.epoch += 1
             label = f"epoch {self.epoch}/{self.num_epochs} {part:5}"
-            self._task = self.bars.add_task(label, total=self.images[part])
+            self._task = self.bars.add_task(label, total=self.own[part])
         self.bars.advance(self._task, images)
         self.done += images
-        if self.done >= self.images[part]:
+        if self.done >= self.own[part]:
             now = time.perf_counter()
             self.seconds[part] = now - self._part_started
             self._part_started = now
@@ -80,5 +82,5 @@ class EpochProgress:
         self._part_started = time.perf_counter()
 
     def images_per_second(self, part: str) -> float:
-        """Of the part's last pass."""
-        return self.images[part] / self.seconds[part] if self.seconds[part] else float("nan")
+        """Of the part's last pass, over all devices."""
+        return self.all[part] / self.seconds[part] if self.seconds[part] else float("nan")

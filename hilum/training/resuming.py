@@ -10,7 +10,10 @@ from hilum.run_folder import RunFolder
 from hilum.sources import Catalog
 
 #: Settings that nothing which is learned depends on: where the data lie, how they are fed, what is shown.
-MAY_CHANGE = ("root", "pack", "hierarchy", "num_workers", "check_images", "epoch_args", "quiet")
+MAY_CHANGE = (
+    *("root", "pack", "hierarchy", "num_workers", "check_images", "epoch_args", "quiet"),
+    *("loggers", "mlflow_uri"),
+)
 
 
 def settings_of_stopped(

@@ -2,45 +2,54 @@
 
 import contextlib
 import inspect
+import json
+import os
 import shutil
-import time
-from collections.abc import Callable
-from datetime import UTC, datetime
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
+from lightning_fabric import Fabric
 from torch import nn
-from torch.optim import Adam
-from torch.utils.data import DataLoader
 
 from hilum.config import EPOCH_ARGS, RunConfig
-from hilum.data.duplicates import refuse_leaks
-from hilum.data.hierarchy import open_hierarchy
-from hilum.data.loaders import Loaders, actual_labels, measure_pixels, trained_labels
-from hilum.data.policies import evaluation_labels, multiclass_targets, training_labels
-from hilum.data.prepared import without_left_out
-from hilum.data.split import Split, check_balance, load_split, make_split
+from hilum.data.loaders import actual_labels
+from hilum.data.split import check_balance
 from hilum.errors import HilumError, nearest
 from hilum.metrics import Metrics
-from hilum.metrics.operating_points import resolve_policies
-from hilum.models import Normalized, build_model
+from hilum.metrics.best_epoch import BestEpoch, parse_rule
+from hilum.metrics.operating_points import Policy, resolve_policies
+from hilum.models.transfer import Transfer
 from hilum.report.figures import write_figures
 from hilum.report.metrics import read_metrics
 from hilum.report.page import write_report
 from hilum.report.tables import show_parameters
-from hilum.run_folder import RunFolder, digest_of
-from hilum.sources import Catalog, open_catalog
-from hilum.sources.images import check_images
-from hilum.training.checkpoints import copy_checkpoint, save_checkpoint, take_up_checkpoint
+from hilum.run_folder import RunFolder, digest_of, find_runs
+from hilum.sources import Catalog
+from hilum.training.checkpoints import take_up_checkpoint
 from hilum.training.conclusions import conclusions
-from hilum.training.environment import choose_device, describe_environment
+from hilum.training.devices import (
+    choose_device,
+    choose_precision,
+    deterministic_operators,
+    is_main_process,
+    make_fabric,
+    train_on_devices,
+    under_torchrun,
+)
+from hilum.training.environment import describe_environment
+from hilum.training.keeping import EndOfRun, EpochKeeper, best_in_words, epoch_in_words
 from hilum.training.loop import TrainingLoop
-from hilum.training.losses import MaskedBCEWithLogitsLoss, MultiClassLoss, positivity_weights
+from hilum.training.memory import MemoryKeeper
+from hilum.training.preparation import PreparedData, prepare_data, prepare_loop, prepare_net, prepare_weights
 from hilum.training.progress import EpochProgress
+from hilum.training.record import record_of
 from hilum.training.resuming import refuse_other_data, settings_of_stopped
+from hilum.training.trackers import check_trackers, open_trackers
 
 
 class StandardTraining:
@@ -67,6 +76,9 @@ class StandardTraining:
         self.own_net = net
         self.own_catalog = catalog
         self.folder: RunFolder | None = None
+        self.resumed = False
+        self.batch_pieces = 1
+        self._changes: dict[str, Any] = {}
 
     @classmethod
     def resume(
@@ -94,7 +106,9 @@ class StandardTraining:
         """
         folder = RunFolder(path)
         training = cls(net=net, catalog=catalog, **settings_of_stopped(folder, net, catalog, settings))
-        training.folder = folder
+        training.folder, training.resumed = folder, True
+        training.batch_pieces = folder.record.get("batch_pieces", 1)
+        training._changes = settings
         return training
 
     def train(self, last_epoch: int | None = None, *, conclude: bool = True) -> Metrics:
@@ -108,85 +122,204 @@ class StandardTraining:
             HilumError: whatever is wrong with the data, the settings or the machine. If a new run stops
                 before an epoch has ended, its folder is removed.
         """
-        if self.folder is None:
-            return self._train(last_epoch, conclude)
-        with self.folder.held():
-            return self._train(last_epoch, conclude)
+        if self.config.devices > 1 and not under_torchrun():
+            return self._train_in_processes()
+        device = choose_device(self.config.device)
+        with deterministic_operators(self.config.deterministic, device), warnings.catch_warnings():
+            if not is_main_process():  # one of several processes says it
+                warnings.simplefilter("ignore")
+            if self.folder is None or not is_main_process():
+                return self._train(device, last_epoch, conclude)
+            with self.folder.held():
+                return self._train(device, last_epoch, conclude)
 
-    def _train(self, last_epoch: int | None, conclude: bool) -> Metrics:
+    def _train(self, device: torch.device, last_epoch: int | None, conclude: bool) -> Metrics:
         config = self.config
-        device = choose_device(config.device)
-        catalog, training_labels, classed = self._catalog()
+        check_trackers(config.loggers)
+        rule = parse_rule(config.best_rule)
+        precision = choose_precision(config.precision, device)
+        fabric = make_fabric(device, precision, frozen=config.frozen_epochs > 0)
+        self._refuse_other_number_of_devices(fabric.world_size)
+        data = prepare_data(
+            config,
+            self.own_catalog,
+            pin_memory=device.type == "cuda",
+            device=fabric.global_rank,
+            devices=fabric.world_size,
+        )
         policies = resolve_policies(
             config.threshold_policy,
-            catalog.targets,
+            data.catalog.targets,
             hand_thresholds_given=config.target_thresholds is not None,
         )
-        split = self._split(catalog)
-        train_loader, val_loader, pixel_stats = self._loaders(catalog, split, training_labels, device)
-        criterion = self._criterion(catalog, train_loader, classed)
-        net = self._net(len(catalog.targets) + 2 * int(classed.sum()), pixel_stats)
-        optimizer = Adam(net.parameters(), lr=config.learning_rate, weight_decay=config.l2_reg)
-        metrics = Metrics(
-            catalog.targets, actual_labels(train_loader), actual_labels(val_loader), config.target_thresholds
+        train_actual, val_actual = actual_labels(data.train_loader), actual_labels(data.val_loader)
+        metrics = Metrics(data.catalog.targets, train_actual, val_actual, config.target_thresholds)
+        best = BestEpoch(rule, policies, metrics.target_thresholds, config.early_stopping)
+        # The weights of a run that has a checkpoint, or begins with another's, need not be read here.
+        begun = self.resumed and (self.folder.path / "checkpoints" / "last").is_dir()
+        net = prepare_net(config, data, self.own_net, pretrained=not begun)
+        fresh = config.init_from is not None and not begun
+        transfer = prepare_weights(config, net, data) if fresh else None
+        progress = EpochProgress(config.num_epochs, _images(data), config.quiet or not fabric.is_global_zero)
+        memory = MemoryKeeper(config.on_oom == "halve", self.batch_pieces, self._halved)
+        loop = prepare_loop(config, fabric, data, net, metrics, memory, progress.advance)
+        imbalance = check_balance(data.catalog, data.split, config.balance_tolerance)
+        record = record_of(
+            config,
+            data,
+            metrics,
+            imbalance,
+            own_net=self.own_net,
+            own_catalog=self.own_catalog is not None,
+            environment=describe_environment(device, fabric.world_size) | {"precision": precision},
+            transfer=transfer,
         )
-        imbalance = check_balance(catalog, split, config.balance_tolerance)
-        record = self._record(catalog, classed, split, metrics, pixel_stats, imbalance, train_loader, device)
-        resumed = self.folder is not None
-        if resumed:
-            for warning in refuse_other_data(self.folder.record, record):
-                self._say(f"warning: {warning}")
-            self.folder.update(status="running", failure=None)
-        else:
-            own = None if self.own_net is None else type(self.own_net).__name__
-            self.folder = RunFolder.create(
-                config.save_path, config.name, f"{catalog.name}-{own or config.net_name}", record
+        self._open_folder(fabric, record, data.catalog.name)
+        with self._kept(fabric.is_global_zero) as keeping, progress:
+            keeper = keeping and EpochKeeper(self.folder, metrics, loop, best)
+            if keeper:
+                self.folder.write_split(data.split.table)
+                self.folder.write_images(data.catalog.described(data.split.table))
+                self._announce(data, imbalance, transfer)
+            trackers = open_trackers(
+                config.loggers if keeper else (), self.folder, mlflow_uri=config.mlflow_uri
             )
-        with (
-            _EndOfRun(self.folder, resumed) as end,
-            contextlib.nullcontext() if resumed else self.folder.held(),
-        ):
-            self.folder.write_split(split.table)
-            self.folder.write_images(catalog.described(split.table))
-            self._announce(split, imbalance)
-            images = {"train": len(train_loader.dataset), "val": len(val_loader.dataset)}
-            with EpochProgress(config.num_epochs, images, config.quiet) as progress:
-                loop = TrainingLoop(
-                    device, net, optimizer, criterion, metrics, seed=config.seed, on_batch=progress.advance
+            if keeping:
+                keeping.trackers = trackers
+            done = self._take_up(loop, metrics, best, keeper) if self.resumed else 0
+            progress.epoch = done
+            say = self._epoch_sayer(metrics, progress)
+
+            def after_epoch(epoch: int) -> bool:
+                is_best = best.take(epoch, metrics)
+                if keeper:
+                    keeper.keep(epoch)
+                    say(epoch, best_in_words(best) if is_best else None)
+                    trackers.epoch(epoch, metrics, learning_rate=loop.learning_rate)
+                    progress.restart_clock()
+                return best.out_of_patience
+
+            last = min(last_epoch or config.num_epochs, config.num_epochs)
+            if not best.out_of_patience:
+                loop.train(
+                    last, data.train_loader, data.val_loader, on_epoch_end=after_epoch, first_epoch=done + 1
                 )
-                keep = _EpochKeeper(
-                    self.folder, metrics, net, optimizer, self._after_epoch(metrics, progress)
-                )
-                done = self._take_up(metrics, net, optimizer, keep) if resumed else 0
-                progress.epoch = done
-                last = min(last_epoch or config.num_epochs, config.num_epochs)
-                loop.train(last, train_loader, val_loader, on_epoch_end=keep, first_epoch=done + 1)
-            if last < config.num_epochs or not conclude:
+            final = max(metrics.epochs())
+            whole = final == config.num_epochs or best.out_of_patience
+            if not (whole and conclude and keeper):
                 return metrics
-            self._say("Freezing the operating points, and writing figures and report …")
-            self.folder.update(**conclusions(self.folder, metrics, policies, config))
-            end.finished(digest_of(self.folder.predictions(config.num_epochs)))
-            shutil.rmtree(self.folder.path / "checkpoints" / "previous", ignore_errors=True)
-            write_figures(self.folder, metrics)
-            write_report(self.folder)
+            self._conclude(metrics, best, policies, final, keeping)
+            trackers.finish()
         self._say(f"The run is in {self.folder.path}; its digest is {self.folder.record['digest'][:16]}.")
         return metrics
 
+    def _refuse_other_number_of_devices(self, devices: int) -> None:
+        if self.config.devices not in (1, devices):
+            raise HilumError(
+                f"devices is {self.config.devices}, and torchrun has started {devices} processes. Leave devices out, "
+                f"or start {self.config.devices}."
+            )
+        if devices > 1 and self.config.on_oom == "halve":
+            raise HilumError(
+                "on_oom: halve works on one device only; with several, use a smaller batch_size."
+            )
+
+    def _open_folder(self, fabric: Fabric, record: dict[str, Any], data_set: str) -> None:
+        """Makes the run's folder, or takes up that of the stopped run; on every device."""
+        path = complaint = None
+        if fabric.is_global_zero:
+            try:
+                self._make_folder(record, data_set)
+                path = str(self.folder.path)
+            except HilumError as error:
+                complaint = str(error)
+        path, complaint = fabric.broadcast((path, complaint))
+        if complaint:
+            raise HilumError(complaint)
+        if not fabric.is_global_zero:
+            self.folder = RunFolder(path)
+
+    def _make_folder(self, record: dict[str, Any], data_set: str) -> None:
+        if not self.resumed:
+            own = None if self.own_net is None else type(self.own_net).__name__
+            name = f"{data_set}-{own or self.config.net_name.replace(':', '-')}"
+            self.folder = RunFolder.create(self.config.save_path, self.config.name, name, record)
+            return
+        for warning in refuse_other_data(self.folder.record, record):
+            self._say(f"warning: {warning}")
+        self.folder.update(status="running", failure=None)
+
+    @contextlib.contextmanager
+    def _kept(self, main: bool) -> Iterator[EndOfRun | None]:
+        """On the main process the folder is held, and says at the end how the run ended; None on others."""
+        if not main:
+            yield None
+            return
+        held = contextlib.nullcontext() if self.resumed else self.folder.held()
+        with EndOfRun(self.folder, self.resumed) as end, held:
+            yield end
+
     def _take_up(
-        self, metrics: Metrics, net: nn.Module, optimizer: torch.optim.Optimizer, keep: "_EpochKeeper"
+        self, loop: TrainingLoop, metrics: Metrics, best: BestEpoch, keeper: EpochKeeper | None
     ) -> int:
         """Loads what the stopped run had done; the number of its ended epochs."""
-        folder, done, passed_over = take_up_checkpoint(self.folder.path / "checkpoints", net, optimizer)
-        for complaint in passed_over:
-            self._say(f"warning: {complaint} The one before it is used.")
+        folder, state, passed_over = take_up_checkpoint(self.folder.path / "checkpoints", loop.kept_net)
+        done = state["epoch"]
+        if done:
+            loop.load_state_dict(state)
         metrics.take_up(
             {epoch: self.folder.predictions(epoch) for epoch in range(1, done + 1)},
             self.folder.combined() if done else None,
         )
-        keep.take_up(folder, done)
-        after = f"after epoch {done} of" if done else "at the first of"
-        self._say(f"The run goes on {after} {self.config.num_epochs}.")
+        for epoch in range(1, done + 1):
+            best.take(epoch, metrics)
+        if keeper:
+            for complaint in passed_over:
+                self._say(f"warning: {complaint} The one before it is used.")
+            if done:
+                keeper.take_up(folder, done)
+            after = f"after epoch {done} of" if done else "at the first of"
+            self._say(f"The run goes on {after} {self.config.num_epochs}.")
         return done
+
+    def _conclude(
+        self, metrics: Metrics, best: BestEpoch, policies: dict[str, Policy], final: int, end: EndOfRun
+    ) -> None:
+        if final < self.config.num_epochs:
+            why = f"no epoch was better than {best.epoch} in the {self.config.early_stopping} after it"
+            self._say(f"Stopped after epoch {final}: {why}.")
+            self.folder.update(stopped_early=f"after epoch {final}: {why}")
+        self._say("Freezing the operating points, and writing figures and report …")
+        self.folder.update(**conclusions(self.folder, metrics, policies, self.config))
+        end.finished(digest_of(self.folder.predictions(final)))
+        shutil.rmtree(self.folder.path / "checkpoints" / "previous", ignore_errors=True)
+        write_figures(self.folder, metrics)
+        write_report(self.folder)
+
+    def _train_in_processes(self) -> Metrics:
+        """The same run in `devices` processes that this one starts and waits for."""
+        if self.own_net is not None or self.own_catalog is not None:
+            raise HilumError(
+                f"devices is {self.config.devices}, and the run has a network or images of your own, which another "
+                "process cannot be given. Start your script with torchrun --nproc-per-node."
+            )
+        device = choose_device(self.config.device)
+        with tempfile.TemporaryDirectory(prefix="hilum-") as temporary:
+            file = Path(temporary) / "settings.json"
+            if self.resumed:
+                given = self._changes
+                words = ["resume", str(self.folder.path), str(file)]
+            else:
+                given = {name: value for name, value in self.config.as_record().items() if value is not None}
+                words = ["train", str(file)]
+            file.write_text(json.dumps(given, default=os.fspath), encoding="utf-8")
+            launch = train_on_devices(words, self.config.devices, device)
+        if self.resumed:
+            self.folder = RunFolder(self.folder.path)
+        else:
+            runs, _ = find_runs(self.config.save_path)
+            self.folder = next(run for run in runs if run.record.get("launch") == launch)
+        return read_metrics(self.folder)
 
     @staticmethod
     def display_run_parameters(path: str | Path) -> None:
@@ -206,174 +339,23 @@ class StandardTraining:
         """
         return read_metrics(RunFolder(path))
 
-    def _catalog(self) -> tuple[Catalog, pd.DataFrame, np.ndarray]:
-        """The catalog with the labels to score against, those to train on, and which targets have classes."""
-        config = self.config
-        if self.own_catalog is not None:
-            catalog = self.own_catalog
-        else:
-            catalog = open_catalog(config.source, config.root, **config.source_kwargs)
-        self._fingerprint = (
-            catalog.fingerprint
-        )  # of the data, before this run's choice of targets and policies
-        catalog = catalog.select_targets(config.target_columns)
-        self._image_root = catalog.root
-        if config.hierarchy is not None:
-            catalog = open_hierarchy(catalog, config.hierarchy)
-        if config.pack is not None:
-            packed = without_left_out(config.pack, catalog)
-            if len(packed) < len(catalog):
-                print(
-                    f"warning: {len(catalog) - len(packed):,} images are left out; {config.pack} has not got them."
-                )
-            catalog = packed
-        if config.check_images:
-            check_images(catalog.image_paths(self._image_column))
-        to_train_on = training_labels(catalog, config.uncertain_policy, config.blank_policy, config.seed)
-        to_train_on = pd.DataFrame(to_train_on, catalog.table.index, list(catalog.targets))
-        classed = multiclass_targets(catalog, config.uncertain_policy)
-        evaluated = evaluation_labels(catalog, config.eval_uncertain_policy, config.eval_blank_policy)
-        return catalog.with_labels(evaluated), to_train_on, classed
-
-    @property
-    def _image_column(self) -> str:
-        return "Image_Path" if self.config.hierarchy is None else "Hierarchical_Path"
-
-    def _split(self, catalog: Catalog) -> Split:
-        split = self._drawn_split(catalog)
-        if self.config.strict_leaks:
-            refuse_leaks(catalog, split, column=self._image_column)
-        return split
-
-    def _drawn_split(self, catalog: Catalog) -> Split:
-        config = self.config
-        if config.split_file is not None:
-            return load_split(config.split_file, catalog)
-        return make_split(
-            catalog,
-            number_images=config.number_images,
-            val_fraction=config.val_fraction,
-            test_fraction=config.test_fraction,
-            unit=config.split_unit,
-            seed=config.seed,
-            official=config.official_split,
-        )
-
-    def _loaders(
-        self, catalog: Catalog, split: Split, training_labels: pd.DataFrame, device: torch.device
-    ) -> tuple[DataLoader, DataLoader, tuple[float, float]]:
-        config = self.config
-        loaders = Loaders(
-            catalog,
-            batch_size=config.batch_size,
-            image_width=config.image_width,
-            image_height=config.image_height,
-            affine_degrees=config.affine_degrees,
-            translate_percent=config.translate_percent,
-            shear_degrees=config.shear_degrees,
-            brightness_jitter=config.brightness_jitter,
-            contrast_jitter=config.contrast_jitter,
-            aug_percent=config.aug_percent,
-            observation_min_count=config.observation_min_count,
-            sampling=config.sampling,
-            training_labels=training_labels,
-            pack=config.pack,
-            image_column=self._image_column,
-            fit=config.fit,
-            interpolation=config.interpolation,
-            num_workers=config.num_workers,
-            seed=config.seed,
-            pin_memory=device.type == "cuda",
-        )
-        train_loader, val_loader = loaders.get_train_val_loaders(split=split)
-        mean, sd = catalog.pixel_stats or (None, None)
-        mean = mean if config.pixel_mean is None else config.pixel_mean
-        sd = sd if config.pixel_sd is None else config.pixel_sd
-        if mean is None or sd is None:
-            measured = measure_pixels(train_loader, config.seed)
-            mean, sd = (measured[0] if mean is None else mean), (measured[1] if sd is None else sd)
-        return train_loader, val_loader, (mean, sd)
-
-    def _net(self, outputs: int, pixel_stats: tuple[float, float]) -> nn.Module:
-        config = self.config
-        mean, sd = pixel_stats
-        if self.own_net is not None:
-            net = Normalized(self.own_net, mean, sd)
-        else:
-            net = build_model(config.net_name, outputs, config.net_kwargs, mean=mean, sd=sd, seed=config.seed)
-        # Convolutions are faster with the channels innermost, on CPUs and GPUs alike.
-        return net.to(memory_format=torch.channels_last)
-
-    def _criterion(self, catalog: Catalog, train_loader: DataLoader, classed: np.ndarray) -> nn.Module:
-        weights = None
-        if self.config.use_positivity_weights:
-            chances = train_loader.batch_sampler.weights
-            weights = positivity_weights(trained_labels(train_loader).to_numpy(), catalog.targets, chances)
-        if classed.any():
-            return MultiClassLoss(torch.from_numpy(classed), weights, self.config.loss_reduction)
-        return MaskedBCEWithLogitsLoss(weights, self.config.loss_reduction)
-
-    def _record(
-        self,
-        catalog: Catalog,
-        classed: np.ndarray,
-        split: Split,
-        metrics: Metrics,
-        pixel_stats: tuple[float, float],
-        imbalance: pd.DataFrame,
-        train_loader: DataLoader,
-        device: torch.device,
-    ) -> dict[str, Any]:
-        """What run.json says from the start."""
-        net = (
-            None
-            if self.own_net is None
-            else f"{type(self.own_net).__module__}.{type(self.own_net).__qualname__}"
-        )
-        return {
-            "settings": self.config.as_record(),
-            "own_net": net,
-            "own_catalog": self.own_catalog is not None,
-            "seed": self.config.seed,
-            "targets": list(catalog.targets),
-            "multiclass_targets": [
-                target for target, many in zip(catalog.targets, classed, strict=True) if many
-            ],
-            "thresholds": dict(zip(catalog.targets, metrics.target_thresholds.tolist(), strict=True)),
-            "pixel_mean": pixel_stats[0],
-            "pixel_sd": pixel_stats[1],
-            "catalog": {
-                "name": catalog.name,
-                "fingerprint": self._fingerprint,
-                "images": len(catalog),
-                "origin": None if catalog.origin is None else str(catalog.origin),
-                "image_root": _as_text(self._image_root),
-            },
-            "split": {
-                "fingerprint": split.fingerprint,
-                "unit": split.unit,
-                "parts": split.counts(),
-                "train_images_after_oversampling": len(train_loader.dataset),
-                "imbalance": imbalance.to_dict("records"),
-            },
-            **describe_environment(device),
-        }
-
-    def _announce(self, split: Split, imbalance: pd.DataFrame) -> None:
+    def _announce(self, data: PreparedData, imbalance: pd.DataFrame, transfer: Transfer | None) -> None:
         counts = ", ".join(
             f"{part} {count['images']:,} images of {count['patients']:,} patients"
-            for part, count in split.counts().items()
+            for part, count in data.split.counts().items()
         )
         self._say(f"Run {self.folder.path.name}: {counts}.")
-        if split.unit == "image":
+        if transfer is not None:
+            self._say(transfer.in_words())
+        if data.split.unit == "image":
             self._say("warning: the split is by image: a patient may be on both sides, and scores too high.")
         for row in imbalance.itertuples():
             self._say(
                 f"warning: {row.feature} is {row.train_share:.1%} of train but {row.part_share:.1%} of {row.part}."
             )
 
-    def _after_epoch(self, metrics: Metrics, progress: EpochProgress) -> Callable[[int], None]:
-        """Says how the epoch went, in the detail that `epoch_args` asks for."""
+    def _epoch_sayer(self, metrics: Metrics, progress: EpochProgress) -> Callable[[int, str | None], None]:
+        """Says how an epoch went, in the detail that `epoch_args` asks for."""
         chosen = self.config.epoch_args
         shown = EPOCH_ARGS[chosen] if isinstance(chosen, str) else chosen
         known = [name for name in inspect.signature(metrics.display_metrics).parameters if name != "epoch"]
@@ -384,123 +366,29 @@ class StandardTraining:
                 )
         shown = {"show_roc_curves": False, "show_precision_recall_curves": False} | shown
 
-        def say(epoch: int) -> None:
-            combined = metrics.combined[metrics.combined["epoch"] == epoch].set_index("part")
-            scores = validation_scores(metrics, epoch)
+        def say(epoch: int, best: str | None) -> None:
             self._say(
-                f"epoch {epoch}/{self.config.num_epochs}: "
-                f"loss {combined.at['train', 'loss']:.4f} train, {combined.at['val', 'loss']:.4f} val; "
-                f"val {_mean_in_words('recall', scores['recall'])}, {_mean_in_words('ROC AUC', scores['roc_auc'])}, "
-                f"{_mean_in_words('precision', scores['precision'])}; "
+                f"epoch {epoch}/{self.config.num_epochs}: {epoch_in_words(metrics, epoch)}; "
                 f"{progress.images_per_second('train'):,.0f} images/s"
             )
+            if best and epoch > 1:
+                self._say(f"  {best}")
             if not self.config.quiet and chosen != "none":
                 metrics.display_metrics(**shown)
-            progress.restart_clock()
 
         return say
+
+    def _halved(self, pieces: int) -> None:
+        self.batch_pieces = pieces
+        self.folder.update(batch_pieces=pieces)
+        self._say(f"warning: out of memory: from now on each batch is computed in {pieces} pieces.")
 
     def _say(self, line: str) -> None:
         print(line, flush=True)
         self.folder.log(line)
 
 
-class _EpochKeeper:
-    """Writes what an epoch leaves behind: predictions, scores, checkpoints, the state of the run."""
-
-    def __init__(
-        self,
-        folder: RunFolder,
-        metrics: Metrics,
-        net: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        say: Callable[[int], None],
-    ):
-        self.folder, self.metrics, self.net, self.optimizer, self.say = folder, metrics, net, optimizer, say
-        self.best = -np.inf
-        self.started = time.perf_counter() - folder.record.get("seconds", 0.0)
-
-    def take_up(self, checkpoint: Path | None, done: int) -> None:
-        """Comes to know of the epochs that ended before the run was stopped; the last is in `checkpoint`."""
-        best_epoch = 0
-        for epoch in range(1, done + 1):
-            if self._is_best(epoch):
-                best_epoch = epoch
-        if best_epoch == done and done:
-            # The run may have been stopped after the checkpoint was written, and before it was copied.
-            copy_checkpoint(checkpoint, self.folder.path / "checkpoints" / "best")
-        if done:
-            score = None if np.isinf(self.best) else float(self.best)
-            self.folder.update(epochs_done=done, best_epoch=best_epoch, best_roc_auc=score)
-
-    def _is_best(self, epoch: int) -> bool:
-        score = validation_scores(self.metrics, epoch)["roc_auc"].mean()
-        if score > self.best or epoch == 1:
-            self.best = score if np.isfinite(score) else self.best
-            return True
-        return False
-
-    def __call__(self, epoch: int) -> None:
-        self.folder.write_epoch(
-            epoch, self.metrics.predictions(epoch), self.metrics.scores, self.metrics.combined
-        )
-        checkpoints = self.folder.path / "checkpoints"
-        save_checkpoint(checkpoints / "last", self.net, self.optimizer, epoch)
-        changes = {"epochs_done": epoch, "seconds": round(time.perf_counter() - self.started, 1)}
-        if self._is_best(epoch):
-            copy_checkpoint(checkpoints / "last", checkpoints / "best")
-            score = None if np.isinf(self.best) else float(self.best)
-            changes |= {"best_epoch": epoch, "best_roc_auc": score}
-        self.folder.update(**changes)
-        self.say(epoch)
-
-
-class _EndOfRun:
-    """Sees to it that run.json says how the run ended, and keeps no folder of a run that never began."""
-
-    def __init__(self, folder: RunFolder, resumed: bool):
-        self.folder, self.resumed = folder, resumed
-
-    def __enter__(self) -> "_EndOfRun":
-        return self
-
-    def finished(self, digest: str) -> None:
-        self.folder.update(status="finished", digest=digest, finished=_now())
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        if error is None or self.folder.record["status"] == "finished":
-            return
-        if isinstance(error, HilumError) and not self.folder.epochs() and not self.resumed:
-            self.folder.remove()
-            return
-        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{kind.__name__}: {error}"
-        self.folder.update(status="failed", failure=reason, finished=_now())
-        self.folder.log(f"failed: {reason}")
-        if isinstance(error, KeyboardInterrupt):
-            print(
-                f"Everything up to the last ended epoch is kept. Go on with: hilum resume {self.folder.path}"
-            )
-
-
-def validation_scores(metrics: Metrics, epoch: int) -> pd.DataFrame:
-    """The itemized validation scores of an epoch, one row per target."""
-    scores = metrics.scores
-    return scores[(scores["epoch"] == epoch) & (scores["part"] == "val")]
-
-
-def _mean_in_words(name: str, values: pd.Series) -> str:
-    """The mean over the targets that have the score, saying how many these are unless it is all."""
-    defined = int(values.notna().sum())
-    if not defined:
-        return f"{name} n/a"
-    return f"{name} {values.mean():.3f}" + ("" if defined == len(values) else f" (of {defined} targets)")
-
-
-def _as_text(root: Path | dict[str, Path] | None) -> str | dict[str, str] | None:
-    if isinstance(root, dict):
-        return {source: str(folder) for source, folder in root.items()}
-    return None if root is None else str(root)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def _images(data: PreparedData) -> dict[str, tuple[int, int]]:
+    """How many images of each part this device has in an epoch, and how many all devices have."""
+    loaders = {"train": data.train_loader, "val": data.val_loader}
+    return {part: (loader.batch_sampler.images, len(loader.dataset)) for part, loader in loaders.items()}

@@ -11,6 +11,7 @@ from hilum.errors import HilumError
 from hilum.metrics.ledger import KEY_COLUMNS
 from hilum.run_folder import RunFolder, digest_of
 from hilum.sources import Catalog
+from hilum.training.devices import is_main_process
 from hilum.training.resuming import refuse_other_data
 from hilum.training.standard import StandardTraining
 
@@ -74,9 +75,19 @@ def verify(
         again = StandardTraining(
             net=net,
             catalog=catalog,
-            **settings | {"save_path": Path(temporary), "name": "again", "quiet": True, "epoch_args": "none"},
+            **settings
+            | {
+                "save_path": Path(temporary),
+                "name": "again",
+                "quiet": True,
+                "epoch_args": "none",
+                "loggers": (),
+            },
         )
+        again.batch_pieces = record.get("batch_pieces", 1)
         again.train(last_epoch=wanted, conclude=False)
+        if not is_main_process():  # whose folder this is
+            return Verification(wanted, digest_of(folder.predictions(wanted)), None, ())
         environment = refuse_other_data(record, again.folder.record)
         difference = None
         for epoch in range(1, wanted + 1):
@@ -85,6 +96,16 @@ def verify(
                 difference = f"epoch {epoch}: {_first_difference(before, now)}"
                 break
         return Verification(wanted, digest_of(folder.predictions(wanted)), difference, tuple(environment))
+
+
+def devices_of(path: str | Path) -> tuple[int, str]:
+    """How many devices a run was trained on, and the device of its settings.
+
+    Raises:
+        HilumError: there is no run at `path`.
+    """
+    folder = RunFolder(path)
+    return folder.record.get("device", {}).get("devices", 1), folder.settings["device"]
 
 
 def _first_difference(before: pd.DataFrame, now: pd.DataFrame) -> str:

@@ -234,3 +234,42 @@ def test_files_are_fitted_and_found_as_the_settings_say(small_catalog):
 
 def test_workers_by_default_leave_cores_to_the_model():
     assert 0 <= default_workers() <= 8
+
+
+def shares(count: int, batch_size: int, devices: int, *, shuffle: bool) -> list[list[list[tuple]]]:
+    """The batches of each device, as places and rows."""
+    return [
+        [
+            [(address.position, address.row) for address in batch]
+            for batch in EpochBatchSampler(
+                count, batch_size, shuffle=shuffle, seed=3, device=device, devices=devices
+            )
+        ]
+        for device in range(devices)
+    ]
+
+
+@pytest.mark.parametrize("count", [40, 41, 43, 47])
+@pytest.mark.parametrize("devices", [2, 3])
+def test_devices_share_the_batches_that_one_device_learns_from(count, devices):
+    (alone,) = shares(count, 8, 1, shuffle=True)
+    shared = shares(count, 8, devices, shuffle=True)
+    together = [place for parts in zip(*shared, strict=True) for part in parts for place in part]
+    assert together == [place for batch in alone for place in batch]  # each once, in the order of one device
+    for parts in zip(*shared, strict=True):
+        sizes = [len(part) for part in parts]
+        assert max(sizes) - min(sizes) <= 1
+        assert min(sizes) >= 2
+
+
+@pytest.mark.parametrize("devices", [2, 3])
+def test_devices_validate_whole_batches_of_one_device_in_turn(devices):
+    (alone,) = shares(41, 8, 1, shuffle=False)
+    shared = shares(41, 8, devices, shuffle=False)
+    for device in range(devices):
+        assert shared[device] == alone[device::devices]
+
+
+def test_a_batch_without_an_image_for_each_device_is_refused():
+    with pytest.raises(HilumError, match="batch_size 2, 50 training images: 3 devices share each batch"):
+        EpochBatchSampler(50, 2, shuffle=True, seed=0, devices=3)

@@ -1,13 +1,11 @@
-"""The machine and the code of a run are told; a device that is not there is refused."""
+"""The machine and the code of a run are told."""
 
 import json
 import subprocess
 
-import pytest
 import torch
 
-from hilum.errors import HilumError
-from hilum.training.environment import choose_device, describe_environment, git_commit
+from hilum.training.environment import describe_environment, git_commit
 
 
 def git(folder, *arguments):
@@ -43,38 +41,3 @@ def test_outside_a_repository_or_without_git_there_is_no_commit(tmp_path, monkey
     assert git_commit(tmp_path) is None
     monkeypatch.setenv("PATH", "")
     assert git_commit(tmp_path) is None
-
-
-def test_auto_takes_a_gpu_where_there_is_one(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert choose_device("auto") == torch.device("cpu")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose_device("auto") == torch.device("cuda")
-
-
-def test_a_gpu_is_chosen_by_its_number(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert choose_device("cuda:1") == torch.device("cuda", 1)
-    with pytest.raises(HilumError, match=r"there is no cuda:2 here; this machine has 2 CUDA device\(s\)"):
-        choose_device("cuda:2")
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("gpu", "'gpu' is no device. Use auto, cpu, cuda"),
-        ("mps", "'mps' is not supported"),
-        ("", "'' is no device"),
-    ],
-)
-def test_a_device_that_is_none_is_refused(name, words):
-    with pytest.raises(HilumError, match=words):
-        choose_device(name)
-
-
-def test_a_machine_without_a_gpu_says_so(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(
-        HilumError, match=r"there is no cuda here; this machine has 0 CUDA device\(s\). Use auto"
-    ):
-        choose_device("cuda")

@@ -25,18 +25,18 @@ def clock(monkeypatch):
 
 
 def test_images_per_second_are_of_the_parts_last_pass(clock):
-    with EpochProgress(2, {"train": 10, "val": 4}, quiet=True) as shown:
+    with EpochProgress(2, {"train": (10, 20), "val": (4, 4)}, quiet=True) as shown:
         assert math.isnan(shown.images_per_second("train"))
         for seconds, part, images in [(101, "train", 6), (102, "train", 4), (104, "val", 4)]:
             clock["seconds"] = seconds
             shown.advance(part, images)
-        assert shown.images_per_second("train") == 5
+        assert shown.images_per_second("train") == 10  # two processes with ten images each
         assert shown.images_per_second("val") == 2
         clock["seconds"] = 150  # the files of the epoch are written
         shown.restart_clock()
         clock["seconds"] = 151
         shown.advance("train", 10)
-        assert shown.images_per_second("train") == 10
+        assert shown.images_per_second("train") == 20
 
 
 def on_a_terminal(monkeypatch) -> Terminal:
@@ -49,7 +49,7 @@ def on_a_terminal(monkeypatch) -> Terminal:
 
 
 def run_an_epoch(quiet):
-    with EpochProgress(3, {"train": 1234, "val": 40}, quiet=quiet) as shown:
+    with EpochProgress(3, {"train": (1234, 1234), "val": (40, 40)}, quiet=quiet) as shown:
         shown.advance("train", 1000)
         shown.bars.refresh()
         shown.advance("train", 234)

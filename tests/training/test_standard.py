@@ -1,5 +1,6 @@
 """The gateway: the same settings give the same digest, each setting counts, and every end is told."""
 
+import copy
 import json
 import shutil
 from dataclasses import replace
@@ -12,13 +13,17 @@ from torch import nn
 
 from hilum.config import RunConfig
 from hilum.data.hierarchy import build_hierarchy
+from hilum.data.loaders import Loaders
 from hilum.data.packing import build_pack
 from hilum.errors import HilumError
 from hilum.metrics import Metrics
+from hilum.metrics.best_epoch import BestEpoch, parse_rule
+from hilum.metrics.operating_points import parse_policy
+from hilum.models import Normalized, build_model
 from hilum.run_folder import RunFolder, digest_of
 from hilum.sources.catalog import Catalog
 from hilum.sources.hierarchy import hierarchical_paths
-from hilum.training import standard
+from hilum.training import preparation
 from hilum.training.checkpoints import load_state, load_weights
 from hilum.training.standard import StandardTraining
 
@@ -127,12 +132,12 @@ def test_the_last_checkpoint_gives_the_last_predictions(finished, own_catalog):
     training, metrics = finished
     config, record = training.config, training.folder.record
     stats = {"mean": record["pixel_mean"], "sd": record["pixel_sd"]}
-    net = standard.build_model(config.net_name, 3, config.net_kwargs, seed=5, **stats)
+    net = build_model(config.net_name, 3, config.net_kwargs, seed=5, **stats)
     load_weights(training.folder.path / "checkpoints" / "last", net)
     net.to(memory_format=torch.channels_last).eval()
-    loader = standard.Loaders(
-        own_catalog, image_width=32, image_height=32, batch_size=16, num_workers=0
-    ).get_loader(metrics.df_val_probability.index)
+    loader = Loaders(own_catalog, image_width=32, image_height=32, batch_size=16, num_workers=0).get_loader(
+        metrics.df_val_probability.index
+    )
     with torch.no_grad():
         expected = torch.cat([net(batch["img"]) for batch in loader]).sigmoid()
     np.testing.assert_allclose(metrics.df_val_probability, expected, atol=1e-6)
@@ -140,12 +145,22 @@ def test_the_last_checkpoint_gives_the_last_predictions(finished, own_catalog):
     assert load_state(training.folder.path / "checkpoints" / "best")["epoch"] == record["best_epoch"]
 
 
-def test_the_best_epoch_is_that_of_the_highest_mean_validation_auc(finished):
-    folder = finished[0].folder
-    scores = folder.scores()
-    by_epoch = scores[scores["part"] == "val"].groupby("epoch")["roc_auc"].mean()
-    assert folder.record["best_epoch"] == by_epoch.idxmax()
-    assert folder.record["best_roc_auc"] == pytest.approx(by_epoch.max())
+def test_the_best_epoch_is_the_one_that_the_rule_chooses(finished, train):
+    training, metrics = finished
+    record = training.folder.record
+    policies = dict.fromkeys(metrics.target_columns, parse_policy("fixed"))
+    best = BestEpoch(parse_rule(training.config.best_rule), policies, metrics.target_thresholds)
+    for epoch in metrics.epochs():
+        best.take(epoch, metrics)
+    assert record["best_epoch"] == best.epoch
+    assert list(record["best_scores"]) == ["recall", "roc_auc", "precision"]
+    assert record["best_scores"]["recall"] == best.scores["recall"]
+    scores = training.folder.scores()
+    shown = scores[(scores["part"] == "val") & (scores["epoch"] == best.epoch)]
+    assert record["best_roc_auc"] == pytest.approx(shown["roc_auc"].mean())
+
+    by_precision = train(num_epochs=4, best_rule="precision,f1", threshold_policy="fbeta:1").folder
+    assert list(by_precision.record["best_scores"]) == ["precision", "f1"]
 
 
 def test_the_metrics_of_a_folder_are_those_of_the_run(finished):
@@ -227,6 +242,14 @@ CHANGES_THE_DIGEST = {
     "loss_reduction": "sum",
     "use_positivity_weights": True,
     "seed": 1,
+    "optimizer": "sgd",
+    "loss": "focal",
+    "accumulate_batches": 2,
+    "clip_norm": 1e-3,
+    "ema_decay": 0.9,
+    "schedule": "cosine",
+    "warmup_epochs": 0.5,
+    "precision": "bf16",
 }
 #: Settings that are tested by themselves below, or have nothing to do with what is learned.
 TESTED_ELSEWHERE = {
@@ -234,7 +257,18 @@ TESTED_ELSEWHERE = {
     *("uncertain_policy", "blank_policy", "eval_uncertain_policy", "eval_blank_policy", "sampling"),
     *("strict_leaks", "pack", "hierarchy", "fit", "interpolation"),
     *("net_name", "net_kwargs", "target_thresholds", "device", "num_workers"),
-    *("threshold_policy", "calibration"),
+    *("threshold_policy", "calibration", "loss_kwargs", "momentum", "plateau_patience", "init_from"),
+    *(
+        "layer_decay",
+        "frozen_epochs",
+        "best_rule",
+        "early_stopping",
+        "devices",
+        "compile",
+        "deterministic",
+        "on_oom",
+    ),
+    *("loggers", "mlflow_uri"),
     *("save_path", "name", "epoch_args", "quiet"),
 }
 
@@ -258,37 +292,154 @@ def test_a_setting_changes_what_is_learned(train, make_tiny_net, base_digest, se
     assert digest(train(**{setting: value}, **changes)) != base_digest["digest"]
 
 
-def test_the_settings_of_optimizer_and_loss_reach_them(train, monkeypatch):
-    seen = {}
-    for name in ("Adam", "MaskedBCEWithLogitsLoss"):
-        made = getattr(standard, name)
+@pytest.fixture
+def loops(monkeypatch) -> list:
+    """The training loops that are made."""
+    made = []
 
-        def spy(*arguments, made=made, name=name, **keywords):
-            seen[name] = made(*arguments, **keywords)
-            return seen[name]
+    class Kept(preparation.TrainingLoop):
+        def __init__(self, *arguments, **keywords):
+            super().__init__(*arguments, **keywords)
+            made.append(self)
 
-        monkeypatch.setattr(standard, name, spy)
+    monkeypatch.setattr(preparation, "TrainingLoop", Kept)
+    return made
+
+
+def test_the_settings_of_optimizer_and_loss_reach_them(train, loops):
     train(learning_rate=0.02, l2_reg=0.25, loss_reduction="sum", use_positivity_weights=True)
-    group = seen["Adam"].param_groups[0]
+    (loop,) = loops
+    (group,) = loop.optimizer.param_groups
     assert (group["lr"], group["weight_decay"]) == (0.02, 0.25)
-    assert seen["MaskedBCEWithLogitsLoss"].reduction == "sum"
-    assert seen["MaskedBCEWithLogitsLoss"].pos_weight.shape == (3,)
+    assert loop.criterion.reduction == "sum"
+    assert loop.criterion.pos_weight.shape == (3,)
 
 
-def test_the_loss_has_no_weights_unless_asked(train, monkeypatch):
-    criteria = []
-    monkeypatch.setattr(
-        standard,
-        "positivity_weights",
-        lambda *_: pytest.fail("the weights were made without being asked for"),
-    )
-    made = standard.MaskedBCEWithLogitsLoss
-    monkeypatch.setattr(
-        standard, "MaskedBCEWithLogitsLoss", lambda *a: criteria.append(made(*a)) or criteria[-1]
-    )
+def test_the_loss_has_no_weights_unless_asked(train, loops):
     train()
-    assert criteria[0].pos_weight is None
-    assert criteria[0].reduction == "mean"
+    assert loops[0].criterion.pos_weight is None
+    assert loops[0].criterion.reduction == "mean"
+
+
+class TwoStages(nn.Module):
+    """A convolution with batch normalization, and a head."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(4)
+        self.convolution = nn.Conv2d(1, 4, 3, stride=2)
+        self.normalization = nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, 3)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+
+    def forward(self, images):
+        return self.head(self.normalization(self.convolution(images)).relu().mean((2, 3)))
+
+
+def test_frozen_epochs_teach_the_head_alone_and_leave_the_backbones_statistics(train):
+    weights = {}
+    for epochs in (1, 2):
+        folder = train(net=TwoStages(), num_epochs=epochs, frozen_epochs=1).folder
+        net = Normalized(TwoStages(), 0.5, 0.2)
+        load_weights(folder.path / "checkpoints" / "last", net)
+        weights[epochs] = net.net.state_dict()
+    before = TwoStages().state_dict()
+    for name, value in before.items():
+        learned = name.startswith("head")
+        assert torch.equal(weights[1][name], value) != learned, name
+        assert not torch.equal(weights[2][name], value), name
+
+
+def test_each_stage_away_from_the_head_learns_more_slowly(train, loops):
+    train(net=TwoStages(), layer_decay=0.5, learning_rate=0.08)
+    assert [group["lr"] for group in loops[0].optimizer.param_groups] == [0.08, 0.04]
+
+
+def test_the_average_of_the_weights_is_what_is_validated_and_kept(train, loops, own_catalog):
+    folder = train(num_epochs=2, ema_decay=0.6).folder
+    (loop,) = loops
+    assert loop.average.steps == 2 * -(-len(folder.predictions(1).query("part == 'train'")) // 8)
+    net = copy.deepcopy(loop.net.module)
+    load_weights(folder.path / "checkpoints" / "last", net)
+    learned, kept = loop.net.module.state_dict(), net.state_dict()
+    assert not torch.equal(learned["net.linear.weight"], kept["net.linear.weight"])
+    validated = folder.predictions(2).query("part == 'val'").set_index("ImageID")
+    loader = Loaders(own_catalog, image_width=16, image_height=16, batch_size=8, num_workers=0).get_loader(
+        validated.index
+    )
+    with torch.no_grad():
+        expected = torch.cat([net.eval()(batch["img"]) for batch in loader]).sigmoid()
+    np.testing.assert_allclose(validated["prob_Edema"], expected[:, 0], atol=1e-6)
+
+
+def test_early_stopping_ends_the_run_and_says_why(train, capsys):
+    training = train(num_epochs=9, learning_rate=1e-12, early_stopping=2)
+    record = training.folder.record
+    assert (record["status"], record["epochs_done"], record["best_epoch"]) == ("finished", 3, 1)
+    assert record["stopped_early"] == "after epoch 3: no epoch was better than 1 in the 2 after it"
+    assert record["digest"] == digest_of(training.folder.predictions(3))
+    assert "Stopped after epoch 3: no epoch was better than 1" in capsys.readouterr().out
+
+
+def test_a_run_that_begins_with_anothers_weights_says_what_it_took(train, tmp_path, capsys):
+    former = train(num_epochs=2, target_columns=("Edema", "Mine"), net=None, **SMALL_MODEL).folder
+    again = train(net=None, init_from=former.path, learning_rate=1e-9, **SMALL_MODEL)
+    record = again.folder.record["init_from"]
+    assert (record["run"], record["taken"], record["as_drawn"]) == (
+        former.path.name,
+        ["Edema", "Mine"],
+        ["Fracture"],
+    )
+    assert "with the outputs of Edema, Mine; those of Fracture begin anew" in capsys.readouterr().out
+    begun, ended = again.folder.predictions(1), former.predictions(former.best_epoch)
+    both = begun.merge(ended, on=["part", "ImageID", "draw"], suffixes=("", "_former")).query("part == 'val'")
+    np.testing.assert_allclose(both["prob_Edema"], both["prob_Edema_former"], atol=1e-4)
+    with pytest.raises(HilumError, match=r"weights are of custom_pneumonia|another|densenet"):
+        train(net=None, init_from=former.path, net_name="densenet", net_kwargs={})
+
+
+SMALL_MODEL = {
+    "net_name": "custom_pneumonia",
+    "net_kwargs": {"channels": [4, 4], "hidden": 8},
+}
+
+
+def test_running_out_of_memory_halves_what_is_computed_at_once_and_is_recorded(train, capsys):
+    class Hungry(TwoStages):
+        def forward(self, images):
+            if len(images) > 3:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return super().forward(images)
+
+    training = train(net=Hungry(), on_oom="halve", num_epochs=2)
+    assert training.folder.record["batch_pieces"] == 4
+    assert "from now on each batch is computed in 2 pieces" in capsys.readouterr().out
+    with pytest.raises(
+        HilumError, match=r"Out of memory with 8 images at once \(CUDA out of memory\.\)\. Try batch"
+    ):
+        train(net=Hungry(), name="stopped")
+    assert not (training.folder.path.parent / "stopped").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"best_rule": "recal"}, "best_rule: there is no score 'recal'"),
+        ({"loss": "auc_margin", "use_positivity_weights": True}, "auc_margin"),
+        ({"loss_kwargs": {"gama": 2}}, "has no setting 'gama'"),
+        ({"precision": "16"}, "precision: 16 needs a GPU"),
+        ({"devices": 2}, "Start your script with torchrun"),
+        ({"init_from": "nowhere"}, "nowhere: this is no run folder"),
+    ],
+)
+def test_settings_of_the_training_that_cannot_work_are_refused_and_leave_nothing(
+    train, tmp_path, changes, words
+):
+    with pytest.raises(HilumError, match=words):
+        train(**changes)
+    assert not list((tmp_path / "runs").glob("*"))
 
 
 def test_thresholds_change_the_scores_and_not_what_is_learned(train):
@@ -304,11 +455,9 @@ def test_the_model_and_its_settings_are_those_asked_for(train, own_catalog, monk
 
     def build(name, out_channels, net_kwargs, **others):
         asked.append((name, out_channels, net_kwargs, others["seed"]))
-        return standard.Normalized(
-            nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 3)), 0.5, 0.2
-        )
+        return Normalized(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 3)), 0.5, 0.2)
 
-    monkeypatch.setattr(standard, "build_model", build)
+    monkeypatch.setattr(preparation, "build_model", build)
     training = train(net_name="resnet_grayscale", net_kwargs={"layers": 34}, seed=3)
     assert asked == [("resnet_grayscale", 3, {"layers": 34}, 3)]
     assert training.folder.path.name == "own-resnet_grayscale-001"
