@@ -71,6 +71,12 @@ result.table
 comparison = result.compare(replicates=place.choose(1000, 200))
 show_comparison(comparison, flips=5)
 
+# %% [markdown]
+# ## Side by side
+#
+# Both saw the same patients: with the same seed the split is the same, whatever the network. That is what makes the
+# comparison a paired one.
+
 # %%
 axes = result.table.set_index("net_name")[["recall", "roc_auc", "precision"]].T.plot.bar(rot=0)
 axes.set(title="Validation, best epoch, mean over targets", ylim=(0, 1))

@@ -2,14 +2,18 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import platformdirs
+from filelock import FileLock
 
+from hilum.errors import HilumError
 from hilum.sources.catalog import Catalog
 from hilum.sources.chexpert import CleanMetaData
-from hilum.sources.phantom.tree import write_phantom
+from hilum.sources.phantom.tree import COMPLETE, write_phantom
 
 #: What is drawn where nothing is said.
 DEFAULTS = {"images": 2400, "size": 128, "seed": 0, "leak": "acuity"}
@@ -46,10 +50,30 @@ def open_catalog(
         root = cache / "-".join(["phantom", *map(str, parameters.values())])
     if parameters["leak"] == "none":
         parameters["leak"] = None
-    write_phantom(root, **parameters)
+    with _drawn_by_one(root):
+        write_phantom(root, **parameters)
     metadata = CleanMetaData(root, max_studies=max_studies, name="phantom")
     # A phantom's pixels are not CheXpert's: they are measured.
     return replace(metadata.catalog(), pixel_stats=None)
+
+
+@contextmanager
+def _drawn_by_one(root: Path) -> Iterator[None]:
+    """Lets one process at a time draw where there is no whole phantom yet: the runs of a sweep share a cache."""
+    if (root / COMPLETE).is_file():
+        yield
+        return
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(root.with_name(f"{root.name}.lock"))
+        lock.acquire()
+    except OSError as error:
+        raise HilumError(f"{root.parent}: it cannot be written: {error.strerror}.") from None
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def _as_drawn(root: Path | None) -> dict:

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -55,3 +57,18 @@ def test_all_studies_can_be_kept(drawn):
 def test_without_a_root_it_is_kept_in_the_cache(own_cache):
     catalog = open_catalog("phantom", None, images=20, size=32)
     assert own_cache in catalog.root.parents
+
+
+def test_processes_that_begin_together_draw_it_once(tmp_path):
+    script = (
+        "import sys; from hilum.sources import open_catalog; "
+        "print(open_catalog('phantom', sys.argv[1], images=40, size=32).fingerprint)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "phantom")]
+    started = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    said = [process.communicate() for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0], [errors for _, errors in said]
+    assert len({fingerprint for fingerprint, _ in said}) == 1
+    assert not (tmp_path / "phantom.lock").exists()
