@@ -1,8 +1,8 @@
 import json
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
+from filelock import FileLock
 
 from hilum.errors import HilumError
 from hilum.sources import open_catalog
@@ -59,16 +59,16 @@ def test_without_a_root_it_is_kept_in_the_cache(own_cache):
     assert own_cache in catalog.root.parents
 
 
-def test_processes_that_begin_together_draw_it_once(tmp_path):
-    script = (
-        "import sys; from hilum.sources import open_catalog; "
-        "print(open_catalog('phantom', sys.argv[1], images=40, size=32).fingerprint)"
-    )
-    command = [sys.executable, "-c", script, str(tmp_path / "phantom")]
-    started = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)
-    ]
-    said = [process.communicate() for process in started]
-    assert [process.returncode for process in started] == [0, 0, 0], [errors for _, errors in said]
-    assert len({fingerprint for fingerprint, _ in said}) == 1
+def test_one_process_draws_and_the_others_wait(tmp_path):
+    root, lock = tmp_path / "phantom", FileLock(tmp_path / "phantom.lock")
+    with ThreadPoolExecutor(1) as pool:
+        with lock:  # as another process that is drawing holds it
+            waiting = pool.submit(open_catalog, "phantom", root, images=40, size=32)
+            assert not wait([waiting], timeout=0.5).done
+            assert not root.exists()
+            write_phantom(root, images=40, size=32, workers=1)
+            drawn_at = (root / "phantom.json").stat().st_mtime_ns
+        catalog = waiting.result(timeout=60)
+    assert len(catalog) > 20
+    assert (root / "phantom.json").stat().st_mtime_ns == drawn_at, "it was not drawn again"
     assert not (tmp_path / "phantom.lock").exists()
