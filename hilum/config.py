@@ -141,7 +141,9 @@ class RunConfig(BaseModel):
     )
     warmup_epochs: float = Field(0.0, ge=0, description="linear rise of the learning rate (constant, cosine)")
     plateau_patience: int = Field(
-        2, ge=0, description="epochs without a lower validation loss before the plateau schedule divides by 10"
+        2,
+        ge=0,
+        description="epochs without a lower validation loss before the plateau schedule divides by 10",
     )
     clip_norm: float | None = Field(None, gt=0, description="largest L2 norm of a step's gradient")
     loss: Literal["bce", "focal", "asymmetric", "auc_margin"] = Field(
