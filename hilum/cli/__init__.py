@@ -14,6 +14,7 @@ from hilum.cli.data import catalog, eda, hierarchy, pack, shards
 from hilum.cli.evaluating import evaluate
 from hilum.cli.reporting import report
 from hilum.cli.runs import runs, show
+from hilum.cli.serving import serve
 from hilum.cli.training import demo, resume, train, verify
 from hilum.errors import HilumError
 
@@ -29,7 +30,7 @@ def cli() -> None:
 
 for command in (
     *(demo, catalog, eda, pack, hierarchy, shards, train, resume, verify, runs, show),
-    *(compare, report, evaluate, audit),
+    *(compare, report, evaluate, audit, serve),
 ):
     cli.add_command(command)
 
