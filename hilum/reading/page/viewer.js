@@ -32,7 +32,7 @@ export class Viewer {
     for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) this.canvas.addEventListener(end, (event) => this.released(event));
     this.canvas.addEventListener("wheel", (event) => this.wheeled(event), { passive: false });
     this.canvas.addEventListener("contextmenu", (event) => event.preventDefault());
-    this.canvas.addEventListener("dblclick", (event) => this.zoomAt(this.look.zoom > 1.01 ? 1 / this.look.zoom : this.scaleOfPixels() / 1, event));
+    this.canvas.addEventListener("dblclick", (event) => this.zoomAt(this.look.zoom > 1.01 ? 1 / this.look.zoom : Math.max(2, this.scaleOfPixels()), event));
     this.canvas.addEventListener("focus", activated);
     this.canvas.addEventListener("keydown", (event) => this.keyed(event));
     new ResizeObserver(() => this.draw()).observe(this.element);
