@@ -82,7 +82,7 @@ function row(finding, scale, { chosen, choose, tabbed }) {
   return make(
     "li",
     { class: `finding${finding.suggested ? " suggested" : ""}${chosen ? " chosen" : ""}` },
-    make("div", { class: "finding-head" }, button, make("span", { class: "value" }, value), make("span", { class: "versus" }, `of ${percent(finding.threshold)}`)),
+    make("div", { class: "finding-head" }, button, make("span", { class: "value" }, value), make("span", { class: "versus" }, `${finding.suggested ? "≥" : "<"} ${percent(finding.threshold)}`)),
     make(
       "div",
       {
@@ -110,7 +110,7 @@ export function findingsList(findings, { chosen = null, choose = null } = {}) {
   const list = make(
     "div",
     { class: "list" },
-    make("h3", { class: "list-head suggested" }, make("span", {}, `Suggested · ${suggested.length}`), make("span", { class: "soft" }, "probability of threshold")),
+    make("h3", { class: "list-head suggested" }, make("span", {}, `Suggested · ${suggested.length}`), make("span", { class: "soft" }, "probability, threshold")),
     axis,
     suggested.length ? rows(suggested) : make("p", { class: "none" }, "No finding reaches its threshold. That does not mean that there is none."),
     others.length ? make("h3", { class: "list-head" }, make("span", {}, `Below their thresholds · ${others.length}`)) : null,

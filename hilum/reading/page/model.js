@@ -23,14 +23,17 @@ function views(counts) {
   return Object.entries(counts).filter(([, number]) => number).map(([view, number]) => `${percent(number / total)} ${view}`).join(", ");
 }
 
-export function modelScores(card) {
-  const rows = (card.scores ?? []).map((of) =>
-    make("tr", {}, make("td", {}, plain(of.target)), make("td", {}, score(of.roc_auc)), make("td", {}, score(of.recall)), make("td", {}, score(of.precision)), make("td", {}, percent(card.thresholds?.[of.target]?.threshold))),
-  );
+/** A table of validation scores: the first `most` columns, those that matter first. */
+export function modelScores(card, most = Infinity) {
+  const columns = [
+    ["ROC AUC", (of) => score(of.roc_auc)], ["Recall", (of) => score(of.recall)], ["Threshold", (of) => percent(card.thresholds?.[of.target]?.threshold)],
+    ["Precision", (of) => score(of.precision)], ["Specificity", (of) => score(of.specificity)], ["Positives", (of) => String(of.positives ?? "n/a")],
+  ].slice(0, most);
+  const rows = (card.scores ?? []).map((of) => make("tr", {}, make("td", {}, plain(of.target)), columns.map(([, value]) => make("td", {}, value(of)))));
   if (!rows.length) return null;
   return make(
     "div",
     { class: "scroll", tabindex: "0", role: "region", "aria-label": "Validation scores" },
-    make("table", {}, make("thead", {}, make("tr", {}, ["Finding", "ROC AUC", "Recall", "Precision", "Threshold"].map((heading) => make("th", { scope: "col" }, heading)))), make("tbody", {}, rows)),
+    make("table", {}, make("thead", {}, make("tr", {}, ["Finding", ...columns.map(([heading]) => heading)].map((heading) => make("th", { scope: "col" }, heading)))), make("tbody", {}, rows)),
   );
 }

@@ -137,7 +137,7 @@ async function read(image) {
     });
     if (image.removed || run !== state.run) return;
     const [found] = answer.images;
-    image.bitmap ??= await createImageBitmap(await (await fetch(found.pixels)).blob());
+    image.bitmap ??= await createImageBitmap(fromDataUri(found.pixels));
     image.thumb ??= thumbnail(image.bitmap);
     image.answer = { ...found, pixels: undefined, heatmaps: undefined, model: answer.model };
     image.status = found.refused ? "refused" : "done";
@@ -150,6 +150,12 @@ async function read(image) {
     image.error = error;
     alarm(`${image.name} could not be read. ${error.message}`);
   }
+}
+
+/** The Blob of a data URI; fetching it would need a looser content security policy. */
+function fromDataUri(address) {
+  const [head, content] = address.split(",");
+  return new Blob([Uint8Array.from(atob(content), (character) => character.charCodeAt(0))], { type: head.slice(5).split(";")[0] });
 }
 
 function thumbnail(bitmap) {
@@ -328,7 +334,7 @@ function emptyPanel() {
     ];
   }
   if (!state.model) return [make("p", { class: "none" }, make("span", { class: "spinner" }), " The model is being opened …")];
-  return [make("div", { class: "panel-head" }, make("h2", {}, "The model that reads")), modelFacts(state.model.card), make("h3", { class: "list-head" }, "On its validation images"), modelScores(state.model.card)];
+  return [make("div", { class: "panel-head" }, make("h2", {}, "The model that reads")), modelFacts(state.model.card), make("h3", { class: "list-head" }, "On its validation images"), modelScores(state.model.card, 3)];
 }
 
 function segments() {

@@ -2,11 +2,11 @@
 
 export const plain = (name) => name.replaceAll("_", " ");
 
-/** 0.8312 is "83 %", 0.0123 "1.2 %", 0.00001 "< 0.01 %"; what rounds to all is "> 99 %" and not 100 %. */
+/** 0.8312 is "83 %", 0.0123 "1.2 %", 0.00000031 "3e-5 %"; what is not quite all is "> 99 %" and not 100 %. */
 export function percent(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "n/a";
   const hundredths = 100 * value;
-  if (hundredths > 0 && hundredths < 0.01) return "< 0.01 %";
+  if (hundredths > 0 && hundredths < 0.01) return `${hundredths.toExponential(0)} %`;
   if (hundredths > 99 && hundredths < 100) return "> 99 %";
   if (hundredths < 1) return `${hundredths.toFixed(2)} %`;
   return `${hundredths.toFixed(hundredths < 10 ? 1 : 0)} %`;

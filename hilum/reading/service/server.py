@@ -7,9 +7,15 @@ import socket
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from hilum.errors import HilumError
 from hilum.reading.service.guard import is_loopback
+
+if TYPE_CHECKING:
+    from hilum.reading.reader import Reader
 
 #: The variable that a token may be given in: a process list shows flags to everybody.
 TOKEN_VARIABLE = "HILUM_TOKEN"
@@ -79,17 +85,24 @@ def serve(
 
 
 def _application(path: Path, of_runs: bool, device: str, token: str | None, loopback: bool):
-    from hilum.reading.reader import open_reader
     from hilum.reading.service.app import make_app
 
     if of_runs:
         return make_app(
-            runs=path,
-            open_reader=lambda run: open_reader(run, device),
-            token=token,
-            loopback_only=loopback,
+            runs=path, open_reader=lambda run: _warm(run, device), token=token, loopback_only=loopback
         )
-    return make_app(open_reader(path, device), token=token, loopback_only=loopback)
+    return make_app(_warm(path, device), token=token, loopback_only=loopback)
+
+
+def _warm(path: Path, device: str) -> "Reader":
+    """A reader that has read once: the first pass makes buffers and picks kernels, and nobody should wait for it."""
+    from hilum.reading.reader import Film, open_reader
+
+    reader = open_reader(path, device)
+    size = reader.card["preprocessing"]
+    nothing = np.zeros((size["height"], size["width"]), dtype=np.uint8)
+    reader.read([Film("", nothing, nothing)])
+    return reader
 
 
 def _refuse_open_door(host: str, token: str | None) -> None:
