@@ -5,7 +5,7 @@ import { legend, plot, styleOf } from "./curves.js";
 import { colouredHeatmap } from "./heat.js";
 import { busy, go, problemBox, say } from "./runs.js";
 import { Viewer, freshLook } from "./viewer.js";
-import { count, icon, make, percent, plain } from "./words.js";
+import { against, count, icon, make, percent, plain } from "./words.js";
 
 const at = (id) => document.getElementById(id);
 const state = { ready: false, listed: null, shown: "", found: null, image: null, target: null };
@@ -81,7 +81,7 @@ function draw(run, kind) {
     const film = make("span", { class: "film", dataset: { picture: address(run, `images/${mistake.image_id}/pixels?side=320`) } }, here ? "" : "radiograph not at hand");
     if (here) sight.observe(film);
     const card = make("button", { type: "button", dataset: { image: String(mistake.image_id), target: mistake.target }, onclick: () => openImage(run, mistake, card) },
-      film, make("b", {}, plain(mistake.target)), make("span", { class: "soft" }, `${percent(mistake.probability)} ${kind === "missed" ? "<" : "≥"} ${percent(mistake.threshold)}`), make("span", { class: "soft" }, mistake.file ?? `image ${mistake.image_id}`));
+      film, make("b", {}, plain(mistake.target)), make("span", { class: "soft" }, against(mistake.probability, mistake.threshold).join(kind === "missed" ? " < " : " ≥ ")), make("span", { class: "soft" }, mistake.file ?? `image ${mistake.image_id}`));
     return make("li", {}, card);
   });
   at("gallery").replaceChildren(here ? "" : make("div", { class: "callout flag" }, icon("warn"), make("p", {}, "The data set is not where the run has read it, so there are no radiographs and no heatmaps here.")), make("ul", { class: "gallery" }, cards));
@@ -107,7 +107,8 @@ async function openImage(run, mistake, card) {
     turn.about = about;
     state.target = mistake.target;
     drawImage(turn, card);
-    at("detail").focus({ preventScroll: false });
+    at("detail").focus({ preventScroll: true });
+    if (matchMedia("(max-width: 1000px)").matches) at("detail").scrollIntoView({ block: "start" });
     say(`Image ${mistake.image_id}: ${plain(mistake.target)}, ${percent(mistake.probability)}, threshold ${percent(mistake.threshold)}.`);
   } catch (error) {
     if (state.image === turn) at("detail").replaceChildren(problemBox(error));
@@ -119,7 +120,7 @@ function drawImage(turn, card) {
   seen = new Viewer({ changed: () => {} });
   const center = make("div", { class: "center" }, make("span", { class: "spinner" }));
   const heatBox = make("input", { type: "checkbox", id: "detail-heat", onchange: () => heat(turn) });
-  const opacity = make("input", { type: "range", min: "0", max: "100", value: "60", "aria-label": "Opacity of the heatmap", oninput: () => seen.showHeat(seen.heat, Number(opacity.value) / 100) });
+  const opacity = make("input", { type: "range", min: "0", max: "100", value: "45", "aria-label": "Opacity of the heatmap", oninput: () => seen.showHeat(seen.heat, Number(opacity.value) / 100) });
   Object.assign(turn, { center, heatBox, opacity, heats: new Map(), history: make("div", {}), rows: make("tbody", {}), note: make("p", { class: "soft" }) });
   const tools = make("div", { class: "film-tools" },
     make("label", { class: "check" }, heatBox, "heatmap"), opacity, make("span", { class: "grow" }),
@@ -158,7 +159,7 @@ function chooseTarget(turn, target) {
     const outcome = one.label === null ? "" : one.label === 1 ? (one.suggested ? "found" : "missed") : one.suggested ? "false alarm" : "";
     return make("tr", { class: one.target === target ? "on" : "" },
       make("td", {}, make("button", { type: "button", "aria-pressed": String(one.target === target), onclick: () => { chooseTarget(turn, one.target); turn.rows.querySelector("[aria-pressed=true]").focus({ preventScroll: true }); } }, plain(one.target))),
-      make("td", {}, label), make("td", {}, percent(one.probability)), make("td", {}, percent(one.threshold)), make("td", {}, make("span", { class: ["missed", "false alarm"].includes(outcome) ? "wrong" : "soft" }, outcome)));
+      make("td", {}, label), against(one.probability, one.threshold).map((words) => make("td", {}, words)), make("td", {}, make("span", { class: ["missed", "false alarm"].includes(outcome) ? "wrong" : "soft" }, outcome)));
   }));
   heat(turn);
 }

@@ -95,9 +95,10 @@ function byFinding(side, claim) {
   const body = make("div", {});
   const drawIt = () => {
     const rows = side.targets.map((target) => [target, claim.targets[target]?.[state.score]]).filter(([, of]) => of);
+    const widest = Math.max(0.05, ...rows.flatMap(([, of]) => [Math.abs(of.low ?? 0), Math.abs(of.high ?? 0)]));
     body.replaceChildren(make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${SCORES[state.score]} by finding` }, make("table", {},
       make("thead", {}, make("tr", {}, ["Finding", "A", "B", "B − A", "95 % interval", "", "p, corrected", "Verdict"].map((heading) => make("th", { scope: "col" }, heading || make("span", { class: "unseen" }, "Drawn"))))),
-      make("tbody", {}, rows.map(([target, of]) => make("tr", {}, make("td", {}, plain(target)), make("td", {}, score(of.reference)), make("td", {}, score(of.other)), make("td", {}, signed(of.difference)), make("td", {}, of.low === null ? "n/a" : `${signed(of.low)} to ${signed(of.high)}`), make("td", {}, interval(of)), make("td", {}, score(of.p_adjusted)), make("td", {}, verdict(of))))),
+      make("tbody", {}, rows.map(([target, of]) => make("tr", {}, make("td", {}, plain(target)), make("td", {}, score(of.reference)), make("td", {}, score(of.other)), make("td", {}, signed(of.difference)), make("td", {}, of.low === null ? "n/a" : `${signed(of.low)} to ${signed(of.high)}`), make("td", {}, interval(of, widest)), make("td", {}, score(of.p_adjusted)), make("td", {}, verdict(of))))),
     )));
   };
   drawIt();
@@ -105,9 +106,9 @@ function byFinding(side, claim) {
   return section;
 }
 
-/** The interval as a line from -1 to 1, zero in the middle. */
-function interval(of) {
-  const x = (value) => 80 + 74 * Math.sign(value) * Math.sqrt(Math.min(1, Math.abs(value)));
+/** The interval as a line, zero in the middle, the table's widest interval as wide as the cell. */
+function interval(of, widest) {
+  const x = (value) => 80 + (74 * value) / widest;
   const svg = make("svg", { viewBox: "0 0 160 18", width: "160", height: "18", "aria-hidden": "true" }, make("line", { x1: 80, x2: 80, y1: 1, y2: 17, stroke: "#6b7886" }));
   if (of.low === null || of.difference === null) return svg;
   const colour = { better: "#9fe0c3", worse: "#ffb3a8" }[of.verdict] ?? "#c3ccd6";

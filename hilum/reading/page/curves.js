@@ -11,7 +11,7 @@ export const styleOf = (place) => ({ colour: COLOURS[place % COLOURS.length], da
 const round = (value) => Math.round(value * 10) / 10;
 
 function steps(low, high) {
-  const rough = (high - low) / 4;
+  const rough = (high - low) / 5;
   const unit = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 2.5, 5, 10].map((factor) => factor * unit).find((size) => size >= rough) ?? unit;
   const marks = [];

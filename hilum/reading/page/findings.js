@@ -1,6 +1,6 @@
 // The list of findings: each probability as a bar against its own threshold.
 
-import { count, icon, make, percent, plain } from "./words.js";
+import { against, count, icon, make, percent, plain } from "./words.js";
 
 const logOdds = (probability) => Math.log(probability) - Math.log1p(-probability);
 const HIGHEST = 0.999;
@@ -52,17 +52,16 @@ export function inWords(findings) {
 }
 
 function why(finding) {
-  const words = finding.suggested
-    ? `Suggested: ${percent(finding.probability)} reaches the threshold of ${percent(finding.threshold)}.`
-    : `Not suggested: ${percent(finding.probability)} is below the threshold of ${percent(finding.threshold)}.`;
+  const [value, limit] = against(finding.probability, finding.threshold);
+  const words = finding.suggested ? `Suggested: ${value} reaches the threshold of ${limit}.` : `Not suggested: ${value} is below the threshold of ${limit}.`;
   if (finding.recall === null || finding.recall === undefined) return words;
   const interval = finding.recall_low === null || finding.recall_low === undefined ? "" : ` (95 % interval ${percent(finding.recall_low)} to ${percent(finding.recall_high)})`;
   return `${words} On validation images this threshold found ${percent(finding.recall)} of those with it${interval}.`;
 }
 
 function row(finding, scale, { chosen, choose, tabbed }) {
-  const value = percent(finding.probability);
-  const words = `${value}, threshold ${percent(finding.threshold)}, ${finding.suggested ? "suggested" : "not suggested"}`;
+  const [value, limit] = against(finding.probability, finding.threshold);
+  const words = `${value}, threshold ${limit}, ${finding.suggested ? "suggested" : "not suggested"}`;
   const button = make(
     "button",
     {
@@ -82,7 +81,7 @@ function row(finding, scale, { chosen, choose, tabbed }) {
   return make(
     "li",
     { class: `finding${finding.suggested ? " suggested" : ""}${chosen ? " chosen" : ""}` },
-    make("div", { class: "finding-head" }, button, make("span", { class: "value" }, value), make("span", { class: "versus" }, `${finding.suggested ? "≥" : "<"} ${percent(finding.threshold)}`)),
+    make("div", { class: "finding-head" }, button, make("span", { class: "value" }, value), make("span", { class: "versus" }, `${finding.suggested ? "≥" : "<"} ${limit}`)),
     make(
       "div",
       {

@@ -18,7 +18,7 @@ const parts = {
   toolbar: document.querySelector(".toolbar"), empty: at("empty"), views: at("views"), strip: at("strip"), panel: at("panel"), heat: at("heat"),
 };
 
-const state = { model: null, modelError: null, run: null, images: [], active: null, target: null, opacity: 0.6, sides: false, study: false, tool: "window" };
+const state = { model: null, modelError: null, run: null, images: [], active: null, target: null, opacity: 0.45, sides: false, study: false, tool: "window" };
 const views = [];
 let nextId = 1;
 

@@ -16,7 +16,7 @@ export class Viewer {
     this.look = freshLook();
     this.bitmap = null;
     this.heat = null;
-    this.heatOpacity = 0.6;
+    this.heatOpacity = 0.45;
     this.canvas = make("canvas", {
       tabindex: "0",
       role: "application",

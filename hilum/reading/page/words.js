@@ -2,14 +2,27 @@
 
 export const plain = (name) => name.replaceAll("_", " ");
 
+const UNIT = "\u00a0%"; // a number is not parted from its unit
+
 /** 0.8312 is "83 %", 0.0123 "1.2 %", 0.00000031 "3e-5 %"; what is not quite all is "> 99 %" and not 100 %. */
 export function percent(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "n/a";
   const hundredths = 100 * value;
-  if (hundredths > 0 && hundredths < 0.01) return `${hundredths.toExponential(0)} %`;
-  if (hundredths > 99 && hundredths < 100) return "> 99 %";
-  if (hundredths < 1) return `${hundredths.toFixed(2)} %`;
-  return `${hundredths.toFixed(hundredths < 10 ? 1 : 0)} %`;
+  if (hundredths > 0 && hundredths < 0.01) return `${hundredths.toExponential(0)}${UNIT}`;
+  if (hundredths > 99 && hundredths < 100) return `>\u00a099${UNIT}`;
+  if (hundredths < 1) return `${hundredths.toFixed(2)}${UNIT}`;
+  return `${hundredths.toFixed(hundredths < 10 ? 1 : 0)}${UNIT}`;
+}
+
+/** A probability and its threshold in words, with as many digits as tell them apart. */
+export function against(probability, threshold) {
+  const short = [percent(probability), percent(threshold)];
+  if (short[0] !== short[1] || probability === threshold) return short;
+  for (let digits = 1; digits < 5; digits += 1) {
+    const longer = [probability, threshold].map((value) => `${(100 * value).toFixed(digits)}${UNIT}`);
+    if (longer[0] !== longer[1]) return longer;
+  }
+  return short;
 }
 
 export const score = (value) => (value === null || value === undefined ? "n/a" : value.toFixed(3));
