@@ -12,6 +12,7 @@ from hilum.cli.auditing import audit
 from hilum.cli.comparing import compare
 from hilum.cli.data import catalog, eda, hierarchy, pack, shards
 from hilum.cli.evaluating import evaluate
+from hilum.cli.reading import export, predict
 from hilum.cli.reporting import report
 from hilum.cli.runs import runs, show
 from hilum.cli.serving import serve
@@ -30,7 +31,7 @@ def cli() -> None:
 
 for command in (
     *(demo, catalog, eda, pack, hierarchy, shards, train, resume, verify, runs, show),
-    *(compare, report, evaluate, audit, serve),
+    *(compare, report, evaluate, audit, export, predict, serve),
 ):
     cli.add_command(command)
 

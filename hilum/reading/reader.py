@@ -178,10 +178,20 @@ class Reader:
                 f"There is no target {target!r}.{nearest(target, self.targets)} "
                 f"The model has {', '.join(self.targets)}."
             )
+        explain = self.explainer()
+        with self._one_at_a_time:
+            return explain(film.prepared, self.targets.index(target), method)
+
+    def explainer(self) -> Callable[[np.ndarray, int, str], np.ndarray]:
+        """What makes the heatmaps: prepared pixels, the target's place and a method to a heatmap.
+
+        Raises:
+            HilumError: torch or Captum is not installed.
+        """
         with self._one_at_a_time:
             if self._explain is None:
                 self._explain = self._make_explain()
-            return self._explain(film.prepared, self.targets.index(target), method)
+            return self._explain
 
 
 def findings_of(card: dict[str, Any], probabilities: np.ndarray) -> tuple[Finding, ...]:

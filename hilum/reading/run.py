@@ -18,18 +18,19 @@ class TargetLogits(nn.Module):
     """A trained model from pixels to one logit per target, targets with classes resolved.
 
     Args:
-        model: uint8 images (B, 1, height, width) to raw outputs.
-        as_logits: these outputs to (B, targets).
+        model: uint8 images (B, 1, height, width) to raw outputs (B, outputs).
+        mixing: float32 (outputs, targets) that makes logits of outputs; None where they are the logits.
     """
 
-    def __init__(self, model: nn.Module, as_logits: Callable[[torch.Tensor], torch.Tensor]):
+    def __init__(self, model: nn.Module, mixing: torch.Tensor | None = None):
         super().__init__()
         self.model = model
-        self.as_logits = as_logits
+        self.register_buffer("mixing", mixing)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 (B, 1, height, width) to float32 (B, targets)."""
-        return self.as_logits(self.model(images)).float()
+        outputs = self.model(images).float()
+        return outputs if self.mixing is None else outputs @ self.mixing
 
 
 class TorchNetwork:
@@ -56,7 +57,16 @@ def network_of(folder: RunFolder, net: nn.Module | None = None) -> TargetLogits:
     Raises:
         HilumError: as `hilum.training.trained.trained_model`.
     """
-    return TargetLogits(trained_model(folder, net), target_logits(folder)).eval()
+    return TargetLogits(trained_model(folder, net), mixing_of(folder)).eval()
+
+
+def mixing_of(folder: RunFolder) -> torch.Tensor | None:
+    """How the logits of the targets come from the network's outputs; see `TargetLogits`."""
+    classed = len(folder.record.get("multiclass_targets", []))
+    if not classed:
+        return None
+    # Differences of outputs are linear: what they make of the unit vectors says all of it.
+    return target_logits(folder)(torch.eye(len(folder.targets) + 2 * classed))
 
 
 def open_run(path: str | Path, device: str = "auto", net: nn.Module | None = None) -> Reader:
