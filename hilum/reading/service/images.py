@@ -30,3 +30,13 @@ def png_of_heatmap(heatmap: np.ndarray) -> bytes:
 def data_uri(png: bytes) -> str:
     """Such as `data:image/png;base64,…`."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def scaled_shape(shape: tuple[int, int], longest: int) -> tuple[int, int]:
+    """(height, width) in the same proportions, the longer side at most so long.
+
+    >>> scaled_shape((2000, 1000), 512)
+    (512, 256)
+    """
+    scale = min(1.0, longest / max(shape))
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 from hilum.errors import HilumError, ImageError, nearest
+from hilum.reading.overlay import heat_on_film
 from hilum.reading.reader import RESEARCH_USE, Film, Limits, Reader, Reading, study_readings
 from hilum.reading.service.answers import (
     ImageAnswer,
@@ -19,14 +20,16 @@ from hilum.reading.service.answers import (
 )
 from hilum.reading.service.batching import Batcher
 from hilum.reading.service.errors import ServiceError, busy, of_image
-from hilum.reading.service.images import data_uri, png_of, png_of_heatmap
+from hilum.reading.service.images import data_uri, png_of, png_of_heatmap, scaled_shape
 from hilum.reading.service.limits import ServiceLimits
 from hilum.reading.service.metrics import ServiceMetrics
-from hilum.reading.service.placement import over_the_film
 from hilum.reading.service.uploads import Upload, Uploads
 
 if TYPE_CHECKING:
     from hilum.reading.service.models import ModelsOfRuns, OneModel
+
+#: Of what is sent: a heatmap has no finer detail than a few dozen cells.
+LONGEST_HEATMAP = 512
 
 Method = Literal["grad-cam", "occlusion"]
 RunName = Annotated[
@@ -154,7 +157,7 @@ class ReadingDesk:
             return _without_pixels(reading), answer
 
     async def heatmap(self, batcher: Batcher, film: Film, target: str, method: Method) -> bytes:
-        """A heatmap as PNG, in the film's proportions.
+        """A heatmap as PNG, to be stretched over the whole film.
 
         Raises:
             ServiceError: 409: the model cannot give one.
@@ -164,8 +167,8 @@ class ReadingDesk:
             heat = await batcher.run(lambda: batcher.reader.heatmap(film, target, method))
         except HilumError as error:
             raise ServiceError(409, "no-heatmap", str(error)) from None
-        rows, columns = film.pixels.shape
-        return await self.in_decoder(lambda: png_of_heatmap(over_the_film(heat, rows, columns, fit)))
+        shape = scaled_shape(film.pixels.shape, LONGEST_HEATMAP)
+        return await self.in_decoder(lambda: png_of_heatmap(heat_on_film(heat, shape, fit)))
 
 
 def make_router(desk: ReadingDesk) -> APIRouter:
@@ -227,7 +230,7 @@ def make_router(desk: ReadingDesk) -> APIRouter:
         run: RunName = None,
         method: Annotated[Method, Query()] = "grad-cam",
     ) -> Response:
-        """A PNG in the image's proportions, its longer side at most 512 pixels.
+        """A PNG of at most some 512 pixels a side, to be stretched over the whole image.
 
         The file is sent again: nothing of an earlier request is kept.
         """

@@ -1,6 +1,5 @@
 """Files from a request's body into memory: nothing is written to disk, and nothing is read past the limits."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,10 +10,6 @@ from starlette.requests import ClientDisconnect, Request
 
 from hilum.reading.service.errors import ServiceError, busy
 from hilum.reading.service.limits import MEBIBYTE, ServiceLimits
-
-#: How long what is left of a refused body is read and thrown away: a connection that is closed while its
-#: client still sends is reset, and the client never sees the reason.
-DRAIN_SECONDS = 2.0
 
 _LONGEST_NAME = 200
 _MOST_HEADER_BYTES = 8192
@@ -51,21 +46,16 @@ class Uploads:
         form = _Form(boundary, field_name, most, self._limits)
         before = 0
         try:
-            try:
-                form.refuse_declared(request.headers.get("content-length"))
-                async for chunk in request.stream():
-                    form.feed(chunk)
-                    self.bytes_held += form.bytes_held - before
-                    before = form.bytes_held
-                    if self.bytes_held > self._limits.upload_bytes:
-                        raise busy("The service holds as many uploads as it can.")
-                files = form.finished()
-            except ServiceError:
-                await _drain(request)
-                raise
-            except ClientDisconnect:
-                raise ServiceError(400, "disconnected", "The upload ended before its end.") from None
-            yield files
+            form.refuse_declared(request.headers.get("content-length"))
+            async for chunk in request.stream():
+                form.feed(chunk)
+                self.bytes_held += form.bytes_held - before
+                before = form.bytes_held
+                if self.bytes_held > self._limits.upload_bytes:
+                    raise busy("The service holds as many uploads as it can.")
+            yield form.finished()
+        except ClientDisconnect:
+            raise ServiceError(400, "disconnected", "The upload ended before its end.") from None
         finally:
             self.bytes_held -= before
 
@@ -185,15 +175,6 @@ def _boundary(content_type: str) -> bytes:
 
 def _no_form() -> ServiceError:
     return ServiceError(400, "form", "The body is no whole multipart form.")
-
-
-async def _drain(request: Request) -> None:
-    try:
-        async with asyncio.timeout(DRAIN_SECONDS):
-            while (await request.receive()).get("more_body"):
-                pass
-    except TimeoutError:
-        pass
 
 
 def _base_name(name: str) -> str:
