@@ -177,7 +177,7 @@ def write_run(save_path: Path, name: str, root: Path, learning_rate: float, skil
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def new_reader():
     """Makes readers by name."""
     return make_reader
