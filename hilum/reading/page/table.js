@@ -13,9 +13,9 @@ function columnsOf(listed) {
   const fixed = [
     { key: "name", words: "Run", value: (run) => run.name, text: true },
     { key: "status", words: "Status", value: (run) => run.status, text: true, filtered: true },
+    ...[["recall", "Recall"], ["roc_auc", "ROC AUC"], ["precision", "Precision"]].map(([key, words]) => ({ key, words, value: (run) => run.scores[key] ?? -1, shown: (run) => score(run.scores[key]) })),
     { key: "started", words: "Started", value: (run) => run.started, shown: (run) => run.started.slice(0, 16).replace("T", " ") },
     { key: "best_epoch", words: "Best epoch", value: (run) => run.best_epoch ?? -1, shown: (run) => `${run.best_epoch ?? "–"} of ${run.epochs_done}` },
-    ...[["recall", "Recall"], ["roc_auc", "ROC AUC"], ["precision", "Precision"]].map(([key, words]) => ({ key, words, value: (run) => run.scores[key] ?? -1, shown: (run) => score(run.scores[key]) })),
   ];
   const names = state.all ? [...new Set(listed.runs.flatMap((run) => Object.keys(run.settings)))] : listed.differing;
   return fixed.concat(names.map((name) => ({ key: `setting ${name}`, words: name, value: (run) => run.settings[name]?.value ?? "", shown: (run) => run.settings[name]?.words ?? "–", changed: (run) => run.settings[name]?.changed, filtered: true, setting: true })));

@@ -13,7 +13,6 @@ from hilum.errors import HilumError
 from hilum.reading.service import server
 from hilum.reading.service.server import serve
 
-
 WITHOUT_MODELS = """
 import sys
 from hilum import cli
