@@ -14,17 +14,18 @@ from typing import Any
 import cv2
 import numpy as np
 
+from hilum.data.resize import resize
 from hilum.errors import HilumError
 from hilum.files import replacing
 from hilum.reading.card import located
-from hilum.reading.heatmaps import DEFAULT_METHOD, Heatmaps
+from hilum.reading.heatmaps import Heatmaps
 from hilum.reading.overlay import heat_on_film
+from hilum.reading.reader import DEFAULT_METHOD
 from hilum.reading.run import network_of
 from hilum.report.validation import best_validation
 from hilum.run_folder import RunFolder
 from hilum.sources.images import read_gray
 from hilum.sources.phantom.tree import mask_path
-from hilum.data.resize import resize
 
 #: The findings that show in one place, so that there is something to point at.
 FINDINGS = ("Pleural_Effusion", "Cardiomegaly", "Consolidation", "Pneumothorax")
@@ -59,7 +60,11 @@ class Pointing:
 def has_masks(folder: RunFolder) -> bool:
     """Whether the run's images are a phantom with masks that is within reach."""
     root = folder.record["catalog"].get("image_root")
-    return folder.record["catalog"]["name"] == "phantom" and isinstance(root, str) and (Path(root) / "masks").is_dir()
+    return (
+        folder.record["catalog"]["name"] == "phantom"
+        and isinstance(root, str)
+        and (Path(root) / "masks").is_dir()
+    )
 
 
 def pointing_game(
@@ -75,7 +80,7 @@ def pointing_game(
     Args:
         folder: of a run on a phantom.
         findings: those that the run has no target of are left out.
-        method: of the heatmaps, see `hilum.reading.heatmaps.METHODS`.
+        method: of the heatmaps, one of `hilum.reading.reader.HEATMAP_METHODS`.
         most: games per finding at most; the first in the order of the images.
         progress: called after each game with 1.
 
