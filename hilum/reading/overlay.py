@@ -52,7 +52,6 @@ def heat_on_film(heat: np.ndarray, shape: tuple[int, int], fit: str) -> np.ndarr
         shape: (rows, columns) of the film.
         fit: "stretch", "letterbox" or "crop".
     """
-    rows, columns = shape
     height, width = heat.shape
     if fit == "letterbox":
         top, left, inner_height, inner_width = letterbox_place(shape, width, height)

@@ -31,6 +31,10 @@ __all__ = [
 
 RESEARCH_USE = "Research use only: this is not a medical device, and no finding here is a diagnosis."
 
+#: How heatmaps are made, see `hilum.reading.heatmaps`; the first is the default.
+HEATMAP_METHODS = ("integrated-gradients", "grad-cam")
+DEFAULT_METHOD = HEATMAP_METHODS[0]
+
 #: A float32 probability is 0 or 1 where the logit left its range; this is the distance it is taken to have.
 _LEAST = 2.0**-26
 
@@ -159,13 +163,13 @@ class Reader:
         with np.errstate(over="ignore"):
             return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
 
-    def heatmap(self, film: Film, target: str, method: str = "grad-cam") -> np.ndarray:
+    def heatmap(self, film: Film, target: str, method: str = DEFAULT_METHOD) -> np.ndarray:
         """Where in the film the model saw the finding.
 
         Args:
             film: refused or not.
             target: by name.
-            method: see `hilum.reading.heatmaps.METHODS`.
+            method: one of `HEATMAP_METHODS`.
 
         Returns:
             float32 (height, width) at the model's input size, 0 to 1.

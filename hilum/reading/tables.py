@@ -59,7 +59,7 @@ def csv_rows(prediction: Prediction) -> list[dict[str, Any]]:
 
 
 def status_of(prediction: Prediction) -> str:
-    """ "read", "refused" or the code of what was wrong with the file."""
+    """The word "read" or "refused", or the code of what was wrong with the file."""
     if prediction.reading is None:
         return prediction.error.code
     return "refused" if prediction.reading.film.refused else "read"
