@@ -176,7 +176,7 @@ async function heat(turn) {
     if (!turn.heats.has(target)) turn.heats.set(target, await colouredHeatmap(await askPatiently(address(turn.run, `images/${turn.id}/heatmap?target=${encodeURIComponent(target)}`), { as: "blob" })));
     if (state.image !== turn || state.target !== target) return;
     seen.showHeat(turn.heats.get(target), Number(turn.opacity.value) / 100);
-    turn.note.textContent = turn.heats.get(target).isCold ? `Nothing in the image speaks for ${plain(target)}.` : `What spoke for ${plain(target)} (Grad-CAM): where the model looked, not where a lesion is.`;
+    turn.note.textContent = turn.heats.get(target).isCold ? `Nothing in the image speaks for ${plain(target)}.` : `What spoke for ${plain(target)}: where the model looked, not where a lesion is.`;
   } catch (error) {
     turn.note.textContent = error.message;
   }

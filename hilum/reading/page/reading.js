@@ -18,7 +18,7 @@ const parts = {
   toolbar: document.querySelector(".toolbar"), empty: at("empty"), views: at("views"), strip: at("strip"), panel: at("panel"), heat: at("heat"),
 };
 
-const state = { model: null, modelError: null, run: null, images: [], active: null, target: null, opacity: 0.45, sides: false, study: false, tool: "window" };
+const state = { model: null, modelError: null, run: null, images: [], active: null, target: null, opacity: 0.45, sides: false, study: false, tool: "window", method: null };
 const views = [];
 let nextId = 1;
 
@@ -35,6 +35,7 @@ async function openModel() {
   state.model = state.modelError = null;
   try {
     state.model = await ask(withRun("/v1/model"));
+    offerMethods();
   } catch (error) {
     state.modelError = error;
     alarm(error.message);
@@ -46,6 +47,21 @@ async function openModel() {
   if (state.model?.runs || state.modelError?.code === "no-model") await offerRuns();
   drawPanel();
 }
+
+function offerMethods() {
+  const { methods, default: usual } = state.model.heatmaps;
+  state.method ??= usual;
+  at("method").replaceChildren(...methods.map((method) => make("option", { value: method, selected: method === state.method }, inProse(method))));
+  at("method").closest("label").hidden = methods.length < 2;
+}
+
+const inProse = (method) => ({ "grad-cam": "Grad-CAM" })[method] ?? method.replaceAll("-", " ");
+
+at("method").addEventListener("change", () => {
+  state.method = at("method").value;
+  drawViews();
+  fetchHeat();
+});
 
 async function offerRuns() {
   at("to-runs").hidden = false;
@@ -179,19 +195,22 @@ function choose(target) {
   at("panel").querySelector(`button[data-target="${CSS.escape(target)}"]`)?.focus({ preventScroll: true });
 }
 
+const heatKey = () => `${state.target} ${state.method}`;
+
 async function fetchHeat() {
-  const { target } = state;
+  const { target, method } = state;
   if (!target) return;
+  const key = heatKey();
   for (const image of shown()) {
-    if (image.status !== "done" || image.heats.has(target)) continue;
-    image.heats.set(target, "coming");
+    if (image.status !== "done" || image.heats.has(key)) continue;
+    image.heats.set(key, "coming");
     const body = new FormData();
     body.append("file", image.file, image.name);
-    askPatiently(withRun(`/v1/heatmap?target=${encodeURIComponent(target)}`), { method: "POST", body, as: "blob" })
+    askPatiently(withRun(`/v1/heatmap?target=${encodeURIComponent(target)}&method=${method}`), { method: "POST", body, as: "blob" })
       .then(colouredHeatmap)
-      .then((canvas) => image.heats.set(target, canvas))
+      .then((canvas) => image.heats.set(key, canvas))
       .catch((error) => {
-        image.heats.set(target, error);
+        image.heats.set(key, error);
         alarm(error.message);
       })
       .finally(drawViews);
@@ -241,7 +260,7 @@ function drawView(view, image) {
   view.image = image;
   view.element.classList.toggle("active", image === state.active);
   if (view.viewer.bitmap !== image.bitmap || view.viewer.look !== image.look) view.viewer.show(image.bitmap, image.look, `Radiograph ${image.name}`);
-  const heat = state.target && image.status === "done" ? image.heats.get(state.target) : null;
+  const heat = state.target && image.status === "done" ? image.heats.get(heatKey()) : null;
   view.viewer.showHeat(heat instanceof HTMLCanvasElement ? heat : null, state.opacity);
   view.name.textContent = image.name;
   const word = !state.target || image.status !== "done" ? "" : heat === "coming" ? "heatmap on its way …" : heat instanceof Error ? "no heatmap" : heat?.isCold ? `nothing speaks for ${plain(state.target)}` : `heatmap: ${plain(state.target)}`;
@@ -396,8 +415,8 @@ function drawHeatForm() {
   at("heat-name").textContent = `Heatmap: ${plain(state.target)}`;
   at("opacity").value = Math.round(100 * state.opacity);
   at("opacity").nextElementSibling.value = `${Math.round(100 * state.opacity)} %`;
-  const problem = shown().map((image) => image.heats.get(state.target)).find((heat) => heat instanceof Error);
-  at("heat-note").textContent = problem ? problem.message : "What spoke for the finding (Grad-CAM): where the model looked, not where a lesion is.";
+  const problem = shown().map((image) => image.heats.get(heatKey())).find((heat) => heat instanceof Error);
+  at("heat-note").textContent = problem ? problem.message : `What spoke for the finding (${inProse(state.method)}): where the model looked, not where a lesion is.`;
   at("heat-note").className = problem ? "bad" : "soft";
 }
 

@@ -10,7 +10,16 @@ from fastapi import APIRouter, Query, Request, Response
 
 from hilum.errors import HilumError, ImageError, nearest
 from hilum.reading.overlay import heat_on_film
-from hilum.reading.reader import RESEARCH_USE, Film, Limits, Reader, Reading, study_readings
+from hilum.reading.reader import (
+    DEFAULT_METHOD,
+    HEATMAP_METHODS,
+    RESEARCH_USE,
+    Film,
+    Limits,
+    Reader,
+    Reading,
+    study_readings,
+)
 from hilum.reading.service.answers import (
     ImageAnswer,
     Prediction,
@@ -31,7 +40,7 @@ if TYPE_CHECKING:
 #: Of what is sent: a heatmap has no finer detail than a few dozen cells.
 LONGEST_HEATMAP = 512
 
-Method = Literal["grad-cam", "occlusion"]
+Method = Literal[HEATMAP_METHODS]
 RunName = Annotated[
     str | None,
     Query(description="of a service for a folder of runs: the run to read with; the best if left out"),
@@ -190,7 +199,7 @@ def make_router(desk: ReadingDesk) -> APIRouter:
             list[str] | None,
             Query(description="give heatmaps of these targets; `suggested` stands for all suggested ones"),
         ] = None,
-        method: Annotated[Method, Query(description="of the heatmaps")] = "grad-cam",
+        method: Annotated[Method, Query(description="of the heatmaps")] = DEFAULT_METHOD,
     ) -> Prediction:
         """Reads the files of a multipart form, field `files`, as one study.
 
@@ -228,7 +237,7 @@ def make_router(desk: ReadingDesk) -> APIRouter:
         request: Request,
         target: Annotated[str, Query(description="the finding, by name", examples=["Cardiomegaly"])],
         run: RunName = None,
-        method: Annotated[Method, Query()] = "grad-cam",
+        method: Annotated[Method, Query()] = DEFAULT_METHOD,
     ) -> Response:
         """A PNG of at most some 512 pixels a side, to be stretched over the whole image.
 
@@ -249,6 +258,7 @@ def make_router(desk: ReadingDesk) -> APIRouter:
             "research_use": RESEARCH_USE,
             "card": batcher.reader.card,
             "limits": desk.limits.as_record(),
+            "heatmaps": {"methods": list(HEATMAP_METHODS), "default": DEFAULT_METHOD},
             "runs": desk.models.runs_folder is not None,
         }
 

@@ -20,6 +20,7 @@ from fastapi import Path as InPath
 from hilum.config import DEFAULTS
 from hilum.errors import nearest
 from hilum.metrics.figures import SCORE_WORDS
+from hilum.reading.reader import DEFAULT_METHOD
 from hilum.reading.service.answers import refusals
 from hilum.reading.service.errors import ServiceError
 from hilum.reading.service.images import png_of
@@ -111,7 +112,7 @@ def make_runs_router(folder: Path, desk: ReadingDesk) -> APIRouter:
         name: Name,
         image_id: ImageId,
         target: Annotated[str, Query(description="the finding, by name")],
-        method: Annotated[Method, Query()] = "grad-cam",
+        method: Annotated[Method, Query()] = DEFAULT_METHOD,
     ) -> Response:
         """As /v1/heatmap, of an image of the run."""
         run = run_of(folder, name)
