@@ -99,7 +99,7 @@ def test_csv_and_json_say_the_same(tiny_bundle, films, monkeypatch, capsys, tmp_
     files = tmp_path / "a.csv", tmp_path / "a.json"
     arguments = "predict", tiny_bundle, f"{films}/**/*", "--csv", files[0], "--json", files[1]
     assert hilum(monkeypatch, *arguments) == 0
-    rows = list(csv.DictReader(files[0].open()))
+    rows = list(csv.DictReader(files[0].read_text().splitlines()))
     images = json.loads(files[1].read_text())["images"]
     assert [image["status"] for image in images] == ["read", "read", "unreadable"]
     assert len(rows) == 5
