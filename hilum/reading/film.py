@@ -72,7 +72,7 @@ def make_film(data: bytes, name: str, preprocessing: dict[str, Any], limits: Lim
         ImageError: it cannot be decoded, or asks for too much; `code` says which.
     """
     try:
-        return _made(data, name, preprocessing, limits)
+        pixels, view, about = _decoded(data, name, limits)
     except ImageError as error:
         # Its cure speaks of data sets.
         raise ImageError(error.code, error.problem) from None
@@ -80,23 +80,6 @@ def make_film(data: bytes, name: str, preprocessing: dict[str, Any], limits: Lim
         raise ImageError(
             "unreadable", f"{name}: the file cannot be read ({type(error).__name__}); it is damaged."
         ) from None
-
-
-def _made(data: bytes, name: str, preprocessing: dict[str, Any], limits: Limits) -> Film:
-    if len(data) > limits.max_bytes:
-        raise ImageError(
-            "too-large",
-            f"{name}: the file has {len(data):,} bytes; at most {limits.max_bytes:,} are read.",
-        )
-    about: dict[str, Any] = {}
-    if is_dicom(data, name):
-        pixels, view, about = _dicom(data, name, limits)
-    else:
-        _refuse_size(declared_size(data), name, limits)
-        channels = decode_channels(data, name)
-        pixels = to_8_bit(to_gray(channels), None)
-        about["colour"] = _colourfulness(channels)
-        view = "lateral" if PurePath(name).stem.lower().endswith("_lateral") else None
     prepared = resize(
         pixels,
         preprocessing["width"],
@@ -104,8 +87,22 @@ def _made(data: bytes, name: str, preprocessing: dict[str, Any], limits: Limits)
         preprocessing["fit"],
         preprocessing["interpolation"],
     )
-    flags = flags_of(pixels, prepared, view, about, preprocessing)
-    return Film(name, pixels, prepared, flags, view)
+    return Film(name, pixels, prepared, flags_of(pixels, prepared, view, about, preprocessing), view)
+
+
+def _decoded(data: bytes, name: str, limits: Limits) -> tuple[np.ndarray, str | None, dict[str, Any]]:
+    """The pixels, the view, and what else the checks want to know."""
+    if len(data) > limits.max_bytes:
+        raise ImageError(
+            "too-large",
+            f"{name}: the file has {len(data):,} bytes; at most {limits.max_bytes:,} are read.",
+        )
+    if is_dicom(data, name):
+        return _dicom(data, name, limits)
+    _refuse_size(declared_size(data), name, limits)
+    channels = decode_channels(data, name)
+    view = "lateral" if PurePath(name).stem.lower().endswith("_lateral") else None
+    return to_8_bit(to_gray(channels), None), view, {"colour": _colourfulness(channels)}
 
 
 def _refuse_size(size: tuple[int, int] | None, name: str, limits: Limits) -> None:
