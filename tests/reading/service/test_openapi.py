@@ -6,6 +6,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from schemathesis import GenerationMode
 
 from hilum.reading.service.app import make_app
 
@@ -26,7 +27,9 @@ def test_answers_are_as_described(reader, new_reader, runs_folder, with_runs):
     schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers={"Host": "127.0.0.1"})
     tried = []
     for operation in schema.get_all_operations():
-        strategy = operation.ok().as_strategy()
+        strategy = operation.ok().as_strategy(generation_mode=GenerationMode.POSITIVE)
+        if operation.ok().query or operation.ok().path_parameters:
+            strategy |= operation.ok().as_strategy(generation_mode=GenerationMode.NEGATIVE)
 
         @settings(
             max_examples=10,
