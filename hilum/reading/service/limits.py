@@ -29,7 +29,7 @@ class ServiceLimits:
     files: int = 16
     body_bytes: int = 256 * MEBIBYTE
     upload_bytes: int = 512 * MEBIBYTE
-    requests: int = 8
+    requests: int = 6
     images: int = 16
     batch: int = 8
     seconds: float = 30.0

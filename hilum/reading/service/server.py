@@ -60,7 +60,7 @@ def serve(
     listening = _bound(host, port)
     try:
         app = _application(path, of_runs, device, token, is_loopback(host))
-        _be_silent_about_files()
+        _settle_libraries()
         address = _address(host, listening.getsockname()[1])
         say(f"Hilum reads with {path} at {address}")
         if of_runs:
@@ -163,10 +163,14 @@ def _address(host: str, port: int) -> str:
     return f"http://[{shown}]:{port}/" if ":" in shown and "[" not in shown else f"http://{shown}:{port}/"
 
 
-def _be_silent_about_files() -> None:
-    """Decoders speak of damaged files on standard error, and pydicom quotes their values."""
+def _settle_libraries() -> None:
+    """Decoders speak of damaged files on standard error, and pydicom quotes their values: they are silenced.
+
+    OpenCV's own threads are taken from it: several files are decoded at once, beside a model that uses every core.
+    """
     import cv2
 
+    cv2.setNumThreads(1)
     warnings.simplefilter("ignore")
     logging.getLogger("pydicom").disabled = True
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
