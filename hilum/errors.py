@@ -1,4 +1,4 @@
-"""The one exception that is meant for the user's eyes."""
+"""The exceptions that are meant for the user's eyes."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -9,6 +9,23 @@ class HilumError(ValueError):
 
     The command line prints the message without a traceback and exits with code 2.
     """
+
+
+class ImageError(HilumError):
+    """One image that cannot be used.
+
+    Args:
+        code: the kind of reason, for programs: "missing", "unreadable" (damaged, or no image at all),
+            "unsupported" (an image, but of a kind that is not read), "multi-frame", "too-large", "too-small".
+        problem: what is wrong with which file, a sentence.
+        cure: what to do about it where it is part of a data set, a sentence or "".
+    """
+
+    def __init__(self, code: str, problem: str, cure: str = ""):
+        super().__init__(f"{problem} {cure}".strip())
+        self.code = code
+        self.problem = problem
+        self.cure = cure
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -15,8 +15,10 @@ from hilum.cli.data import catalog, eda, hierarchy, pack, shards
 from hilum.cli.evaluating import evaluate
 from hilum.cli.finding import find_lr
 from hilum.cli.models import models
+from hilum.cli.reading import export, predict
 from hilum.cli.reporting import report
 from hilum.cli.runs import runs, show
+from hilum.cli.serving import serve
 from hilum.cli.sweeping import sweep
 from hilum.cli.training import demo, resume, train, verify
 from hilum.errors import HilumError
@@ -33,7 +35,7 @@ def cli() -> None:
 
 for command in (
     *(demo, catalog, eda, pack, hierarchy, shards, models, find_lr, train, resume, verify, sweep),
-    *(runs, show, compare, report, evaluate, audit),
+    *(runs, show, compare, report, evaluate, audit, export, predict, serve),
 ):
     cli.add_command(command)
 

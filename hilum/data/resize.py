@@ -81,22 +81,31 @@ def _flag(interpolation: str, shape: tuple[int, int], height: int, width: int) -
     return cv2.INTER_LINEAR if grows or (interpolation == "auto" and not shrinks_a_lot) else cv2.INTER_AREA
 
 
-def _center(pixels: np.ndarray, proportion: float) -> np.ndarray:
-    """The largest part with this ratio of width to height, from the middle."""
-    rows, columns = pixels.shape
+def crop_place(shape: tuple[int, int], proportion: float) -> tuple[int, int, int, int]:
+    """The largest part of a shape with this ratio of width to height, from the middle: top, left, rows, columns."""
+    rows, columns = shape
     kept_rows = max(1, min(rows, round(columns / proportion)))
     kept_columns = max(1, min(columns, round(rows * proportion)))
-    top, left = (rows - kept_rows) // 2, (columns - kept_columns) // 2
-    return np.ascontiguousarray(pixels[top : top + kept_rows, left : left + kept_columns])
+    return (rows - kept_rows) // 2, (columns - kept_columns) // 2, kept_rows, kept_columns
 
 
-def _letterbox(pixels: np.ndarray, width: int, height: int, interpolation: str) -> np.ndarray:
-    rows, columns = pixels.shape
+def letterbox_place(shape: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:
+    """Where an image of a shape lies in its letterbox: top, left, height and width within the bars."""
+    rows, columns = shape
     scale = min(width / columns, height / rows)
     inner_width = min(width, max(1, round(columns * scale)))
     inner_height = min(height, max(1, round(rows * scale)))
+    return (height - inner_height) // 2, (width - inner_width) // 2, inner_height, inner_width
+
+
+def _center(pixels: np.ndarray, proportion: float) -> np.ndarray:
+    top, left, rows, columns = crop_place(pixels.shape, proportion)
+    return np.ascontiguousarray(pixels[top : top + rows, left : left + columns])
+
+
+def _letterbox(pixels: np.ndarray, width: int, height: int, interpolation: str) -> np.ndarray:
+    top, left, inner_height, inner_width = letterbox_place(pixels.shape, width, height)
     boxed = np.zeros((height, width), dtype=np.uint8)
-    top, left = (height - inner_height) // 2, (width - inner_width) // 2
     boxed[top : top + inner_height, left : left + inner_width] = _stretch(
         pixels, inner_width, inner_height, interpolation
     )

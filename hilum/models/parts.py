@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 
 from torch import nn
-from torchvision.models import DenseNet as TorchvisionDenseNet
-from torchvision.models import ResNet as TorchvisionResNet
 
 from hilum.errors import HilumError
 from hilum.models.normalized import Normalized
@@ -36,9 +34,9 @@ def stages(net: nn.Module, image_size: tuple[int, int] = (320, 320)) -> list[Sta
         raise HilumError(f"{type(inner).__name__} has no parameters, so there is nothing to train.")
     if hasattr(inner, "parameter_stages"):
         found = inner.parameter_stages()
-    elif isinstance(inner, TorchvisionResNet):
+    elif _is_torchvisions(inner, "ResNet"):
         found = resnet_stages(inner)
-    elif isinstance(inner, TorchvisionDenseNet):
+    elif _is_torchvisions(inner, "DenseNet"):
         found = _densenet_stages(inner)
     elif hasattr(inner, "group_matcher") and hasattr(inner, "get_classifier"):
         from hilum.models.timm_backbone import timm_stages
@@ -138,7 +136,15 @@ def _inner(net: nn.Module) -> nn.Module:
     return net.net if isinstance(net, Normalized) else net
 
 
-def _densenet_stages(net: TorchvisionDenseNet) -> list[Stage]:
+def _is_torchvisions(net: nn.Module, name: str) -> bool:
+    # By name: the import of torchvision takes longer than all else that a small training needs.
+    return any(
+        kind.__name__ == name and kind.__module__.startswith("torchvision.models")
+        for kind in type(net).__mro__
+    )
+
+
+def _densenet_stages(net: nn.Module) -> list[Stage]:
     found: dict[str, list[nn.Parameter]] = {"stem": []}
     stage = "stem"
     for name, module in net.features.named_children():

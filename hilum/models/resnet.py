@@ -3,7 +3,6 @@
 import torch
 from torch import nn
 from torch.nn import functional
-from torchvision.models import ResNet, get_model
 
 from hilum.models.values import one_of, share
 
@@ -28,6 +27,8 @@ class ResNetGrayScale(nn.Module):
         super().__init__()
         layers = one_of("layers", layers, LAYERS)
         drop_out_percent = share("drop_out_percent", drop_out_percent)
+        from torchvision.models import get_model  # seconds, which no other model needs
+
         self.resnet = get_model(f"resnet{layers}", weights=None, num_classes=out_channels)
         self.resnet.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(self.resnet.conv1.weight, mode="fan_out", nonlinearity="relu")
@@ -42,7 +43,7 @@ class ResNetGrayScale(nn.Module):
         return resnet_stages(self.resnet)
 
 
-def drop_channels_behind_stages(resnet: ResNet, drop_out_percent: float) -> None:
+def drop_channels_behind_stages(resnet: nn.Module, drop_out_percent: float) -> None:
     """Adds Dropout2d behind each of the four residual stages; nothing if the share is 0.
 
     It is a forward hook, so the network's own code and weights' names stay torchvision's.
@@ -57,7 +58,7 @@ def drop_channels_behind_stages(resnet: ResNet, drop_out_percent: float) -> None
         stage.register_forward_hook(drop_channels)
 
 
-def resnet_stages(resnet: ResNet) -> list[tuple[str, list[nn.Parameter]]]:
+def resnet_stages(resnet: nn.Module) -> list[tuple[str, list[nn.Parameter]]]:
     """The parameters of torchvision's ResNet from input to head: stem, four residual stages, fc."""
     stages = {"stem": [resnet.conv1, resnet.bn1]}
     stages |= {name: [getattr(resnet, name)] for name in ("layer1", "layer2", "layer3", "layer4", "fc")}

@@ -93,6 +93,26 @@ def _hard_image(
 
 def thumbnail(image_root: str | dict[str, str] | None, path: str | None) -> str | None:
     """A small copy of a radiograph as a data URI; None where it cannot be read."""
+    pixels = radiograph(image_root, path)
+    if pixels is None:
+        return None
+    data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 82])[1]
+    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+
+
+def radiograph(
+    image_root: str | dict[str, str] | None, path: str | None, side: int | None = THUMBNAIL_SIDE
+) -> np.ndarray | None:
+    """The gray levels of an image of a run.
+
+    Args:
+        image_root: the folder that its path is relative to; by source for a merged data set.
+        path: of the image, as images.parquet has it.
+        side: the longer side at most, in pixels; None keeps the image's own.
+
+    Returns:
+        uint8 (height, width); None where the image cannot be read.
+    """
     if path is None or image_root is None:
         return None
     if isinstance(image_root, dict):
@@ -102,11 +122,10 @@ def thumbnail(image_root: str | dict[str, str] | None, path: str | None) -> str 
         pixels = read_gray(Path(image_root) / path)
     except HilumError:
         return None
-    scale = THUMBNAIL_SIDE / max(pixels.shape)
+    scale = 1 if side is None else side / max(pixels.shape)
     if scale < 1:
         pixels = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 82])[1]
-    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+    return pixels
 
 
 def missing_thumbnails(images: list[HardImage]) -> int:

@@ -1,6 +1,7 @@
 """The report: one HTML file that needs nothing beside it."""
 
 import base64
+import json
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,7 @@ def _content(folder: RunFolder) -> dict[str, Any]:
         "audit": audit,
         "metadata_alone": {} if audit is None else audit.metadata.set_index("target")["auc"].to_dict(),
         "evaluations": read_evaluations(folder),
+        "pointing": _pointing(folder),
         "parts": {
             part: scores[(scores["epoch"] == last) & (scores["part"] == part)].to_dict("records")
             for part in ("val", "train")
@@ -183,6 +185,15 @@ def _calibration(folder: RunFolder, validation: Validation) -> list[dict[str, An
 
 def _audit(folder: RunFolder, validation: Validation) -> Audit | None:
     return None if validation.images is None else audit_run(folder)
+
+
+def _pointing(folder: RunFolder) -> dict[str, Any] | None:
+    """The pointing game of the best epoch, where `hilum.reading.pointing` has left one."""
+    try:
+        found = json.loads((folder.path / "heatmaps" / "pointing.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if found.get("epoch") == folder.best_epoch else None
 
 
 def _prevalence(folder: RunFolder, validation: Validation) -> list[dict[str, Any]]:

@@ -130,23 +130,33 @@ def show_runs(runs: list[RunFolder], console: Console | None = None) -> None:
     rows = new_table("run", "status", "epochs", "best", "recall", "ROC AUC", "precision", "digest", text=2)
     for folder in runs:
         record = folder.record
-        best = record.get("best_epoch")
-        means = dict.fromkeys(("recall", "roc_auc", "precision"), math.nan)
-        if best:
-            scores = folder.scores()
-            means = scores[(scores["epoch"] == best) & (scores["part"] == "val")][list(means)].mean()
-            if record.get("operating_points"):
-                frozen = pd.DataFrame(record["operating_points"].values(), dtype=object)
-                means = {**means, **frozen[["recall", "precision"]].astype(float).mean()}
+        means = best_means(folder)
         rows.add_row(
             record["name"],
             record["status"],
             f"{record.get('epochs_done', 0)}/{folder.settings['num_epochs']}",
-            str(best or "–"),
+            str(record.get("best_epoch") or "–"),
             *(one_score(means[name]) for name in ("recall", "roc_auc", "precision")),
             record.get("digest", "–")[:12],
         )
     console.print(rows)
+
+
+def best_means(folder: RunFolder) -> dict[str, float]:
+    """Validation recall, ROC AUC and precision of a run's best epoch, means over targets; NaN without one.
+
+    Recall and precision are those of the frozen operating points, where the run has them.
+    """
+    means = dict.fromkeys(("recall", "roc_auc", "precision"), math.nan)
+    best = folder.record.get("best_epoch")
+    if not best:
+        return means
+    scores = folder.scores()
+    means |= scores[(scores["epoch"] == best) & (scores["part"] == "val")][list(means)].mean()
+    if folder.record.get("operating_points"):
+        frozen = pd.DataFrame(folder.record["operating_points"].values(), dtype=object)
+        means |= frozen[["recall", "precision"]].astype(float).mean()
+    return {name: float(value) for name, value in means.items()}
 
 
 def print_table(table: Table) -> None:

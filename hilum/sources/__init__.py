@@ -6,9 +6,12 @@ Each data set is one module with a function `open_catalog(root, **filters) -> Ca
 import inspect
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hilum.errors import HilumError, nearest
-from hilum.sources.catalog import FEATURE_COLUMNS, Catalog
+
+if TYPE_CHECKING:
+    from hilum.sources.catalog import FEATURE_COLUMNS, Catalog
 
 #: The data sets that can be named, and what each is.
 SOURCES = {
@@ -27,7 +30,14 @@ SOURCES = {
 __all__ = ["FEATURE_COLUMNS", "SOURCES", "Catalog", "open_catalog"]
 
 
-def open_catalog(source: str, root: str | Path | None, **filters) -> Catalog:
+def __getattr__(name: str) -> Any:
+    # Whoever only decodes images, a bundle's reader say, need not have pandas.
+    if name in ("FEATURE_COLUMNS", "Catalog"):
+        return getattr(import_module("hilum.sources.catalog"), name)
+    raise AttributeError(f"module 'hilum.sources' has no attribute {name!r}")
+
+
+def open_catalog(source: str, root: str | Path | None, **filters) -> "Catalog":
     """Reads and checks a data set.
 
     Args:

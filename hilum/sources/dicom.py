@@ -14,7 +14,7 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing
 
-from hilum.errors import HilumError
+from hilum.errors import ImageError
 from hilum.sources.content import read_bytes
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def read_dicom(path: str | Path, window: tuple[float, float] | None = None) -> D
             Without either, it is the full range of the stored bits.
 
     Raises:
-        HilumError: the file is missing, no DICOM, damaged, without pixels, with several frames or in
+        ImageError: the file is missing, no DICOM, damaged, without pixels, with several frames or in
             color, its window means nothing, or its compression needs a decoder that is not installed.
     """
     return decode_dicom(read_bytes(path), path, window)
@@ -71,16 +71,37 @@ def read_dicom(path: str | Path, window: tuple[float, float] | None = None) -> D
 
 def decode_dicom(data: bytes, path: str | Path, window: tuple[float, float] | None = None) -> DicomImage:
     """As `read_dicom`, from the file's content; `path` is for messages."""
+    return show_dicom(parse_dicom(data, path), path, window)
+
+
+def parse_dicom(data: bytes, path: str | Path) -> "Dataset":
+    """A file's elements, its pixels not yet decoded.
+
+    Raises:
+        ImageError: this is no DICOM, or it is damaged.
+    """
     try:
-        header = pydicom.dcmread(BytesIO(data))
+        return pydicom.dcmread(BytesIO(data))
     except InvalidDicomError:
-        raise HilumError(
-            f"{path}: this is no DICOM file: it lacks the mark DICM at byte 128. Restore it from the data set."
+        raise ImageError(
+            "unreadable",
+            f"{path}: this is no DICOM file: it lacks the mark DICM at byte 128.",
+            "Restore it from the data set.",
         ) from None
     except _UNREADABLE as error:
-        raise HilumError(
-            f"{path}: the DICOM file is damaged or truncated: {error}. Restore it from the data set."
+        raise ImageError(
+            "unreadable",
+            f"{path}: the DICOM file is damaged or truncated: {error}.",
+            "Restore it from the data set.",
         ) from None
+
+
+def show_dicom(header: "Dataset", path: str | Path, window: tuple[float, float] | None = None) -> DicomImage:
+    """The second half of `decode_dicom`: decodes the pixels of `parse_dicom`'s elements.
+
+    Raises:
+        ImageError: as `read_dicom`.
+    """
     samples = _stored_samples(header, path)
     try:
         levels = _shown(header, apply_modality_lut(samples, header), window)
@@ -92,44 +113,51 @@ def decode_dicom(data: bytes, path: str | Path, window: tuple[float, float] | No
             bits_stored=int(header.BitsStored),
         )
     except _UNREADABLE as error:
-        raise HilumError(
-            f"{path}: the DICOM header asks for something that cannot be shown: {error}. "
-            "Correct its rescale, window or spacing, or restore the file from the data set."
+        raise ImageError(
+            "unreadable",
+            f"{path}: the DICOM header asks for something that cannot be shown: {error}.",
+            "Correct its rescale, window or spacing, or restore the file from the data set.",
         ) from None
 
 
 def _stored_samples(header: "Dataset", path: str | Path) -> np.ndarray:
     """The samples as stored, (height, width), signed or unsigned."""
     if "PixelData" not in header:
-        raise HilumError(f"{path}: the DICOM file has no pixel data. Restore it, or leave its row out.")
+        raise ImageError(
+            "unreadable", f"{path}: the DICOM file has no pixel data.", "Restore it, or leave its row out."
+        )
     if str(header.get("PhotometricInterpretation")) not in _MONOCHROME:
         kind = header.get("PhotometricInterpretation") or "without PhotometricInterpretation"
-        raise HilumError(
-            f"{path}: the DICOM file is {kind}; a radiograph is "
-            f"{' or '.join(_MONOCHROME)}. Leave its row out, or convert it to gray."
+        raise ImageError(
+            "unsupported",
+            f"{path}: the DICOM file is {kind}; a radiograph is {' or '.join(_MONOCHROME)}.",
+            "Leave its row out, or convert it to gray.",
         )
     try:
         frames = int(header.get("NumberOfFrames") or 1)
         if frames > 1:
-            raise HilumError(
-                f"{path}: the DICOM file has {frames} frames; a radiograph has one. Leave its row out, or "
-                "export the frame you mean to a file of its own."
+            raise ImageError(
+                "multi-frame",
+                f"{path}: the DICOM file has {frames} frames; a radiograph has one.",
+                "Leave its row out, or export the frame you mean to a file of its own.",
             )
         return header.pixel_array
-    except HilumError:
+    except ImageError:
         raise
     except _UNREADABLE as error:
         syntax = getattr(header.file_meta, "TransferSyntaxUID", None)
         reason = " ".join(str(error).split())
         undecoded = any(words in reason for words in ("missing dependencies", "does not support"))
         if syntax is not None and syntax.is_compressed and undecoded:
-            raise HilumError(
-                f"{path}: its pixels are compressed ({syntax.name}), and no decoder for that is installed. "
-                "Install some: pip install pylibjpeg pylibjpeg-openjpeg python-gdcm."
+            raise ImageError(
+                "unsupported",
+                f"{path}: its pixels are compressed ({syntax.name}), and no decoder for that is installed.",
+                "Install some: pip install pylibjpeg pylibjpeg-openjpeg python-gdcm.",
             ) from None
-        raise HilumError(
-            f"{path}: the DICOM pixels cannot be decoded: {reason}. The file is damaged or truncated; "
-            "restore it from the data set."
+        raise ImageError(
+            "unreadable",
+            f"{path}: the DICOM pixels cannot be decoded: {reason}. The file is damaged or truncated.",
+            "Restore it from the data set.",
         ) from None
 
 

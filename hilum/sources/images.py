@@ -11,12 +11,13 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from hilum.errors import HilumError
+from hilum.errors import HilumError, ImageError
 from hilum.sources.content import read_bytes
 
 _PNG_SIGNATURE, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 _JPEG_SIGNATURE, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _DICOM_SUFFIXES = (".dcm", ".dicom")
+_RESTORE = "Restore it from the data set."
 
 _NUMBER = r"[-+0-9.eE]+"
 _ADDRESS = re.compile(
@@ -87,13 +88,21 @@ def read_gray(path: str | Path, window: tuple[float, float] | None = None) -> np
     address = parse_address(path)
     window = address.window if window is None else checked_window(window, str(path))
     if address.row is not None:
-        return _to_8_bit(_stack_row(address), window)
-    data = read_bytes(address.file)
-    if _is_dicom(data, address.file):
+        return to_8_bit(_stack_row(address), window)
+    return decode_gray(read_bytes(address.file), address.file, window)
+
+
+def decode_gray(data: bytes, name: str, window: tuple[float, float] | None = None) -> np.ndarray:
+    """As `read_gray`, from a file's content; `name` is for messages, and an ending .dcm means DICOM.
+
+    Raises:
+        ImageError: the content is no PNG, JPEG or DICOM, or is damaged or truncated.
+    """
+    if is_dicom(data, name):
         from hilum.sources.dicom import decode_dicom
 
-        return decode_dicom(data, address.file, window).pixels
-    return _to_8_bit(_decode(data, address.file), window)
+        return decode_dicom(data, name, window).pixels
+    return to_8_bit(decode_samples(data, name), window)
 
 
 def read_samples(path: str | Path) -> np.ndarray:
@@ -109,14 +118,15 @@ def read_samples(path: str | Path) -> np.ndarray:
     if address.row is not None:
         return _stack_row(address)
     data = read_bytes(address.file)
-    if _is_dicom(data, address.file):
+    if is_dicom(data, address.file):
         raise HilumError(
             f"{address.file}: this is a DICOM file. Read it with hilum.sources.dicom.read_dicom."
         )
-    return _decode(data, address.file)
+    return decode_samples(data, address.file)
 
 
-def _to_8_bit(samples: np.ndarray, window: tuple[float, float] | None) -> np.ndarray:
+def to_8_bit(samples: np.ndarray, window: tuple[float, float] | None) -> np.ndarray:
+    """Samples of any depth as uint8: the window's part of their range, or all of it."""
     if window is not None:
         low, high = window
         levels = np.arange(np.iinfo(samples.dtype).max + 1, dtype=np.float64)
@@ -127,23 +137,43 @@ def _to_8_bit(samples: np.ndarray, window: tuple[float, float] | None) -> np.nda
     return samples
 
 
-def _decode(data: bytes, path: str) -> np.ndarray:
-    _refuse_truncated(data, path)
-    pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
-        raise HilumError(
-            f"{path}: the image cannot be decoded; the file is damaged. Restore it from the data set."
-        )
-    return _to_gray(pixels)
+def decode_samples(data: bytes, name: str) -> np.ndarray:
+    """A PNG's or JPEG's samples in their full depth, from the file's content.
+
+    Returns:
+        uint8 or uint16 array of shape (height, width); color is weighted to luma.
+
+    Raises:
+        ImageError: the content is neither, damaged or truncated.
+    """
+    return to_gray(decode_channels(data, name))
 
 
-def _to_gray(pixels: np.ndarray) -> np.ndarray:
+def decode_channels(data: bytes, name: str) -> np.ndarray:
+    """As `decode_samples`, before color becomes gray: (height, width) or (height, width, channels), blue first.
+
+    Raises:
+        ImageError: as `decode_samples`.
+    """
+    _refuse_truncated(data, name)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # a header that asks for more pixels than OpenCV makes
+        pixels = None
+    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
+        raise ImageError("unreadable", f"{name}: the image cannot be decoded; the file is damaged.", _RESTORE)
+    return pixels
+
+
+def to_gray(pixels: np.ndarray) -> np.ndarray:
+    """Channels (height, width, channels), blue first, to luma (ITU-R BT.601); alpha is ignored."""
     if pixels.ndim == 2:
         return pixels
     return pixels[..., 0] if pixels.shape[2] < 3 else cv2.cvtColor(pixels[..., :3], cv2.COLOR_BGR2GRAY)
 
 
-def _is_dicom(data: bytes, path: str) -> bool:
+def is_dicom(data: bytes, path: str) -> bool:
+    """Whether it has DICOM's mark, or is called so."""
     return data[128:132] == b"DICM" or path.lower().endswith(_DICOM_SUFFIXES)
 
 
@@ -179,11 +209,12 @@ def _refuse_truncated(data: bytes, path: str | Path) -> None:
         end = _JPEG_END
     else:
         kind = "empty" if not data else "neither a PNG nor a JPEG nor a DICOM"
-        raise HilumError(f"{path}: the file is {kind}. Restore it from the data set.")
+        raise ImageError("unreadable", f"{path}: the file is {kind}.", _RESTORE)
     if end not in data[-512:]:  # some writers pad the file after its end mark
-        raise HilumError(
-            f"{path}: the image is truncated ({len(data):,} bytes without an end mark). "
-            "Restore it from the data set."
+        raise ImageError(
+            "unreadable",
+            f"{path}: the image is truncated ({len(data):,} bytes without an end mark).",
+            _RESTORE,
         )
 
 

@@ -24,13 +24,11 @@ from hilum.metrics.calibration import Calibration, calibration_table
 from hilum.metrics.intervals import scores_with_intervals
 from hilum.metrics.pending_epoch import sigmoid
 from hilum.metrics.study_level import level_scores
-from hilum.models import Normalized, build_model
 from hilum.run_folder import RunFolder
 from hilum.sources import Catalog, open_catalog
-from hilum.training.checkpoints import load_weights
 from hilum.training.devices import choose_device, has_bf16_units
 from hilum.training.environment import describe_environment
-from hilum.training.losses.multiclass import MultiClassLoss
+from hilum.training.trained import target_logits, trained_model
 
 #: What may be asked for: a part of the run's own split, of the data set's own, or all images.
 PARTS = ("test", "val", "train", "all")
@@ -112,7 +110,7 @@ def evaluate(
         images, column = open_hierarchy(images, config.hierarchy), "Hierarchical_Path"
 
     chosen_device = choose_device(device)
-    model = _model(folder, net).to(chosen_device)
+    model = trained_model(folder, net).to(chosen_device)
     loader = Loaders(
         images,
         batch_size=config.batch_size,
@@ -287,36 +285,6 @@ def _labels(catalog: Catalog, config: RunConfig) -> pd.DataFrame:
     return pd.DataFrame(labels, catalog.table.index, list(catalog.targets))
 
 
-def _model(folder: RunFolder, net: nn.Module | None) -> nn.Module:
-    record, settings = folder.record, folder.settings
-    if (net is None) != (record.get("own_net") is None):
-        raise HilumError(
-            f"The run {record['name']} was trained with "
-            + (
-                f"a network of your own, {record['own_net']}: evaluate it from Python, with net=."
-                if net is None
-                else f"{settings['net_name']}: leave net= out."
-            )
-        )
-    mean, sd = record["pixel_mean"], record["pixel_sd"]
-    if net is not None:
-        model = Normalized(net, mean, sd)
-    else:
-        outputs = len(folder.targets) + 2 * len(record.get("multiclass_targets", []))
-        model = build_model(
-            settings["net_name"],
-            outputs,
-            settings["net_kwargs"],
-            mean=mean,
-            sd=sd,
-            seed=record["seed"],
-            image_size=(settings["image_width"], settings["image_height"]),
-            pretrained=False,
-        )
-    load_weights(folder.path / "checkpoints" / "best", model)
-    return model.to(memory_format=torch.channels_last).eval()
-
-
 @torch.inference_mode()
 def _probabilities(
     folder: RunFolder,
@@ -326,8 +294,7 @@ def _probabilities(
     progress: Callable[[int], None] | None,
 ) -> pd.DataFrame:
     """Probabilities of all the run's targets, float32, indexed by ImageID in rising order."""
-    classed = np.isin(folder.targets, folder.record.get("multiclass_targets", []))
-    as_logits = MultiClassLoss(torch.from_numpy(classed)).target_logits if classed.any() else lambda x: x
+    as_logits = target_logits(folder)
     ids, logits = [], []
     # As precisely as the run validated, unless this device would be slow at it.
     reduced = folder.record.get("precision", "32") != "32" and has_bf16_units(device)

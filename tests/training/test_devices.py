@@ -1,17 +1,21 @@
 """A device that is not there is refused; several devices learn what one learns, and are judged as one is."""
 
-import json
-import os
+import runpy
 import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from hilum.errors import HilumError
 from hilum.run_folder import RunFolder
 from hilum.training.devices import choose_device, choose_precision, train_on_devices
+from hilum.training.evaluation import evaluate
+from hilum.training.standard import StandardTraining
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*undefined there")
 
 
 def test_auto_takes_a_gpu_where_there_is_one(monkeypatch):
@@ -87,13 +91,17 @@ class Linear(nn.Module):
     def forward(self, images):
         return self.linear(self.pool(images).flatten(1))
 
-root, runs, name = sys.argv[1:4]
-StandardTraining(
-    net=Linear(), source="phantom", root=root, save_path=runs, name=name, device="cpu", num_workers=0,
-    image_width=16, image_height=16, batch_size=10, num_epochs=2, learning_rate=0.02, quiet=True,
-    target_columns="Edema,Pleural_Effusion", observation_min_count=25, accumulate_batches=2,
-    epoch_args="none", optimizer="sgd",
-).train(conclude=False)
+def train(root, runs, name):
+    training = StandardTraining(
+        net=Linear(), source="phantom", root=root, save_path=runs, name=name, device="cpu", num_workers=0,
+        image_width=16, image_height=16, batch_size=8, num_epochs=2, learning_rate=0.02, quiet=True,
+        target_columns="Edema,Pleural_Effusion", observation_min_count=25, accumulate_batches=2,
+        epoch_args="none", optimizer="sgd",
+    )
+    training.train(conclude=False)
+
+if __name__ == "__main__":
+    train(*sys.argv[1:])
 """
 
 
@@ -107,28 +115,29 @@ def phantom(tmp_path_factory):
     return root
 
 
-def run_in_processes(arguments: list[str], processes: int) -> subprocess.CompletedProcess:
-    """A program started by torchrun in so many processes; in one process without it."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return subprocess.run(
-        [sys.executable, *(launcher if processes > 1 else []), *arguments],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
+@pytest.fixture
+def one_thread(monkeypatch):
+    """Here and in child processes: the number of threads decides the last bits of sums."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_two_processes_learn_what_one_learns_from_the_same_images_in_the_same_order(phantom, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    folders = {}
-    for processes in (1, 2):
-        name = f"on-{processes}"
-        done = run_in_processes([str(script), str(phantom), str(tmp_path / "runs"), name], processes)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count(f"Run {name}:") == 1  # one of the two speaks
-        folders[processes] = RunFolder(tmp_path / "runs" / name)
-    one, two = folders[1], folders[2]
+    runs = tmp_path / "runs"
+    runpy.run_path(str(script))["train"](phantom, runs, "alone")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*torchrun, str(script), str(phantom), str(runs), "together"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Run together:") == 1  # one of the two speaks
+    one, two = RunFolder(runs / "alone"), RunFolder(runs / "together")
     assert two.record["device"]["devices"] == 2
     for epoch in (1, 2):
         alone, together = one.predictions(epoch), two.predictions(epoch)
@@ -137,39 +146,23 @@ def test_two_processes_learn_what_one_learns_from_the_same_images_in_the_same_or
         columns = [name for name in alone if name.startswith("prob_")]
         # Gradients are sums in another order; the learning is the same.
         np.testing.assert_allclose(alone[columns], together[columns], atol=1e-5)
-    combined = one.combined()["loss"], two.combined()["loss"]
-    np.testing.assert_allclose(*combined, rtol=1e-3)
+    np.testing.assert_allclose(one.combined()["loss"], two.combined()["loss"], rtol=1e-3)
 
 
-def test_the_command_line_trains_on_two_devices_and_is_judged_as_one_device_judges_the_same_weights(
-    phantom, tmp_path
-):
-    arguments = ["-m", "hilum", "train", "--root", str(phantom), "--save-path", str(tmp_path / "runs")]
-    arguments += ["--name", "two", "--devices", "2", "--device", "cpu", "--num-workers", "0", "--quiet"]
-    arguments += ["--image-width", "32", "--image-height", "32", "--batch-size", "6", "--num-epochs", "1"]
-    arguments += ["--epoch-args", "none", "--target-columns", "Edema,Pleural_Effusion"]
-    done = run_in_processes(arguments, 1)
-    assert done.returncode == 0, done.stderr
-    folder = RunFolder(tmp_path / "runs" / "two")
-    assert folder.record["status"] == "finished"
-    assert folder.record["device"]["devices"] == 2
-
-    evaluated = run_in_processes(
-        ["-m", "hilum", "evaluate", str(folder.path), "--split", "val", "--num-workers", "0", "--json"], 1
+@pytest.mark.usefixtures("one_thread")
+def test_two_devices_are_judged_as_one_device_judges_the_same_weights(phantom, tmp_path):
+    training = StandardTraining(
+        **{"root": phantom, "save_path": tmp_path / "runs", "device": "cpu", "devices": 2},
+        **{"net_name": "custom_pneumonia", "net_kwargs": {"channels": [4, 8]}, "num_workers": 0},
+        **{"image_width": 32, "image_height": 32, "batch_size": 6, "num_epochs": 1, "quiet": True},
+        **{"epoch_args": "none", "target_columns": "Edema,Pleural_Effusion"},
     )
-    assert evaluated.returncode == 0, evaluated.stderr
-    (evaluation,) = folder.evaluations()
-    import pandas as pd
-
-    alone = pd.read_parquet(folder.path / "evaluations" / evaluation / "predictions.parquet")
-    trained = folder.predictions(1)
-    trained = trained[trained["part"] == "val"]
-    for column in ("prob_Edema", "prob_Pleural_Effusion"):
-        assert alone.set_index("ImageID")[column].loc[trained["ImageID"]].tolist() == trained[column].tolist()
-    assert json.loads(evaluated.stdout)["images"] == len(trained)
-
-    refused = run_in_processes(arguments, 1)  # the name is taken
-    assert refused.returncode == 2
-    assert refused.stderr.count("error:") == 1
-    assert "the run folder is taken" in refused.stderr
-    assert "Traceback" not in refused.stderr
+    metrics = training.train()
+    record = training.folder.record
+    assert (record["status"], record["device"]["devices"]) == ("finished", 2)
+    trained = metrics.df_val_probability
+    found = evaluate(training.folder, part="val", num_workers=0)
+    alone = pd.read_parquet(found.folder / "predictions.parquet").set_index("ImageID")
+    assert len(alone) == len(trained)
+    for target in ("Edema", "Pleural_Effusion"):
+        assert alone.loc[trained.index, f"prob_{target}"].tolist() == trained[target].tolist()

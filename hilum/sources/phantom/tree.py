@@ -101,6 +101,11 @@ def write_phantom(
     return root
 
 
+def mask_path(root: str | Path, image_path: str, finding: str) -> Path:
+    """Where the mask of a finding lies, if it shows in the image; `image_path` as a catalog has it, below the root."""
+    return Path(root) / "masks" / Path(image_path).relative_to("train").with_suffix("") / f"{finding}.png"
+
+
 def _check(images: int, size: int, seed: int, workers: int | None, leak: str | None) -> None:
     least = {"images": (images, _FEWEST_IMAGES), "size": (size, _SMALLEST_SIZE), "seed": (seed, 0)}
     if workers is not None:
@@ -214,12 +219,10 @@ def _write(job: list[_Picture], root: Path, size: int) -> int:
         file = root / path
         file.parent.mkdir(parents=True, exist_ok=True)
         _save(file, image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-        folder = root / "masks" / Path(path).relative_to("train").with_suffix("")
-        kept = {name: mask for name, mask in shown.items() if name in masked}
-        if kept:
-            folder.mkdir(parents=True, exist_ok=True)
-        for name, mask in kept.items():
-            _save(folder / f"{name}.png", mask.astype(np.uint8) * np.uint8(255), [])
+        kept = {mask_path(root, path, name): mask for name, mask in shown.items() if name in masked}
+        for place, mask in kept.items():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            _save(place, mask.astype(np.uint8) * np.uint8(255), [])
     return len(job)
 
 

@@ -1,0 +1,341 @@
+"""Hostile files against the running service: each is refused with a reason, and the process lives on.
+
+500 files are made from a PNG, a JPEG and a DICOM of a drawn radiograph: truncated, bits flipped, the wrong ending, a
+zip and an SVG dressed as PNG, a header that says 50,000 x 50,000, nothing at all, and more; the same seed makes the
+same files. Every answer must be a 4xx with a code and a sentence, or a 200 where what is left is a valid image (bits
+flipped in a pixel, say): these are counted apart. Never a 5xx, never no answer, and the same process at the end.
+"""
+
+import argparse
+import io
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import httpx
+import numpy as np
+import psutil
+import pydicom
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+SIDE = 192
+
+
+def dicom_of(pixels: np.ndarray) -> bytes:
+    """A radiograph as an uncompressed DICOM of 12 bits."""
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.1", "1.2.3"
+    header = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    header.PatientName, header.Modality, header.ViewPosition = "Drawn^Nobody", "DX", "PA"
+    header.Rows, header.Columns = pixels.shape
+    header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"
+    header.BitsAllocated, header.BitsStored, header.HighBit, header.PixelRepresentation = 16, 12, 11, 0
+    header.PixelData = (pixels.astype(np.uint16) * 16).tobytes()
+    content = io.BytesIO()
+    pydicom.dcmwrite(content, header)
+    return content.getvalue()
+
+
+def good_files(side: int = SIDE) -> dict[str, bytes]:
+    """What is mutated: one file of each kind, by its ending."""
+    from hilum.sources.phantom.draw import Shot, draw_shot
+
+    pixels, _ = draw_shot(Shot(0, 1, 1, 1, False, 60, "PA", {"Cardiomegaly": 0.6}), side)
+    return {
+        "png": cv2.imencode(".png", pixels)[1].tobytes(),
+        "jpg": cv2.imencode(".jpg", pixels)[1].tobytes(),
+        "dcm": dicom_of(pixels),
+    }
+
+
+def truncated(data: bytes, draw: np.random.Generator) -> bytes:
+    """Its beginning."""
+    return data[: int(draw.integers(1, len(data)))]
+
+
+def flipped(data: bytes, draw: np.random.Generator) -> bytes:
+    """One to 64 bits changed anywhere."""
+    changed = bytearray(data)
+    for place in draw.integers(0, len(data), int(draw.integers(1, 65))):
+        changed[place] ^= 1 << int(draw.integers(8))
+    return bytes(changed)
+
+
+def flipped_head(data: bytes, draw: np.random.Generator) -> bytes:
+    """One to eight bytes of the header set to anything: sizes, depths, lengths."""
+    changed = bytearray(data)
+    for place in draw.integers(0, min(len(data), 600), int(draw.integers(1, 9))):
+        changed[place] = int(draw.integers(256))
+    return bytes(changed)
+
+
+def cut_out(data: bytes, draw: np.random.Generator) -> bytes:
+    """A piece missing from within."""
+    start, end = sorted(draw.integers(0, len(data), 2).tolist())
+    return data[:start] + data[end:]
+
+
+def doubled(data: bytes, draw: np.random.Generator) -> bytes:
+    """A piece of itself put in somewhere."""
+    start, end = sorted(draw.integers(0, len(data), 2).tolist())
+    return data[:end] + data[start:]
+
+
+def huge_header(data: bytes, _: np.random.Generator) -> bytes:
+    """A header that says 50,000 x 50,000."""
+    if data.startswith(b"\x89PNG"):
+        head = b"IHDR" + struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0)
+        return data[:8] + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head)) + data[33:]
+    if data.startswith(b"\xff\xd8"):
+        place = data.index(b"\xff\xc0")
+        return data[: place + 5] + struct.pack(">HH", 50_000, 50_000) + data[place + 9 :]
+    header = pydicom.dcmread(io.BytesIO(data))
+    header.Rows = header.Columns = 50_000
+    content = io.BytesIO()
+    pydicom.dcmwrite(content, header)
+    return content.getvalue()
+
+
+def bomb(data: bytes, _: np.random.Generator) -> bytes:
+    """A PNG of a few kilobytes whose pixels, as its header says, are 6,000 x 6,000 ... and which holds far more."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", 6_000, 6_000, 16, 6, 0, 0, 0)
+    body = b"IDAT" + zlib.compress(bytes(64 * 2**20), 9)
+    parts = [head, body, b"IEND"]
+    return data[:8] * data.startswith(b"\x89PNG") + b"".join(
+        struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part)) for part in parts
+    )
+
+
+def a_zip(_: bytes, draw: np.random.Generator) -> bytes:
+    """An archive."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("chest.png", draw.bytes(200))
+    return content.getvalue()
+
+
+def an_svg(_: bytes, __: np.random.Generator) -> bytes:
+    """A drawing with a script in it."""
+    return b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script><image href="file:///etc/passwd"/></svg>'
+
+
+def nothing(_: bytes, __: np.random.Generator) -> bytes:
+    """No byte."""
+    return b""
+
+
+def noise(_: bytes, draw: np.random.Generator) -> bytes:
+    """Anything."""
+    return draw.bytes(int(draw.integers(1, 4000)))
+
+
+def noise_after_signature(data: bytes, draw: np.random.Generator) -> bytes:
+    """The right first bytes, then anything."""
+    kept = 132 if data[128:132] == b"DICM" else 8
+    return data[:kept] + draw.bytes(int(draw.integers(1, 4000))) + data[-12:]
+
+
+def as_it_is(data: bytes, _: np.random.Generator) -> bytes:
+    """Unchanged: what is wrong is its ending."""
+    return data
+
+
+MUTATIONS: dict[Callable[[bytes, np.random.Generator], bytes], float] = {
+    truncated: 0.2,
+    flipped: 0.22,
+    flipped_head: 0.2,
+    cut_out: 0.06,
+    doubled: 0.06,
+    noise_after_signature: 0.06,
+    huge_header: 0.04,
+    a_zip: 0.03,
+    an_svg: 0.03,
+    nothing: 0.02,
+    noise: 0.03,
+    as_it_is: 0.04,
+    bomb: 0.01,
+}
+
+
+def hostile_files(count: int, seed: int = 0, side: int = SIDE) -> Iterator[tuple[str, str, bytes]]:
+    """(mutation, file name, content), the same for the same seed; every mutation occurs."""
+    draw = np.random.default_rng(seed)
+    good = good_files(side)
+    weights = np.array(list(MUTATIONS.values()))
+    chosen = list(MUTATIONS) + draw.choice(list(MUTATIONS), count, p=weights / weights.sum()).tolist()
+    for number, mutate in enumerate(chosen[:count]):
+        kind = list(good)[int(draw.integers(3))]
+        ending = kind
+        if mutate is as_it_is or draw.random() < 0.1:
+            ending = list(good)[(list(good).index(kind) + 1) % 3]
+        if mutate in (a_zip, an_svg):
+            ending = "png"
+        yield mutate.__name__, f"{number:03d}.{ending}", mutate(good[kind], draw)
+
+
+def small_run(folder: Path) -> Path:
+    """A run of one epoch on a few drawn radiographs."""
+    from hilum.sources.phantom import write_phantom
+    from hilum.training.standard import StandardTraining
+
+    write_phantom(folder / "phantom", images=60, size=64, workers=1)
+    training = StandardTraining(
+        source="phantom",
+        root=folder / "phantom",
+        image_width=64,
+        image_height=64,
+        num_epochs=1,
+        num_workers=0,
+        save_path=folder / "runs",
+        name="small",
+        quiet=True,
+        epoch_args="none",
+        device="cpu",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # so few images lack many findings
+        training.train()
+    return training.folder.path
+
+
+class Service:
+    """`hilum serve` as a process of its own.
+
+    Args:
+        run: what it reads with.
+        log: where its output goes.
+    """
+
+    def __init__(self, run: Path, log: Path):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.log = log
+        command = [
+            sys.executable,
+            "-m",
+            "hilum",
+            "serve",
+            str(run),
+            "--port",
+            str(self.port),
+            "--device",
+            "cpu",
+        ]
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+
+    def __enter__(self) -> "Service":
+        for _ in range(600):
+            if self.process.poll() is not None:
+                raise RuntimeError(self.log.read_text())
+            try:
+                httpx.get(f"{self.address}/healthz", timeout=5)
+                return self
+            except httpx.TransportError:
+                time.sleep(0.2)
+        raise RuntimeError("the service did not start")
+
+    def __exit__(self, *_: object) -> None:
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(30)
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory that it holds."""
+        return psutil.Process(self.process.pid).memory_info().rss
+
+
+def attack(address: str, count: int, seed: int) -> dict:
+    """Sends the files one by one.
+
+    Returns:
+        Counts of `refused`, `read` and `failed`, by mutation and by code, and what failed.
+    """
+    statuses, codes, by_mutation, failed = Counter(), Counter(), {}, []
+    with httpx.Client(timeout=60) as client:
+        for mutation, name, content in hostile_files(count, seed):
+            try:
+                response = client.post(f"{address}/v1/predict", files={"files": (name, content)})
+                outcome, code = _judged(response)
+            except httpx.TransportError as error:
+                outcome, code = "failed", type(error).__name__
+            statuses[outcome] += 1
+            codes[code] += 1
+            by_mutation.setdefault(mutation, Counter())[outcome] += 1
+            if outcome == "failed":
+                failed.append(f"{mutation} {name}: {code}")
+    return {
+        "refused": statuses["refused"],
+        "read": statuses["read"],
+        "failed": failed,
+        "codes": dict(codes.most_common()),
+        "by_mutation": {name: dict(counts) for name, counts in by_mutation.items()},
+    }
+
+
+def _judged(response: httpx.Response) -> tuple[str, str]:
+    if response.status_code == 200:
+        return "read", "read"
+    if 400 <= response.status_code < 500:
+        error = response.json().get("error") or {}
+        if error.get("code") and error.get("message"):
+            return "refused", error["code"]
+    return "failed", f"status {response.status_code}"
+
+
+def main() -> None:
+    """Trains a small run, serves it, attacks it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--files", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--run", type=Path, help="to serve; a small one is trained if left out")
+    parser.add_argument("--json", action="store_true", help="print one JSON object last")
+    parser.add_argument("--quick", action="store_true", help="40 files")
+    arguments = parser.parse_args()
+    count = 40 if arguments.quick else arguments.files
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        run = arguments.run or small_run(folder)
+        with Service(run, folder / "service.log") as service:
+            before = service.process.pid
+            found = attack(service.address, count, arguments.seed)
+            alive = service.process.poll() is None and before == service.process.pid
+            still = httpx.get(f"{service.address}/healthz").status_code == 200
+        log = (folder / "service.log").read_text()
+    result = {
+        "files": count,
+        "seed": arguments.seed,
+        **found,
+        "same_process": alive and still,
+        "names_logged": sum(name in log for _, name, _ in hostile_files(count, arguments.seed)),
+        "cpus": os.cpu_count(),
+    }
+    print(
+        f"{result['refused']} refused with a reason, {result['read']} still valid, {len(result['failed'])} failed"
+    )
+    for name, counts in result["by_mutation"].items():
+        print(f"  {name:24s} {counts}")
+    if arguments.json:
+        print(json.dumps(result))
+    sys.exit(bool(result["failed"] or not result["same_process"]))
+
+
+if __name__ == "__main__":
+    main()

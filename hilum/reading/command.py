@@ -1,0 +1,108 @@
+"""What `hilum predict` does."""
+
+import csv
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from hilum.errors import HilumError
+from hilum.files import replacing
+from hilum.reading.predict import find_files, predict
+from hilum.reading.reader import RESEARCH_USE, Reader, open_reader
+from hilum.reading.tables import (
+    CSV_COLUMNS,
+    csv_rows,
+    json_values,
+    model_values,
+    status_of,
+    text_of,
+)
+
+
+def run_predict(
+    model: Path,
+    paths: Sequence[str],
+    csv_file: Path | None = None,
+    json_file: str | None = None,
+    every: bool = False,
+    heatmaps: Path | None = None,
+    device: str = "auto",
+    batch_size: int = 16,
+) -> None:
+    """Reads the files and prints or writes what was found, image by image.
+
+    Args:
+        model: a run folder or a bundle.
+        paths: files, folders, patterns.
+        csv_file: where to write rows; None for nowhere.
+        json_file: where to write JSON; "-" prints it, and nothing else; None for nowhere.
+        every: show all findings on the terminal.
+        heatmaps: the folder of the overlays; None for none.
+        device: auto, cpu, cuda or cuda:N.
+        batch_size: films read at once.
+
+    Raises:
+        HilumError: the model, a path or a place to write to cannot be used, or not one image could be read.
+    """
+    files = find_files(paths)
+    reader = open_reader(model, device)
+    if heatmaps is not None:
+        from hilum.reading.overlay import prepare_overlays, write_overlays
+
+        prepare_overlays(reader, heatmaps)
+    silent = json_file == "-"
+    if not silent:
+        print(f"{reader.card['name']}: {RESEARCH_USE}")
+        if reader.card["preprocessing"].get("reference") is None:
+            lack = reader.card["preprocessing"].get("reference_lack")
+            print(f"note: images are not compared with those of the training: {lack}.")
+    counts: Counter[str] = Counter()
+    images: list[dict[str, Any]] = []
+    began = time.perf_counter()
+    with ExitStack() as stack:
+        write = _csv_writer(stack, csv_file) if csv_file is not None else None
+        for prediction in predict(reader, files, batch_size=batch_size):
+            counts[status_of(prediction)] += 1
+            if json_file is not None:
+                images.append(json_values(prediction))
+            if write is not None:
+                write(csv_rows(prediction))
+            if json_file is None and csv_file is None:
+                print(text_of(prediction, every))
+            if heatmaps is not None and prediction.was_read:
+                write_overlays(reader, prediction, heatmaps)
+    seconds = time.perf_counter() - began
+    if json_file is not None:
+        _write_json(reader, images, len(files) / seconds, json_file)
+    if not counts["read"]:
+        reasons = ", ".join(f"{status} {count:,}" for status, count in counts.most_common())
+        raise HilumError(f"None of {len(files):,} image(s) could be read: {reasons}.")
+    if not silent:
+        others = len(files) - counts["read"]
+        print(
+            f"{counts['read']:,} of {len(files):,} images read"
+            + (f", {others:,} not" if others else "")
+            + f"; {len(files) / seconds:,.1f} images/s"
+        )
+
+
+def _csv_writer(stack: ExitStack, path: Path) -> Callable[[list[dict[str, Any]]], None]:
+    partial = stack.enter_context(replacing(path))
+    file = stack.enter_context(partial.open("w", newline="", encoding="utf-8"))
+    writer = csv.DictWriter(file, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    return writer.writerows
+
+
+def _write_json(reader: Reader, images: list[dict[str, Any]], speed: float, file: str) -> None:
+    content = {"model": model_values(reader), "images": images, "images_per_second": round(speed, 1)}
+    text = json.dumps(content, indent=2)
+    if file == "-":
+        print(text)
+        return
+    with replacing(file) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")

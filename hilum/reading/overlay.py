@@ -1,0 +1,99 @@
+"""A heatmap over its radiograph, as a picture that the colour-blind can read as well."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from hilum.data.resize import crop_place, letterbox_place
+from hilum.errors import HilumError
+from hilum.files import replacing
+from hilum.reading.film import Film
+from hilum.reading.predict import Prediction
+from hilum.reading.reader import Reader
+
+#: Even steps of lightness, told apart without red and green; Nuñez et al. 2018 (PLoS ONE 13, e0199239).
+COLOURS = cv2.COLORMAP_CIVIDIS
+
+#: How much of the radiograph the hottest place hides.
+_MOST = 0.6
+
+#: The longer side of a written overlay, in pixels: a film of 3,000 pixels as PNG would take megabytes.
+_LONGEST = 1024
+
+
+def overlay(film: Film, heat: np.ndarray, fit: str = "stretch") -> np.ndarray:
+    """The radiograph in gray with the heat in colour, the hotter the less transparent.
+
+    Args:
+        film: read.
+        heat: float32 (height, width) 0..1, at the model's size.
+        fit: how the film came to that size.
+
+    Returns:
+        uint8 (rows, columns, 3), blue first, of the film's proportions; the longer side at most 1,024.
+    """
+    rows, columns = film.pixels.shape
+    scale = min(1.0, _LONGEST / max(rows, columns))
+    size = max(1, round(columns * scale)), max(1, round(rows * scale))
+    gray = cv2.resize(film.pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    heat = heat_on_film(heat, (rows, columns), fit)
+    heat = np.clip(cv2.resize(heat, size, interpolation=cv2.INTER_LINEAR), 0, 1)
+    coloured = cv2.applyColorMap(np.rint(heat * 255).astype(np.uint8), COLOURS).astype(np.float32)
+    weight = (_MOST * heat)[..., None]
+    return np.rint(gray[..., None] * (1 - weight) + coloured * weight).astype(np.uint8)
+
+
+def heat_on_film(heat: np.ndarray, shape: tuple[int, int], fit: str) -> np.ndarray:
+    """The heatmap where it lies on the film: float32 of the film's proportions, 0 where the model saw nothing.
+
+    Args:
+        heat: float32 (height, width) at the model's size.
+        shape: (rows, columns) of the film.
+        fit: "stretch", "letterbox" or "crop".
+    """
+    height, width = heat.shape
+    if fit == "letterbox":
+        top, left, inner_height, inner_width = letterbox_place(shape, width, height)
+        return heat[top : top + inner_height, left : left + inner_width]
+    if fit == "crop":
+        top, left, kept_rows, kept_columns = crop_place(shape, width / height)
+        whole = np.zeros(shape, np.float32)
+        whole[top : top + kept_rows, left : left + kept_columns] = cv2.resize(
+            heat, (kept_columns, kept_rows), interpolation=cv2.INTER_LINEAR
+        )
+        return whole
+    return heat
+
+
+def prepare_overlays(reader: Reader, folder: Path) -> None:
+    """Refuses at once what would fail at the first image.
+
+    Raises:
+        HilumError: torch or Captum is missing, or the folder cannot be made.
+    """
+    reader.explainer()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HilumError(f"{folder}: the folder cannot be made: {error.strerror}.") from None
+
+
+def write_overlays(reader: Reader, prediction: Prediction, folder: Path) -> list[Path]:
+    """A PNG per suggested finding, `<image>-<finding>.png`; images of one name are numbered."""
+    film = prediction.reading.film
+    written = []
+    for finding in prediction.reading.findings:
+        if not finding.suggested or finding.target == "No_Finding":
+            continue
+        heat = reader.heatmap(film, finding.target)
+        name = f"{Path(prediction.path).stem}-{finding.target.replace(' ', '_')}"
+        path, number = folder / f"{name}.png", 1
+        while path.exists():
+            number += 1
+            path = folder / f"{name}-{number}.png"
+        with replacing(path) as partial:
+            data = cv2.imencode(".png", overlay(film, heat, reader.card["preprocessing"]["fit"]))[1]
+            partial.write_bytes(data.tobytes())
+        written.append(path)
+    return written

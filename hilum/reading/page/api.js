@@ -1,0 +1,70 @@
+// Talks to the service: every request of the pages goes through here.
+
+const TOKEN = "hilum-token";
+
+/** A refusal of the service, or no answer at all (status 0). */
+export class ServiceError extends Error {
+  constructor(status, { code = "unknown", message = "The service gave no reason.", file = null } = {}, retryAfter = 0) {
+    super(message);
+    Object.assign(this, { status, code, file, retryAfter });
+  }
+}
+
+/** Asks; gives parsed JSON, or a Blob if `as` is "blob". On 401 it asks the user for the token and tries again. */
+export async function ask(address, { as = "json", ...options } = {}) {
+  for (;;) {
+    const token = sessionStorage.getItem(TOKEN);
+    const headers = { ...(options.headers ?? {}), ...(token ? { Authorization: `Bearer ${token}` } : {}) };
+    let response;
+    try {
+      response = await fetch(address, { ...options, headers });
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new ServiceError(0, { code: "unreachable", message: "The service does not answer. Is it still running?" });
+    }
+    if (response.ok) return as === "blob" ? response.blob() : response.json();
+    if (response.status === 401) {
+      await askForToken(Boolean(token));
+      continue;
+    }
+    const body = await response.json().catch(() => ({}));
+    throw new ServiceError(response.status, body.error, Number(response.headers.get("Retry-After")) || 0);
+  }
+}
+
+/** As `ask`, and waits its turn while the service is busy. */
+export async function askPatiently(address, options, whenBusy = () => {}) {
+  for (let turn = 0; ; turn += 1) {
+    try {
+      return await ask(address, options);
+    } catch (error) {
+      if (error.code !== "busy" || turn === 20) throw error;
+      whenBusy();
+      await new Promise((resume) => setTimeout(resume, 1000 * (error.retryAfter || 1) * (0.6 + 0.8 * Math.random())));
+    }
+  }
+}
+
+let asking = null;
+
+function askForToken(wasWrong) {
+  asking ??= new Promise((resolve) => {
+    const dialog = document.getElementById("token");
+    const field = dialog.querySelector("input");
+    dialog.querySelector("[data-wrong]").hidden = !wasWrong;
+    field.value = "";
+    dialog.onsubmit = (event) => {
+      event.preventDefault();
+      sessionStorage.setItem(TOKEN, field.value.trim());
+      dialog.close();
+    };
+    dialog.oncancel = (event) => event.preventDefault();
+    dialog.onclose = () => {
+      asking = null;
+      resolve();
+    };
+    dialog.showModal();
+    field.focus();
+  });
+  return asking;
+}

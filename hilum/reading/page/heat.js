@@ -1,0 +1,41 @@
+// Heatmaps: gray levels from the service, coloured here.
+
+// Matplotlib's inferno at nine places: its lightness rises evenly, so it is ordered for every kind of colour vision.
+const INFERNO = [
+  [0, 0, 4], [31, 12, 72], [85, 15, 109], [136, 34, 106], [186, 54, 85], [227, 89, 51], [249, 140, 10], [249, 201, 50], [252, 255, 164],
+];
+
+const COLOURS = Array.from({ length: 256 }, (_, level) => {
+  const place = (level / 255) * (INFERNO.length - 1);
+  const from = Math.min(Math.floor(place), INFERNO.length - 2);
+  return [0, 1, 2].map((channel) => INFERNO[from][channel] + (INFERNO[from + 1][channel] - INFERNO[from][channel]) * (place - from));
+});
+
+// What is cold is clear: the radiograph is covered only where there is something to say.
+const opacity = (level) => {
+  const rise = Math.min(1, Math.max(0, (level / 255 - 0.12) / 0.45));
+  return 255 * rise * rise * (3 - 2 * rise);
+};
+
+/** A coloured canvas of the service's PNG, to be laid over the whole radiograph. */
+export async function colouredHeatmap(blob) {
+  const bitmap = await createImageBitmap(blob);
+  const canvas = document.createElement("canvas");
+  canvas.width = bitmap.width;
+  canvas.height = bitmap.height;
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  const image = context.getImageData(0, 0, canvas.width, canvas.height);
+  const { data } = image;
+  let hottest = 0;
+  for (let place = 0; place < data.length; place += 4) {
+    const level = data[place];
+    hottest = Math.max(hottest, level);
+    [data[place], data[place + 1], data[place + 2]] = COLOURS[level];
+    data[place + 3] = opacity(level);
+  }
+  context.putImageData(image, 0, 0);
+  canvas.isCold = hottest === 0;
+  return canvas;
+}

@@ -1,0 +1,310 @@
+"""A finished model, opened: it takes files and gives findings with reasons. Research use only.
+
+A Reader is made from a run folder (PyTorch) or from a bundle (ONNX Runtime; nothing of the training is
+imported). Both read alike: pixels are prepared as the run prepared them, thresholds are those it froze.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from hilum.errors import HilumError, nearest
+from hilum.reading.film import Film, Limits, make_film
+from hilum.reading.refusal import Flag
+
+__all__ = [
+    "Film",
+    "Finding",
+    "Flag",
+    "Limits",
+    "Reader",
+    "Reading",
+    "Study",
+    "open_reader",
+    "study_readings",
+]
+
+RESEARCH_USE = "Research use only: this is not a medical device, and no finding here is a diagnosis."
+
+#: How heatmaps are made, see `hilum.reading.heatmaps`; the first is the default.
+HEATMAP_METHODS = ("integrated-gradients", "grad-cam")
+DEFAULT_METHOD = HEATMAP_METHODS[0]
+
+#: A float32 probability is 0 or 1 where the logit left its range; this is the distance it is taken to have.
+_LEAST = 2.0**-26
+
+#: It says that nothing is there, so it cannot be missed: it stands last whatever its probability.
+_NO_FINDING = "No_Finding"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the model gives one target.
+
+    Attributes:
+        target: its name.
+        probability: 0..1, as the model gives it; the threshold is for this one.
+        threshold: of the run's frozen operating point.
+        recall: of that operating point on the run's validation part, with `recall_low` and `recall_high`, its
+            95 % interval; None where unknown.
+        recall_low: see there.
+        recall_high: see there.
+        suggested: whether the probability reaches the threshold.
+        calibrated: the probability after the run's calibration; None for a run without.
+        priority: log odds of the probability minus those of the threshold: above 0 is suggested, and 0.69 more
+            doubles the odds. Findings are ordered by it; see `order_findings`.
+    """
+
+    target: str
+    probability: float
+    threshold: float
+    recall: float | None
+    recall_low: float | None
+    recall_high: float | None
+    suggested: bool
+    calibrated: float | None
+    priority: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One film, read.
+
+    Attributes:
+        film: the image, with its flags.
+        findings: one per target in `order_findings`' order; none if the film is refused.
+        seconds: of the model for this film: its batch's time divided among its films; 0 if refused.
+    """
+
+    film: Film
+    findings: tuple[Finding, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Study:
+    """Several images of one patient as one.
+
+    Attributes:
+        films: how many were read.
+        refused: how many were not.
+        findings: as of a Reading, of the mean probability of the films that were read.
+    """
+
+    films: int
+    refused: int
+    findings: tuple[Finding, ...]
+
+
+class Network(Protocol):
+    """What gives logits: PyTorch or ONNX Runtime."""
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """uint8 (B, 1, height, width) to float32 (B, targets)."""
+        ...
+
+
+class Reader:
+    """A model with all that is needed to read films. Made by `open_reader`; several threads may share it.
+
+    Args:
+        card: what is known of the model, JSON values; see `hilum.reading.card`.
+        network: gives the logits.
+        explain: prepared pixels, the target's place and a method to a heatmap; made when first used.
+    """
+
+    def __init__(
+        self,
+        card: dict[str, Any],
+        network: Network,
+        explain: Callable[[], Callable[[np.ndarray, int, str], np.ndarray]],
+    ):
+        self.card = card
+        self.targets: tuple[str, ...] = tuple(card["targets"])
+        self._network = network
+        self._make_explain, self._explain = explain, None
+        self._one_at_a_time = threading.Lock()  # Captum hangs hooks into the network
+
+    def film(self, data: bytes, name: str, limits: Limits | None = None) -> Film:
+        """Decodes, checks and prepares one image in memory.
+
+        Args:
+            data: the file's content: PNG (8 or 16 bits), JPEG, or a DICOM with one gray frame.
+            name: what the user called it; messages name it.
+            limits: what the file may ask for; the defaults if left out.
+
+        Raises:
+            ImageError: it cannot be decoded or asks for too much; `code` is "unreadable", "unsupported",
+                "multi-frame" or "too-large".
+        """
+        return make_film(data, name, self.card["preprocessing"], limits or Limits())
+
+    def read(self, films: Sequence[Film]) -> list[Reading]:
+        """The findings of films, in their order; the model runs once, over all that are not refused."""
+        scored = [film for film in films if not film.refused]
+        began = time.perf_counter()
+        probabilities = iter(self.probabilities(scored) if scored else ())
+        each = (time.perf_counter() - began) / max(len(scored), 1)
+        return [
+            Reading(film, (), 0.0)
+            if film.refused
+            else Reading(film, findings_of(self.card, next(probabilities)), each)
+            for film in films
+        ]
+
+    def probabilities(self, films: Sequence[Film]) -> np.ndarray:
+        """What the model gives, refused or not: float32 (films, targets)."""
+        logits = self._network.logits(np.stack([film.prepared for film in films])[:, None])
+        with np.errstate(over="ignore"):
+            return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
+
+    def heatmap(self, film: Film, target: str, method: str = DEFAULT_METHOD) -> np.ndarray:
+        """Where in the film the model saw the finding.
+
+        Args:
+            film: refused or not.
+            target: by name.
+            method: one of `HEATMAP_METHODS`.
+
+        Returns:
+            float32 (height, width) at the model's input size, 0 to 1.
+
+        Raises:
+            HilumError: no such target or method, or torch and Captum are not installed.
+        """
+        if target not in self.targets:
+            raise HilumError(
+                f"There is no target {target!r}.{nearest(target, self.targets)} "
+                f"The model has {', '.join(self.targets)}."
+            )
+        explain = self.explainer()
+        with self._one_at_a_time:
+            return explain(film.prepared, self.targets.index(target), method)
+
+    def explainer(self) -> Callable[[np.ndarray, int, str], np.ndarray]:
+        """What makes the heatmaps: prepared pixels, the target's place and a method to a heatmap.
+
+        Raises:
+            HilumError: torch or Captum is not installed.
+        """
+        with self._one_at_a_time:
+            if self._explain is None:
+                self._explain = self._make_explain()
+            return self._explain
+
+
+def findings_of(card: dict[str, Any], probabilities: np.ndarray) -> tuple[Finding, ...]:
+    """One film's findings, ordered.
+
+    Args:
+        card: of the model.
+        probabilities: float32 (targets,).
+    """
+    calibration = card.get("calibration")
+    found = []
+    for target, probability in zip(card["targets"], probabilities, strict=True):
+        point = card["thresholds"][target]
+        calibrated = None
+        if calibration:
+            fit = calibration["targets"][target]
+            calibrated = float(_expit(fit["slope"] * _log_odds(probability) + fit["intercept"]))
+        found.append(
+            Finding(
+                target=target,
+                probability=float(probability),
+                threshold=point["threshold"],
+                recall=point.get("recall"),
+                recall_low=point.get("recall_low"),
+                recall_high=point.get("recall_high"),
+                # In float32, as the run's own scores are counted.
+                suggested=bool(np.float32(probability) >= np.float32(point["threshold"])),
+                calibrated=calibrated,
+                priority=float(_log_odds(probability) - _log_odds(point["threshold"])),
+            )
+        )
+    return order_findings(found)
+
+
+def order_findings(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Recall-first: what is suggested stands first, then what came nearest to it.
+
+    Among both, the finding whose odds exceed its own threshold's odds by the largest factor is first, so that
+    rare and common findings, whose thresholds differ, can be compared. `No_Finding` is always last.
+    """
+    return tuple(
+        sorted(
+            findings,
+            key=lambda finding: (finding.target == _NO_FINDING, not finding.suggested, -finding.priority),
+        )
+    )
+
+
+def study_readings(readings: Sequence[Reading]) -> Study:
+    """The images of one study as one: the mean of their probabilities, as `hilum.metrics.study_level` takes it.
+
+    Calibrated probabilities are averaged as well. Images that were refused do not count.
+    """
+    read = [reading for reading in readings if reading.findings]
+    by_target: dict[str, list[Finding]] = {}
+    for reading in read:
+        for finding in reading.findings:
+            by_target.setdefault(finding.target, []).append(finding)
+    together = []
+    for target, findings in by_target.items():
+        first = findings[0]
+        probability = np.float32(np.mean([finding.probability for finding in findings]))
+        calibrated = None
+        if first.calibrated is not None:
+            calibrated = float(np.mean([finding.calibrated for finding in findings]))
+        together.append(
+            Finding(
+                target=target,
+                probability=float(probability),
+                threshold=first.threshold,
+                recall=first.recall,
+                recall_low=first.recall_low,
+                recall_high=first.recall_high,
+                suggested=bool(probability >= np.float32(first.threshold)),
+                calibrated=calibrated,
+                priority=float(_log_odds(probability) - _log_odds(first.threshold)),
+            )
+        )
+    return Study(len(read), len(readings) - len(read), order_findings(together))
+
+
+def open_reader(path: str | Path, device: str = "auto") -> Reader:
+    """Opens a run folder or a bundle.
+
+    Args:
+        path: what `hilum train` or `hilum export` wrote.
+        device: auto, cpu, cuda or cuda:N; a bundle's ONNX Runtime must have been built for it.
+
+    Raises:
+        HilumError: it is neither, or damaged, or something that is needed is not installed.
+    """
+    path = Path(path)
+    if (path / "bundle.json").is_file():
+        from hilum.reading.bundle import open_bundle
+
+        return open_bundle(path, device)
+    if not (path / "run.json").is_file():
+        raise HilumError(
+            f"{path}: this is neither a run folder (run.json is missing) nor a bundle (bundle.json is missing)."
+        )
+    from hilum.reading.run import open_run
+
+    return open_run(path, device)
+
+
+def _log_odds(probability: float) -> float:
+    clipped = np.clip(np.float64(probability), _LEAST, 1 - _LEAST)
+    return np.log(clipped) - np.log1p(-clipped)
+
+
+def _expit(value: float) -> float:
+    return 1 / (1 + np.exp(-value))

@@ -1,0 +1,122 @@
+"""The models that the service reads with: one, or those of a folder of runs, the last used kept open."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hilum.errors import HilumError, nearest
+from hilum.reading.service.batching import Batcher
+from hilum.reading.service.errors import ServiceError
+from hilum.run_folder import RunFolder, find_runs
+
+if TYPE_CHECKING:
+    from hilum.reading.reader import Reader
+
+#: So many runs' models are kept open.
+MOST_OPEN = 2
+
+Opener = Callable[[Path], "Reader"]
+
+
+class OneModel:
+    """A service for one run or bundle.
+
+    Args:
+        batcher: before its reader.
+    """
+
+    def __init__(self, batcher: Batcher):
+        self._batcher = batcher
+        self.runs_folder: Path | None = None
+
+    async def batcher(self, run: str | None = None) -> Batcher:
+        """The only one.
+
+        Raises:
+            ServiceError: a run was asked for by name.
+        """
+        if run is not None:
+            raise ServiceError(404, "no-run", "This service reads with one model: leave out run.")
+        return self._batcher
+
+    async def close(self) -> None:
+        """Ends its worker."""
+        await self._batcher.close()
+
+
+class ModelsOfRuns:
+    """A service for a folder of runs, each opened when it is first asked for.
+
+    Args:
+        folder: of run folders.
+        open_reader: opens one of them.
+        make_batcher: puts a queue before a reader.
+    """
+
+    def __init__(self, folder: Path, open_reader: Opener, make_batcher: Callable[["Reader"], Batcher]):
+        self.runs_folder: Path | None = folder
+        self._open_reader, self._make_batcher = open_reader, make_batcher
+        self._open: OrderedDict[str, Batcher] = OrderedDict()
+        self._opening = asyncio.Lock()
+
+    async def batcher(self, run: str | None = None) -> Batcher:
+        """That of a run, or of the best one.
+
+        Raises:
+            ServiceError: there is no such run, or none that can be read with.
+        """
+        if run is None:
+            return await self._best()
+        return await self._opened(await asyncio.to_thread(run_of, self.runs_folder, run))
+
+    async def close(self) -> None:
+        """Ends the workers of all that are open."""
+        while self._open:
+            await self._open.popitem()[1].close()
+
+    async def _best(self) -> Batcher:
+        lacks = []
+        for run in await asyncio.to_thread(readable_runs, self.runs_folder):
+            try:
+                return await self._opened(run)
+            except ServiceError as error:
+                lacks.append(error.message)
+        detail = f" {lacks[0]}" if lacks else " None of its runs has a finished epoch."
+        raise ServiceError(404, "no-model", f"There is no run to read with.{detail}")
+
+    async def _opened(self, run: RunFolder) -> Batcher:
+        # A run that has gone on training since has another best epoch.
+        key = f"{run.path.name}:{run.record.get('best_epoch')}"
+        async with self._opening:
+            if key not in self._open:
+                try:
+                    reader = await asyncio.to_thread(self._open_reader, run.path)
+                except HilumError as error:
+                    raise ServiceError(409, "no-model", str(error)) from None
+                self._open[key] = self._make_batcher(reader)
+                while len(self._open) > MOST_OPEN:
+                    await self._open.popitem(last=False)[1].close()
+            self._open.move_to_end(key)
+            return self._open[key]
+
+
+def run_of(folder: Path, name: str) -> RunFolder:
+    """A run by its folder's name, which must be one of those that are listed: it is never made part of a path.
+
+    Raises:
+        ServiceError: there is none of that name.
+    """
+    runs, _ = find_runs(folder)
+    by_name = {run.path.name: run for run in runs}
+    if name not in by_name:
+        raise ServiceError(404, "no-run", f"There is no run {name!r}.{nearest(name, by_name)}")
+    return by_name[name]
+
+
+def readable_runs(folder: Path) -> list[RunFolder]:
+    """The runs with a best epoch, that of the highest mean validation ROC AUC first."""
+    runs, _ = find_runs(folder)
+    rated = [run for run in runs if run.record.get("best_epoch")]
+    return sorted(rated, key=lambda run: -(run.record.get("best_roc_auc") or 0.0))

@@ -1,0 +1,59 @@
+"""Tests of hilum.reading.refusal and hilum.reading.intensity."""
+
+import cv2
+import numpy as np
+import pytest
+
+from hilum.reading.intensity import measure_reference
+from hilum.reading.refusal import flags_of
+from hilum.sources.images import read_gray
+
+PREPROCESSING = {
+    "width": 64,
+    "height": 64,
+    "fit": "stretch",
+    "interpolation": "auto",
+    "views": {"PA": 9, "AP": 0},
+}
+
+
+@pytest.fixture(scope="module")
+def images(phantom) -> list[np.ndarray]:
+    """The phantom's frontal views."""
+    return [read_gray(path) for path in sorted(phantom.rglob("*_frontal.jpg"))]
+
+
+@pytest.fixture(scope="module")
+def preprocessing(images) -> dict:
+    """With half of them as the reference."""
+    return PREPROCESSING | {"reference": measure_reference(images[::2], PREPROCESSING)}
+
+
+def codes(pixels: np.ndarray, preprocessing: dict, view: str | None = "PA") -> set[str]:
+    """The codes of an image's flags."""
+    return {flag.code for flag in flags_of(pixels, cv2.resize(pixels, (64, 64)), view, {}, preprocessing)}
+
+
+def test_negatives_and_turned_images_are_told_from_right_ones(images, preprocessing):
+    others = images[1::2]
+    assert sum(bool({"inverted", "turned"} & codes(image, preprocessing)) for image in others) == 0
+    assert all("inverted" in codes(255 - image, preprocessing) for image in others)
+    assert all("turned" in codes(np.rot90(image).copy(), preprocessing) for image in others)
+
+
+def test_real_frontals_pass_and_their_negatives_do_not(nih_sample):
+    real = [read_gray(path) for path in sorted((nih_sample / "images").iterdir())[:120]]
+    known = PREPROCESSING | {"reference": measure_reference(real[::2], PREPROCESSING)}
+    assert sum("inverted" in codes(image, known) for image in real[1::2]) == 0
+    assert sum("inverted" in codes(255 - image, known) for image in real[1::2]) >= 57
+
+
+def test_blank_and_far_gray_levels(images, preprocessing):
+    assert codes(np.full((64, 64), 90, np.uint8), preprocessing) == {"blank"}
+    assert "gray-levels" in codes(images[1] // 4, preprocessing)
+
+
+def test_views(images, preprocessing):
+    assert codes(images[1], preprocessing, "AP") == {"other-view"}
+    assert codes(images[1], preprocessing, None) == {"unknown-view"}
+    assert "lateral" in codes(images[1], preprocessing, "lateral")
