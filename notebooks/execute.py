@@ -40,8 +40,13 @@ def execute(path: Path, out: Path) -> str | None:
         What went wrong, or None.
     """
     notebook = jupytext.read(path)
+    # Kernels listen on loopback, with a key; their warning that this is not encrypted would be 21 lines of noise.
+    quiet = ["--IPKernelApp.log_level=40"]
     client = NotebookClient(
-        notebook, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+        notebook,
+        kernel_name="python3",
+        extra_arguments=quiet,
+        resources={"metadata": {"path": str(path.parent)}},
     )
     failure = None
     try:
