@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 
@@ -29,7 +30,7 @@ def own_parameters(command: click.Command) -> list[click.Parameter]:
         if isinstance(command, SettingsCommand)
         else command.get_params(context)
     )
-    return [parameter for parameter in parameters if parameter.name != "help"]
+    return [parameter for parameter in parameters if "--help" not in parameter.opts]
 
 
 def commands_page() -> str:
@@ -85,7 +86,7 @@ def _row(option: click.Option) -> str:
     if isinstance(option.type, click.Choice):
         flags += " " + ", ".join(option.type.choices)
     default = option.default
-    given = isinstance(default, str | int | float) and not isinstance(default, bool)
+    given = isinstance(default, str | int | float | Path) and not isinstance(default, bool)
     shown = f"`{default}`" if given and default != "{}" else "required" if option.required else ""
     # Braces are Markdown's attributes unless they are code.
     words = re.sub(r"'?\{[^}]*\}'?", r"`\g<0>`", option.help or "").replace("|", r"\|")

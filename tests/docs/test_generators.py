@@ -26,6 +26,12 @@ def test_every_command_and_every_option_has_its_place():
                 assert all(f"`{flag}`" in section[1] for flag in option.opts), (path, option.opts)
 
 
+def test_defaults_are_shown_and_help_is_not():
+    page = commands_page()
+    assert "| `--out` | where to | `demo` |" in page
+    assert "`--help` |" not in page
+
+
 def test_settings_of_a_run_are_told_once_and_linked_from_the_commands_that_take_them():
     page = commands_page()
     assert "--learning-rate" not in page.replace("--learning-rate 1e-3", "")
