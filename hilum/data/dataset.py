@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from hilum.data.augmentation import Augmentation, augment
 from hilum.data.pixels import PixelSource, RawImages
+from hilum.errors import HilumError, ImageError
 from hilum.sources.catalog import Catalog
 
 #: Images whose changes are drawn together; a multiple of four, see `Augmentation.draw`.
@@ -82,7 +83,11 @@ class CheXpertDataset(Dataset):
     def __getitems__(self, addresses: list[Address]) -> dict[str, torch.Tensor]:
         """A whole batch: `id` int64 (B,), `img` uint8 (B, 1, height, width), `labels` float32 (B, targets)."""
         rows = self.rows[[address.row for address in addresses]]
-        images = self.pixels.read(self.ids[rows])
+        try:
+            images = self.pixels.read(self.ids[rows])
+        except ImageError as error:
+            # A loader's worker can bring home only an exception that is made of one string.
+            raise HilumError(str(error)) from None
         if self.augmentation:
             for image, address in zip(images, addresses, strict=True):
                 drawn = self._changes(address)

@@ -17,6 +17,7 @@ WITHOUT_EFFECT = (
     "epoch_args",
     "num_workers",
     "loggers",
+    "mlflow_uri",
     "check_images",
     "strict_leaks",
     "balance_tolerance",

@@ -45,6 +45,8 @@ def test_what_cannot_matter_is_no_difference(run):
         balance_tolerance=0.5,
         check_images=True,
         strict_leaks=True,
+        loggers=["mlflow"],
+        mlflow_uri="sqlite:///elsewhere.db",
     )
     changed = {name for name, value in other.settings.items() if value != RunConfig().as_record()[name]}
     assert changed == set(WITHOUT_EFFECT) & set(RunConfig.model_fields)
