@@ -39,6 +39,7 @@ from hilum.models import Normalized
 from hilum.sources.catalog import Catalog
 from hilum.sources.chexpert import CleanMetaData
 from hilum.sources.phantom import write_phantom
+from hilum.training.devices import make_fabric
 from hilum.training.loop import TrainingLoop
 from hilum.training.losses import MaskedBCEWithLogitsLoss
 
@@ -121,7 +122,7 @@ def hilum_side(name: str, loader: DataLoader, device: torch.device) -> Epoch:
     net = Normalized(network(name, len(targets)), MEAN, SD).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE, fused=True)
     metrics = Metrics(targets, actual_labels(loader), None)
-    loop = TrainingLoop(device, InBfloat16(net), optimizer, MaskedBCEWithLogitsLoss(), metrics)
+    loop = TrainingLoop(make_fabric(device, "bf16"), net, optimizer, MaskedBCEWithLogitsLoss(), metrics)
     numbers = iter(range(1, 1000))
     return lambda batches: loop.train_epoch(next(numbers), batches)
 

@@ -81,7 +81,7 @@ class Terminal(io.StringIO):
 
 def hilum_side(net: nn.Module, train: InMemory, val: InMemory, device: torch.device) -> Callable[[], None]:
     """Hilum's loop with metrics, their history and the progress bar."""
-    images = {"train": sum(map(len, _ids(train))), "val": sum(map(len, _ids(val)))}
+    images = {part: (sum(map(len, _ids(of))),) * 2 for part, of in (("train", train), ("val", val))}
     metrics = Metrics(CHEXPERT_TARGETS, train.labels(), val.labels())
     with contextlib.redirect_stdout(Terminal()):
         progress = EpochProgress(1000, images, quiet=False)

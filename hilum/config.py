@@ -243,8 +243,20 @@ class RunConfig(BaseModel):
                 f"val_fraction ({self.val_fraction:g}) and test_fraction ({self.test_fraction:g}) leave "
                 "nothing to train on: their sum must be below 1"
             )
+        fields = type(self).model_fields
+        for name, needs, serves in (
+            ("momentum", "optimizer", "sgd"),
+            ("plateau_patience", "schedule", "plateau"),
+            ("mlflow_uri", "loggers", "mlflow"),
+        ):
+            idle = serves not in getattr(self, needs)
+            if idle and getattr(self, name) != fields[name].default:
+                raise ValueError(
+                    f"{name} does nothing without {needs} {serves}: leave it out, or set {needs}"
+                )
+        if self.devices > 1 and self.on_oom == "halve":
+            raise ValueError("on_oom halve works on one device; with several, use a smaller batch_size")
         if self.split_file is not None:
-            fields = type(self).model_fields
             drawn = ("number_images", "val_fraction", "test_fraction", "split_unit", "official_split")
             also = [name for name in drawn if getattr(self, name) != fields[name].default]
             if also:
@@ -305,6 +317,8 @@ _ALLOWED = {
     "target_thresholds": "must be within 0..1: one for all, a list with one per target, or a table {Edema = 0.2}",
     "threshold_policy": "must be fixed, recall>=R, precision>=P, fbeta:B or youden, or one of them by target, "
     "as in {Edema = 'recall>=0.95'}",
+    "loggers": "must be a list of tensorboard and mlflow",
+    "best_rule": "must be scores in order of importance, each with its tolerance, as in ['recall:0.01', 'roc_auc']",
     "epoch_args": f"must be {', '.join(EPOCH_ARGS)}, or a table of arguments of display_metrics",
 }
 

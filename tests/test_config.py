@@ -1,8 +1,9 @@
+import json
 import math
 
 import pytest
 
-from hilum.config import DEFAULTS, EPOCH_ARGS, RunConfig, settings_from_toml
+from hilum.config import DEFAULTS, EPOCH_ARGS, RunConfig, settings_from_file, settings_from_toml
 from hilum.errors import HilumError
 
 
@@ -167,3 +168,36 @@ def test_a_policy_that_is_none_is_told_once_with_all_there_are():
     assert "\n" not in str(refused.value)
     with pytest.raises(HilumError, match="eval_blank_policy: 'smooth-ones' must be zeros, ones or ignore"):
         RunConfig(eval_blank_policy="smooth-ones")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"momentum": 0.5}, "momentum does nothing without optimizer sgd"),
+        (
+            {"plateau_patience": 5, "schedule": "cosine"},
+            "plateau_patience does nothing without schedule plateau",
+        ),
+        (
+            {"mlflow_uri": "sqlite:///x.db", "loggers": ["tensorboard"]},
+            "mlflow_uri does nothing without loggers",
+        ),
+        ({"devices": 2, "on_oom": "halve"}, "on_oom halve works on one device"),
+        ({"loggers": "wandb"}, "Setting loggers: 'wandb' must be a list of tensorboard and mlflow"),
+        ({"best_rule": 3}, "Setting best_rule: 3 must be scores in order of importance"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(settings, words):
+    assert words in refusal(**settings)
+
+
+def test_settings_come_from_toml_or_from_a_runs_record(tmp_path):
+    (tmp_path / "a.toml").write_text("num_epochs = 3\n")
+    record = {"status": "finished", "settings": RunConfig(num_epochs=3, name="x").as_record()}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    assert settings_from_file(tmp_path / "a.toml") == {"num_epochs": 3}
+    assert RunConfig(**settings_from_file(tmp_path / "run.json")) == RunConfig(num_epochs=3, name="x")
+    (tmp_path / "list.json").write_text("[1]")
+    for name, words in (("list.json", "holds no settings"), ("none.json", "there is no such settings file")):
+        with pytest.raises(HilumError, match=words):
+            settings_from_file(tmp_path / name)

@@ -51,7 +51,7 @@ def run_predict(
     files = find_files(paths)
     reader = open_reader(model, device)
     if heatmaps is not None:
-        from hilum.reading.overlay import prepare_overlays, write_overlays
+        from hilum.reading.overlay import OVERLAY_COLUMNS, prepare_overlays, write_overlays
 
         prepare_overlays(reader, heatmaps)
     silent = json_file == "-"
@@ -64,7 +64,10 @@ def run_predict(
     images: list[dict[str, Any]] = []
     began = time.perf_counter()
     with ExitStack() as stack:
-        write = _csv_writer(stack, csv_file) if csv_file is not None else None
+        write = _csv_writer(stack, csv_file, CSV_COLUMNS) if csv_file is not None else None
+        write_checks = (
+            _csv_writer(stack, heatmaps / "heatmaps.csv", OVERLAY_COLUMNS) if heatmaps is not None else None
+        )
         for prediction in predict(reader, files, batch_size=batch_size):
             counts[status_of(prediction)] += 1
             if json_file is not None:
@@ -73,8 +76,8 @@ def run_predict(
                 write(csv_rows(prediction))
             if json_file is None and csv_file is None:
                 print(text_of(prediction, every))
-            if heatmaps is not None and prediction.was_read:
-                write_overlays(reader, prediction, heatmaps)
+            if write_checks is not None and prediction.was_read:
+                write_checks(write_overlays(reader, prediction, heatmaps))
     seconds = time.perf_counter() - began
     if json_file is not None:
         _write_json(reader, images, len(files) / seconds, json_file)
@@ -90,10 +93,12 @@ def run_predict(
         )
 
 
-def _csv_writer(stack: ExitStack, path: Path) -> Callable[[list[dict[str, Any]]], None]:
+def _csv_writer(
+    stack: ExitStack, path: Path, columns: Sequence[str]
+) -> Callable[[list[dict[str, Any]]], None]:
     partial = stack.enter_context(replacing(path))
     file = stack.enter_context(partial.open("w", newline="", encoding="utf-8"))
-    writer = csv.DictWriter(file, CSV_COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(file, columns, lineterminator="\n")
     writer.writeheader()
     return writer.writerows
 

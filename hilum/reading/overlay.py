@@ -1,6 +1,7 @@
 """A heatmap over its radiograph, as a picture that the colour-blind can read as well."""
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +21,11 @@ _MOST = 0.6
 
 #: The longer side of a written overlay, in pixels: a film of 3,000 pixels as PNG would take megabytes.
 _LONGEST = 1024
+
+
+#: Of `heatmaps.csv` beside the pictures. `hidden` is the probability with the hottest place grayed out;
+#: `stronger_than` the share of such places all over the image that lower it less.
+OVERLAY_COLUMNS = ("image", "finding", "picture", "probability", "hidden", "lowers", "stronger_than")
 
 
 def overlay(film: Film, heat: np.ndarray, fit: str = "stretch") -> np.ndarray:
@@ -79,14 +85,20 @@ def prepare_overlays(reader: Reader, folder: Path) -> None:
         raise HilumError(f"{folder}: the folder cannot be made: {error.strerror}.") from None
 
 
-def write_overlays(reader: Reader, prediction: Prediction, folder: Path) -> list[Path]:
-    """A PNG per suggested finding, `<image>-<finding>.png`; images of one name are numbered."""
+def write_overlays(reader: Reader, prediction: Prediction, folder: Path) -> list[dict[str, Any]]:
+    """A PNG per suggested finding, `<image>-<finding>.png`; images of one name are numbered.
+
+    Returns:
+        A row per picture, see `OVERLAY_COLUMNS`: what hiding the hottest place does says whether the model
+        needs what the picture shows.
+    """
     film = prediction.reading.film
     written = []
     for finding in prediction.reading.findings:
         if not finding.suggested or finding.target == "No_Finding":
             continue
         heat = reader.heatmap(film, finding.target)
+        check = reader.occlusion_check(film, finding.target, heat)
         name = f"{Path(prediction.path).stem}-{finding.target.replace(' ', '_')}"
         path, number = folder / f"{name}.png", 1
         while path.exists():
@@ -95,5 +107,10 @@ def write_overlays(reader: Reader, prediction: Prediction, folder: Path) -> list
         with replacing(path) as partial:
             data = cv2.imencode(".png", overlay(film, heat, reader.card["preprocessing"]["fit"]))[1]
             partial.write_bytes(data.tobytes())
-        written.append(path)
+        values = (
+            *(prediction.path, finding.target, path.name),
+            *(f"{check.probability:.6g}", f"{check.hidden:.6g}", str(check.lowers).lower()),
+            f"{check.stronger_than:.3f}",
+        )
+        written.append(dict(zip(OVERLAY_COLUMNS, values, strict=True)))
     return written

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -30,6 +30,9 @@ __all__ = [
 ]
 
 RESEARCH_USE = "Research use only: this is not a medical device, and no finding here is a diagnosis."
+
+if TYPE_CHECKING:
+    from hilum.reading.heatmaps import OcclusionCheck
 
 #: How heatmaps are made, see `hilum.reading.heatmaps`; the first is the default.
 HEATMAP_METHODS = ("integrated-gradients", "grad-cam")
@@ -185,6 +188,21 @@ class Reader:
         explain = self.explainer()
         with self._one_at_a_time:
             return explain(film.prepared, self.targets.index(target), method)
+
+    def occlusion_check(self, film: Film, target: str, heat: np.ndarray) -> "OcclusionCheck":
+        """Whether hiding the hottest place of a heatmap lowers the finding's probability.
+
+        Args:
+            film: read.
+            target: the finding.
+            heat: what `heatmap` gave for both.
+
+        Raises:
+            HilumError: as `heatmap`.
+        """
+        explain = self.explainer()
+        with self._one_at_a_time:
+            return explain.occlusion_check(film.prepared, self.targets.index(target), heat)
 
     def explainer(self) -> Callable[[np.ndarray, int, str], np.ndarray]:
         """What makes the heatmaps: prepared pixels, the target's place and a method to a heatmap.

@@ -37,6 +37,8 @@ def rebuilt_network(path: Path, record: dict[str, Any]) -> TargetLogits:
         mean=record["preprocessing"]["pixel_mean"],
         sd=record["preprocessing"]["pixel_sd"],
         seed=0,
+        image_size=(record["preprocessing"]["width"], record["preprocessing"]["height"]),
+        pretrained=False,
     )
     network = TargetLogits(model, None if mixing is None else torch.empty_like(mixing))
     network.load_state_dict(weights | ({} if mixing is None else {"mixing": mixing}))

@@ -9,6 +9,7 @@ import pandas as pd
 
 from hilum.config import DEFAULTS, RunConfig
 from hilum.errors import HilumError
+from hilum.metrics.best_epoch import parse_rule
 from hilum.sweeps.overrides import value_at
 from hilum.sweeps.scores import validation_scores
 from hilum.sweeps.state import SweepRun, SweepState
@@ -162,13 +163,12 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _rule(state: SweepState) -> list[tuple[str, float]]:
     """The base's `best_rule`, as far as the table has its scores."""
     try:
-        rule = RunConfig(**state.plan["base"]).best_rule
-        parsed = [
-            (name, float(tolerance or 0)) for name, _, tolerance in (each.partition(":") for each in rule)
-        ]
-    except (HilumError, ValueError):
-        parsed = []
-    return [(name, tolerance) for name, tolerance in parsed if name in TABLE_SCORES] or [("roc_auc", 0.0)]
+        rule = parse_rule(RunConfig(**state.plan["base"]).best_rule)
+    except HilumError:
+        rule = ()
+    return [
+        (criterion.score, criterion.tolerance) for criterion in rule if criterion.score in TABLE_SCORES
+    ] or [("roc_auc", 0.0)]
 
 
 def _without(mapping: Mapping[str, Any], name: str) -> dict[str, Any]:

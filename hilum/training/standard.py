@@ -291,9 +291,9 @@ class StandardTraining:
             self.folder.update(stopped_early=f"after epoch {final}: {why}")
         self._say("Freezing the operating points, and writing figures and report …")
         self.folder.update(**conclusions(self.folder, metrics, policies, self.config))
+        write_figures(self.folder, metrics)
         end.finished(digest_of(self.folder.predictions(final)))
         shutil.rmtree(self.folder.path / "checkpoints" / "previous", ignore_errors=True)
-        write_figures(self.folder, metrics)
         write_report(self.folder)
 
     def _train_in_processes(self) -> Metrics:

@@ -1,0 +1,51 @@
+"""A heatmap lies where the model saw it, and what hiding its hottest place does stands beside it."""
+
+import csv
+
+import cv2
+import numpy as np
+import pytest
+
+from hilum.reading.command import run_predict
+from hilum.reading.overlay import OVERLAY_COLUMNS, heat_on_film, overlay
+
+
+def test_predict_writes_a_picture_and_a_check_for_each_suggested_finding(run, frontal, tmp_path, capsys):
+    run_predict(run.path, [str(frontal)], heatmaps=tmp_path / "h", csv_file=tmp_path / "found.csv")
+    with (tmp_path / "found.csv").open() as file:
+        suggested = {row["finding"] for row in csv.DictReader(file) if row["suggested"] == "True"}
+    with (tmp_path / "h" / "heatmaps.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert suggested
+    assert tuple(rows[0]) == OVERLAY_COLUMNS
+    assert {row["finding"] for row in rows} == suggested
+    assert {row["picture"] for row in rows} == {path.name for path in (tmp_path / "h").glob("*.png")}
+    for row in rows:
+        assert (row["lowers"] == "true") == (float(row["hidden"]) < float(row["probability"]))
+        assert 0 <= float(row["stronger_than"]) <= 1
+        assert cv2.imread(str(tmp_path / "h" / row["picture"])).shape == (64, 64, 3)
+
+
+@pytest.fixture
+def hot_corner() -> np.ndarray:
+    heat = np.zeros((16, 16), np.float32)
+    heat[:4, :4] = 1
+    return heat
+
+
+def test_where_it_is_cold_the_radiograph_stays_as_it_is(reader, frontal, hot_corner):
+    film = reader.film(frontal.read_bytes(), frontal.name)
+    picture = overlay(film, hot_corner)
+    cold = picture[32:, 32:]
+    assert (cold == film.pixels[32:, 32:, None]).all()
+    assert (picture[:8, :8, 0] != picture[:8, :8, 2]).any()  # coloured
+
+
+def test_what_the_model_did_not_see_is_cold(hot_corner):
+    cropped = heat_on_film(hot_corner, (100, 200), "crop")
+    assert cropped.shape == (100, 200)
+    assert cropped[:, :50].max() == cropped[:, 150:].max() == 0
+    assert cropped[:20, 52:70].min() > 0.9
+    letterboxed = heat_on_film(hot_corner, (100, 200), "letterbox")
+    assert letterboxed.shape[1] == 16
+    assert abs(letterboxed.shape[0] - 8) <= 1
