@@ -243,20 +243,10 @@ class RunConfig(BaseModel):
                 f"val_fraction ({self.val_fraction:g}) and test_fraction ({self.test_fraction:g}) leave "
                 "nothing to train on: their sum must be below 1"
             )
-        fields = type(self).model_fields
-        for name, needs, serves in (
-            ("momentum", "optimizer", "sgd"),
-            ("plateau_patience", "schedule", "plateau"),
-            ("mlflow_uri", "loggers", "mlflow"),
-        ):
-            idle = serves not in getattr(self, needs)
-            if idle and getattr(self, name) != fields[name].default:
-                raise ValueError(
-                    f"{name} does nothing without {needs} {serves}: leave it out, or set {needs}"
-                )
         if self.devices > 1 and self.on_oom == "halve":
             raise ValueError("on_oom halve works on one device; with several, use a smaller batch_size")
         if self.split_file is not None:
+            fields = type(self).model_fields
             drawn = ("number_images", "val_fraction", "test_fraction", "split_unit", "official_split")
             also = [name for name in drawn if getattr(self, name) != fields[name].default]
             if also:
@@ -268,6 +258,22 @@ class RunConfig(BaseModel):
     def as_record(self) -> dict[str, Any]:
         """The settings as JSON values, in order."""
         return self.model_dump(mode="json")
+
+
+def refuse_idle(config: RunConfig) -> None:
+    """Refuses settings of a new run that would do nothing beside its others.
+
+    Raises:
+        HilumError: names the setting, and what it needs.
+    """
+    for name, needs, serves in (
+        ("momentum", "optimizer", "sgd"),
+        ("plateau_patience", "schedule", "plateau"),
+        ("mlflow_uri", "loggers", "mlflow"),
+    ):
+        given = getattr(config, name) != RunConfig.model_fields[name].default
+        if given and serves not in getattr(config, needs):
+            raise HilumError(f"{name} does nothing without {needs} {serves}: leave it out, or set {needs}.")
 
 
 def settings_from_file(path: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from hilum.config import DEFAULTS, EPOCH_ARGS, RunConfig, settings_from_file, settings_from_toml
+from hilum.config import DEFAULTS, EPOCH_ARGS, RunConfig, refuse_idle, settings_from_file, settings_from_toml
 from hilum.errors import HilumError
 
 
@@ -182,12 +182,23 @@ def test_a_policy_that_is_none_is_told_once_with_all_there_are():
             {"mlflow_uri": "sqlite:///x.db", "loggers": ["tensorboard"]},
             "mlflow_uri does nothing without loggers",
         ),
+    ],
+)
+def test_what_would_do_nothing_is_refused_for_a_new_run(settings, words):
+    with pytest.raises(HilumError, match=words):
+        refuse_idle(RunConfig(**settings))
+    refuse_idle(RunConfig(optimizer="sgd", momentum=0.5, schedule="plateau", plateau_patience=3))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
         ({"devices": 2, "on_oom": "halve"}, "on_oom halve works on one device"),
         ({"loggers": "wandb"}, "Setting loggers: 'wandb' must be a list of tensorboard and mlflow"),
         ({"best_rule": 3}, "Setting best_rule: 3 must be scores in order of importance"),
     ],
 )
-def test_what_would_do_nothing_is_refused(settings, words):
+def test_settings_that_do_not_go_together_or_are_no_list_are_refused(settings, words):
     assert words in refusal(**settings)
 
 

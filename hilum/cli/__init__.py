@@ -46,11 +46,10 @@ def main() -> None:
     try:
         cli.main(prog_name="hilum", standalone_mode=False)
     except HilumError as error:
-        if os.environ.get("RANK", "0") == "0":
-            click.echo(f"error: {error}", err=True)
-        else:
-            # Of several processes that train together the first says it; the others would end it before.
+        if os.environ.get("RANK", "0") != "0":
+            # Of several processes that train together the first says what all have met, and ends the others.
             time.sleep(5)
+        click.echo(f"error: {error}", err=True)
         sys.exit(2)
     except click.ClickException as error:
         error.show()

@@ -30,8 +30,9 @@ def _setting_options() -> list[click.Option]:
             declared, kind = [f"{flag}/--no-{flag[2:]}"], {"default": None}
         else:
             declared, kind = [flag], {"metavar": "VALUE"}
-        if field.default is not None and field.default is not False and field.default != {}:
-            shown += f"  [{field.default}]"
+        if field.default is not None and field.default is not False and field.default not in ({}, ()):
+            default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+            shown += f"  [{default}]"
         options.append(click.Option(declared, help=shown, **kind))
     return options
 

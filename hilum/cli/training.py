@@ -43,11 +43,11 @@ def ending_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def see_it_with(folder: Path) -> None:
-    """Says how to look at a run; of several processes that trained it, one does."""
-    from hilum.training.devices import is_main_process
+def see_it_with(folder: Path, devices: int) -> None:
+    """Says how to look at a run; of several processes that trained it, the first has done so."""
+    from hilum.training.devices import is_main_process, under_torchrun
 
-    if is_main_process():
+    if is_main_process() and (under_torchrun() or devices == 1):
         click.echo(f"See it with: hilum show {folder}")
 
 
@@ -67,15 +67,15 @@ def train(file: Path | None, **flags: Any) -> None:
     FILE is TOML, or the run.json of a former run. A flag wins over the file.
     """
     settings = given_settings(file, flags)
-    from hilum.config import RunConfig
+    from hilum.config import RunConfig, refuse_idle
 
-    RunConfig(**settings)  # a misspelt setting is told before torch is waited for
+    refuse_idle(RunConfig(**settings))  # a mistake is told before torch is waited for
     from hilum.training.standard import StandardTraining
 
     training = StandardTraining(**settings)
     with ending_on_sigterm():
         training.train()
-    see_it_with(training.folder.path)
+    see_it_with(training.folder.path, training.devices)
 
 
 @click.command(cls=SettingsCommand)
@@ -93,7 +93,7 @@ def resume(run: Path, file: Path | None, **flags: Any) -> None:
     training = StandardTraining.resume(run, **changes)
     with ending_on_sigterm():
         training.train()
-    see_it_with(training.folder.path)
+    see_it_with(training.folder.path, training.devices)
 
 
 @click.command()

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
 from hilum.errors import HilumError
-from hilum.files import whole_folder
+from hilum.files import sha256_of_file, whole_folder
 from hilum.models.normalized import Normalized
 from hilum.models.parts import split_head
 from hilum.models.weights import in_a_line
@@ -25,6 +26,7 @@ class Transfer:
         run: its name.
         model: its net_name.
         epoch: the epoch that its weights are of.
+        weights: SHA-256 of their file.
         taken: for each target of the new run whether its output was taken over, or stays as drawn.
         outputs_as_drawn: how many outputs stay as drawn, those of classes that no target's name stands for
             included.
@@ -33,6 +35,7 @@ class Transfer:
     run: str
     model: str
     epoch: int
+    weights: str
     taken: dict[str, bool]
     outputs_as_drawn: int
 
@@ -42,6 +45,7 @@ class Transfer:
             "run": self.run,
             "model": self.model,
             "epoch": self.epoch,
+            "weights": self.weights,
             "taken": [target for target, taken in self.taken.items() if taken],
             "as_drawn": [target for target, taken in self.taken.items() if not taken],
         }
@@ -111,7 +115,12 @@ def initialise_from(
     taken = {target: target in former_targets for target in targets}
     outputs = own[head[0]].shape[0]
     return Transfer(
-        record["name"], former_model, record.get("best_epoch") or 0, taken, outputs - sum(taken.values())
+        run=record["name"],
+        model=former_model,
+        epoch=record.get("best_epoch") or 0,
+        weights=sha256_of_file(_weights_file(run_folder)),
+        taken=taken,
+        outputs_as_drawn=outputs - sum(taken.values()),
     )
 
 
@@ -134,8 +143,12 @@ def _matched_rows(
     return rows
 
 
+def _weights_file(run_folder: RunFolder) -> Path:
+    return whole_folder(run_folder.path / "checkpoints" / "best") / "model.safetensors"
+
+
 def _weights(run_folder: RunFolder) -> dict[str, torch.Tensor]:
-    path = whole_folder(run_folder.path / "checkpoints" / "best") / "model.safetensors"
+    path = _weights_file(run_folder)
     try:
         return load_file(path)
     except FileNotFoundError:

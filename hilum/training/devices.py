@@ -136,6 +136,7 @@ def train_on_devices(arguments: list[str], devices: int, device: torch.device) -
         SystemExit: a process failed; with its exit code, after it has said why.
     """
     # Quick to import only beside torch, which whoever calls this has.
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -158,6 +159,8 @@ def train_on_devices(arguments: list[str], devices: int, device: torch.device) -
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     try:
         elastic_launch(config, sys.executable)("-m", "hilum", *arguments)
+    except SignalException as error:
+        raise SystemExit(128 + error.sigval) from None
     except ChildFailedError as error:
         codes = [failure.exitcode for failure in error.failures.values() if failure.exitcode > 0]
         raise SystemExit(codes[0] if codes else 1) from None
@@ -199,10 +202,14 @@ def deterministic_operators(wanted: bool, device: torch.device) -> Iterator[None
     # cuBLAS reads this when it is used first; without it matrix products may differ from run to run.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.backends.cudnn.benchmark
+    was, only_warned = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(False)
+        torch.use_deterministic_algorithms(was, warn_only=only_warned)
         torch.backends.cudnn.benchmark = before

@@ -69,6 +69,8 @@ class TrainingLoop:
         self.net, self.optimizer = self.fabric.setup(net, optimizer)
         learns = any(parameter.requires_grad for parameter in criterion.parameters())
         self.criterion = self.fabric.setup_module(criterion) if learns else self.fabric.to_device(criterion)
+        # Without the exchange between devices, which validate different numbers of batches.
+        self.judged_by = self.criterion.module if learns else self.criterion
         # A loss with more outputs than targets says which logit stands for a target.
         self.target_logits = getattr(criterion, "target_logits", lambda outputs: outputs)
         # How many terms a batch's mean loss is over: known labels, or else images.
@@ -217,7 +219,7 @@ class TrainingLoop:
             with self.fabric.autocast():
                 outputs = net(piece["img"])
             outputs = outputs.float()
-            done.append((piece, outputs, self.criterion(outputs, piece["labels"])))
+            done.append((piece, outputs, self.judged_by(outputs, piece["labels"])))
         return done
 
     def _set_training_mode(self, epoch: int) -> None:

@@ -20,12 +20,17 @@ class MemoryKeeper:
         halve: compute half as much at once from then on, and accumulate; else say what would fit.
         pieces: into how many pieces each batch is cut from the start, as found before.
         on_halved: called with the new number of pieces.
+        devices: how many share a batch, for the advice.
     """
 
     def __init__(
-        self, halve: bool = False, pieces: int = 1, on_halved: Callable[[int], None] = lambda pieces: None
+        self,
+        halve: bool = False,
+        pieces: int = 1,
+        on_halved: Callable[[int], None] = lambda pieces: None,
+        devices: int = 1,
     ):
-        self.halve, self.pieces, self.on_halved = halve, pieces, on_halved
+        self.halve, self.pieces, self.on_halved, self.devices = halve, pieces, on_halved, devices
 
     def fitting(self, net: nn.Module, batches: Sequence[Batch], step: Callable[[list[Batch]], Done]) -> Done:
         """What `step` gives for the batches, or for pieces of them that fit.
@@ -60,9 +65,12 @@ class MemoryKeeper:
                 f"Out of memory with a single image at once ({complaint}). Use smaller images or a smaller model."
             ) from None
         if not self.halve:
+            halving = (
+                f"; or on_oom halve, which learns from {batch_size} images a step and computes fewer at once."
+            )
             raise HilumError(
-                f"Out of memory with {batch_size} images at once ({complaint}). Try batch_size {fits}; or "
-                f"on_oom halve, which learns from {batch_size} images a step and computes fewer at once."
+                f"Out of memory with {batch_size} images at once ({complaint}). "
+                f"Try batch_size {fits * self.devices}{halving if self.devices == 1 else '.'}"
             ) from None
         self.pieces *= 2
         self.on_halved(self.pieces)

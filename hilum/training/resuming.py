@@ -79,6 +79,12 @@ def refuse_other_data(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
                 f"{before[what]['fingerprint'][:16]} and is {now[what]['fingerprint'][:16]}. "
                 "Bring the same data, or train anew."
             )
+    weights = [record.get("init_from", {}).get("weights") for record in (before, now)]
+    if all(weights) and weights[0] != weights[1]:
+        raise HilumError(
+            f"The weights of {before['init_from']['run']}, which the run began with, are no longer those: its best "
+            "epoch has changed since. Bring them back, or train anew."
+        )
     differing = [
         f"{name} was {before['versions'].get(name)} and is {version}"
         for name, version in now["versions"].items()

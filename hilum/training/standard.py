@@ -78,6 +78,7 @@ class StandardTraining:
         self.folder: RunFolder | None = None
         self.resumed = False
         self.batch_pieces = 1
+        self.devices = self.config.devices
         self._changes: dict[str, Any] = {}
 
     @classmethod
@@ -108,6 +109,7 @@ class StandardTraining:
         training = cls(net=net, catalog=catalog, **settings_of_stopped(folder, net, catalog, settings))
         training.folder, training.resumed = folder, True
         training.batch_pieces = folder.record.get("batch_pieces", 1)
+        training.devices = folder.record.get("device", {}).get("devices", training.config.devices)
         training._changes = settings
         return training
 
@@ -122,7 +124,7 @@ class StandardTraining:
             HilumError: whatever is wrong with the data, the settings or the machine. If a new run stops
                 before an epoch has ended, its folder is removed.
         """
-        if self.config.devices > 1 and not under_torchrun():
+        if self.devices > 1 and not under_torchrun():
             return self._train_in_processes()
         device = choose_device(self.config.device)
         with deterministic_operators(self.config.deterministic, device), warnings.catch_warnings():
@@ -161,7 +163,9 @@ class StandardTraining:
         fresh = config.init_from is not None and not begun
         transfer = prepare_weights(config, net, data) if fresh else None
         progress = EpochProgress(config.num_epochs, _images(data), config.quiet or not fabric.is_global_zero)
-        memory = MemoryKeeper(config.on_oom == "halve", self.batch_pieces, self._halved)
+        memory = MemoryKeeper(
+            config.on_oom == "halve", self.batch_pieces, self._halved, devices=fabric.world_size
+        )
         loop = prepare_loop(config, fabric, data, net, metrics, memory, progress.advance)
         imbalance = check_balance(data.catalog, data.split, config.balance_tolerance)
         record = record_of(
@@ -214,10 +218,10 @@ class StandardTraining:
         return metrics
 
     def _refuse_other_number_of_devices(self, devices: int) -> None:
-        if self.config.devices not in (1, devices):
+        if devices != self.devices and (self.resumed or self.devices != 1):
             raise HilumError(
-                f"devices is {self.config.devices}, and torchrun has started {devices} processes. Leave devices out, "
-                f"or start {self.config.devices}."
+                f"The run is one of {self.devices} device(s), and torchrun has started {devices} process(es). "
+                f"Start {self.devices}."
             )
         if devices > 1 and self.config.on_oom == "halve":
             raise HilumError(
@@ -300,7 +304,7 @@ class StandardTraining:
         """The same run in `devices` processes that this one starts and waits for."""
         if self.own_net is not None or self.own_catalog is not None:
             raise HilumError(
-                f"devices is {self.config.devices}, and the run has a network or images of your own, which another "
+                f"devices is {self.devices}, and the run has a network or images of your own, which another "
                 "process cannot be given. Start your script with torchrun --nproc-per-node."
             )
         device = choose_device(self.config.device)
@@ -313,13 +317,15 @@ class StandardTraining:
                 given = {name: value for name, value in self.config.as_record().items() if value is not None}
                 words = ["train", str(file)]
             file.write_text(json.dumps(given, default=os.fspath), encoding="utf-8")
-            launch = train_on_devices(words, self.config.devices, device)
+            launch = train_on_devices(words, self.devices, device)
         if self.resumed:
             self.folder = RunFolder(self.folder.path)
         else:
             runs, _ = find_runs(self.config.save_path)
             self.folder = next(run for run in runs if run.record.get("launch") == launch)
-        return read_metrics(self.folder)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the processes have said what there was to say
+            return read_metrics(self.folder)
 
     @staticmethod
     def display_run_parameters(path: str | Path) -> None:
@@ -380,7 +386,9 @@ class StandardTraining:
 
     def _halved(self, pieces: int) -> None:
         self.batch_pieces = pieces
-        self.folder.update(batch_pieces=pieces)
+        self.folder.update(
+            batch_pieces=pieces, batch_pieces_since=self.folder.record.get("epochs_done", 0) + 1
+        )
         self._say(f"warning: out of memory: from now on each batch is computed in {pieces} pieces.")
 
     def _say(self, line: str) -> None:

@@ -82,6 +82,7 @@ def verify(
                 "quiet": True,
                 "epoch_args": "none",
                 "loggers": (),
+                "mlflow_uri": None,
             },
         )
         again.batch_pieces = record.get("batch_pieces", 1)
@@ -89,6 +90,11 @@ def verify(
         if not is_main_process():  # whose folder this is
             return Verification(wanted, digest_of(folder.predictions(wanted)), None, ())
         environment = refuse_other_data(record, again.folder.record)
+        if "batch_pieces" in record:
+            environment.append(
+                f"out of memory, the run computed its batches in {record['batch_pieces']} pieces from somewhere in "
+                f"epoch {record['batch_pieces_since']} on; here from the start, so that earlier steps may differ."
+            )
         difference = None
         for epoch in range(1, wanted + 1):
             before, now = folder.predictions(epoch), again.folder.predictions(epoch)

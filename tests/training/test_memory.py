@@ -44,6 +44,11 @@ def test_what_would_fit_is_said(net, error):
         MemoryKeeper().fitting(net, [batch(64)], FitsOnly(10, net, error))
 
 
+def test_the_advice_is_for_the_batch_that_all_devices_share(net):
+    with pytest.raises(HilumError, match=r"Out of memory with 16 images at once .*Try batch_size 32\.$"):
+        MemoryKeeper(devices=4).fitting(net, [batch(16)], FitsOnly(10, net))
+
+
 def test_halving_goes_on_until_it_fits_and_stays(net):
     halved = []
     memory = MemoryKeeper(halve=True, on_halved=halved.append)

@@ -58,3 +58,28 @@ def test_what_cannot_be_verified_is_told(run, own_catalog, make_tiny_net, tmp_pa
     begun.update(epochs_done=0)
     with pytest.raises(HilumError, match="no epoch has ended yet; there is nothing to verify"):
         verify(begun.path, net=make_tiny_net(), catalog=own_catalog)
+
+
+def test_a_run_with_trackers_of_its_own_is_verified_without_them(train, own_catalog, make_tiny_net, tmp_path):
+    store = f"sqlite:///{tmp_path / 'own.db'}"
+    folder = train(num_epochs=1).folder
+    folder.update(settings=folder.settings | {"loggers": ["mlflow"], "mlflow_uri": store})
+    assert verify(folder.path, net=make_tiny_net(), catalog=own_catalog).same
+    assert not (tmp_path / "own.db").exists()
+
+
+def test_a_run_that_was_halved_on_its_way_says_why_it_may_differ(run, own_catalog, make_tiny_net):
+    run.update(batch_pieces=2, batch_pieces_since=2)
+    found = verify(run.path, net=make_tiny_net(), catalog=own_catalog)
+    assert "in 2 pieces from somewhere in epoch 2 on" in found.environment[0]
+
+
+def test_weights_of_a_former_run_that_have_changed_are_told(run, own_catalog, make_tiny_net):
+    from hilum.training.resuming import refuse_other_data
+
+    before = run.record | {"init_from": {"run": "former", "weights": "aa"}}
+    now = run.record | {"init_from": {"run": "former", "weights": "bb"}}
+    with pytest.raises(
+        HilumError, match="The weights of former, which the run began with, are no longer those"
+    ):
+        refuse_other_data(before, now)
