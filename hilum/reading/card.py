@@ -18,7 +18,7 @@ from hilum.run_folder import RunFolder
 from hilum.sources.images import read_gray
 
 #: Of the card; a reader refuses one that is newer than it.
-CARD_FORMAT = 1
+CARD_FORMAT = 2
 
 #: Kept in the run's folder, as it takes a while to measure.
 _KEPT = "card.json"
@@ -29,6 +29,8 @@ _SAMPLE = 500
 
 def card_of(folder: RunFolder) -> dict[str, Any]:
     """The card of a run's best epoch; read from the run's folder where one of the same epoch is kept.
+
+    While the training images could not be read, a kept card lacks their reference: it is tried anew each time.
 
     Returns:
         `name`, `digest`, `epoch`; `targets`, `thresholds` (by target, as run.json has the operating points);
@@ -44,7 +46,7 @@ def card_of(folder: RunFolder) -> dict[str, Any]:
     kept = _kept_card(folder.path / _KEPT)
     root = folder.record["catalog"].get("image_root")
     if kept and all(kept.get(name) == value for name, value in known.items()):
-        return kept
+        return _with_reference(folder, root, kept)
     settings = folder.settings
     preprocessing: dict[str, Any] = {
         "width": settings["image_width"],
@@ -80,6 +82,20 @@ def _kept_card(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return kept if isinstance(kept, dict) else None
+
+
+def _with_reference(
+    folder: RunFolder, root: str | dict[str, str] | None, card: dict[str, Any]
+) -> dict[str, Any]:
+    """A kept card, with the reference that it lacks if the training images can be read now."""
+    preprocessing = card["preprocessing"]
+    if preprocessing["reference"] is not None:
+        return card
+    reference, lack = _reference(folder, root, preprocessing)
+    card = card | {"preprocessing": preprocessing | {"reference": reference, "reference_lack": lack}}
+    if reference is not None:
+        _keep_card(folder.path / _KEPT, card)
+    return card
 
 
 def _keep_card(path: Path, card: dict[str, Any]) -> None:

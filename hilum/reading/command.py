@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from hilum.reading.predict import find_files, predict
 from hilum.reading.reader import RESEARCH_USE, Reader, open_reader
 from hilum.reading.tables import (
     CSV_COLUMNS,
+    ORDER_WORDS,
     csv_rows,
     json_values,
     model_values,
@@ -49,24 +51,36 @@ def run_predict(
         HilumError: the model, a path or a place to write to cannot be used, or not one image could be read.
     """
     files = find_files(paths)
+    silent = json_file == "-"
+    for output in (csv_file, None if silent or json_file is None else Path(json_file)):
+        if output is not None:
+            _check_output(output)
     reader = open_reader(model, device)
     if heatmaps is not None:
-        from hilum.reading.overlay import OVERLAY_COLUMNS, prepare_overlays, write_overlays
+        from hilum.reading.overlay import (
+            OVERLAY_COLUMNS,
+            OVERLAY_RECORD,
+            prepare_overlays,
+            write_overlays,
+        )
 
         prepare_overlays(reader, heatmaps)
-    silent = json_file == "-"
+        _check_output(heatmaps / OVERLAY_RECORD)
+    table = json_file is None and csv_file is None
     if not silent:
         print(f"{reader.card['name']}: {RESEARCH_USE}")
         if reader.card["preprocessing"].get("reference") is None:
             lack = reader.card["preprocessing"].get("reference_lack")
             print(f"note: images are not compared with those of the training: {lack}.")
+        if table:
+            print(ORDER_WORDS)
     counts: Counter[str] = Counter()
     images: list[dict[str, Any]] = []
     began = time.perf_counter()
     with ExitStack() as stack:
         write = _csv_writer(stack, csv_file, CSV_COLUMNS) if csv_file is not None else None
         write_checks = (
-            _csv_writer(stack, heatmaps / "heatmaps.csv", OVERLAY_COLUMNS) if heatmaps is not None else None
+            _csv_writer(stack, heatmaps / OVERLAY_RECORD, OVERLAY_COLUMNS) if heatmaps is not None else None
         )
         for prediction in predict(reader, files, batch_size=batch_size):
             counts[status_of(prediction)] += 1
@@ -74,7 +88,7 @@ def run_predict(
                 images.append(json_values(prediction))
             if write is not None:
                 write(csv_rows(prediction))
-            if json_file is None and csv_file is None:
+            if table:
                 print(text_of(prediction, every))
             if write_checks is not None and prediction.was_read:
                 write_checks(write_overlays(reader, prediction, heatmaps))
@@ -82,8 +96,10 @@ def run_predict(
     if json_file is not None:
         _write_json(reader, images, len(files) / seconds, json_file)
     if not counts["read"]:
-        reasons = ", ".join(f"{status} {count:,}" for status, count in counts.most_common())
-        raise HilumError(f"None of {len(files):,} image(s) could be read: {reasons}.")
+        if len(files) == 1:
+            raise HilumError(f"The image was not read: it is {next(iter(counts))}.")
+        reasons = ", ".join(f"{count:,} {status}" for status, count in counts.most_common())
+        raise HilumError(f"None of {len(files):,} images was read: {reasons}.")
     if not silent:
         others = len(files) - counts["read"]
         print(
@@ -91,6 +107,19 @@ def run_predict(
             + (f", {others:,} not" if others else "")
             + f"; {len(files) / seconds:,.1f} images/s"
         )
+
+
+def _check_output(path: Path) -> None:
+    """Refuses, before the work, a file that could not be written after it; makes nothing."""
+    if path.is_dir():
+        raise HilumError(f"{path}: this is a folder. Give the name of a file.")
+    folder = path.parent
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise HilumError(f"{path}: the file cannot be written: {folder} is no folder.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise HilumError(f"{path}: the file cannot be written: {folder} may not be written to.")
 
 
 def _csv_writer(

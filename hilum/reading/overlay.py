@@ -11,7 +11,7 @@ from hilum.errors import HilumError
 from hilum.files import replacing
 from hilum.reading.film import Film
 from hilum.reading.predict import Prediction
-from hilum.reading.reader import Reader
+from hilum.reading.reader import RESEARCH_NOTE, Reader
 
 #: Even steps of lightness, told apart without red and green; Nuñez et al. 2018 (PLoS ONE 13, e0199239).
 COLOURS = cv2.COLORMAP_CIVIDIS
@@ -25,7 +25,12 @@ _LONGEST = 1024
 
 #: Of `heatmaps.csv` beside the pictures. `hidden` is the probability with the hottest place grayed out;
 #: `stronger_than` the share of such places all over the image that lower it less.
-OVERLAY_COLUMNS = ("image", "finding", "picture", "probability", "hidden", "lowers", "stronger_than")
+OVERLAY_COLUMNS = (
+    *("image", "finding", "picture", "probability", "hidden", "lowers", "stronger_than", "note"),
+)
+
+#: The record of the pictures, in their folder.
+OVERLAY_RECORD = "heatmaps.csv"
 
 
 def overlay(film: Film, heat: np.ndarray, fit: str = "stretch") -> np.ndarray:
@@ -76,8 +81,13 @@ def prepare_overlays(reader: Reader, folder: Path) -> None:
     """Refuses at once what would fail at the first image.
 
     Raises:
-        HilumError: torch or Captum is missing, or the folder cannot be made.
+        HilumError: the folder holds another prediction's pictures or cannot be made, or torch or Captum is missing.
     """
+    if (folder / OVERLAY_RECORD).exists():
+        raise HilumError(
+            f"{folder}: the folder already holds a {OVERLAY_RECORD} and its pictures. "
+            "Give another folder, or remove this one."
+        )
     reader.explainer()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -111,6 +121,7 @@ def write_overlays(reader: Reader, prediction: Prediction, folder: Path) -> list
             *(prediction.path, finding.target, path.name),
             *(f"{check.probability:.6g}", f"{check.hidden:.6g}", str(check.lowers).lower()),
             f"{check.stronger_than:.3f}",
+            RESEARCH_NOTE,
         )
         written.append(dict(zip(OVERLAY_COLUMNS, values, strict=True)))
     return written

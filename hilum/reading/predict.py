@@ -2,6 +2,7 @@
 
 import glob
 import os
+import stat
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -41,7 +42,9 @@ def find_files(paths: Sequence[str]) -> list[str]:
     """The files that are meant, each once: files as given, folders searched to any depth, globs expanded.
 
     In folders and from globs only files with the ending of an image or a DICOM are taken, and in folders also files
-    without any ending that begin as a DICOM does. They come in alphabetical order.
+    without any ending that begin as a DICOM does. They come in alphabetical order. A name with characters of a glob
+    that exists as given is meant literally, also as the folder of a pattern. What is there but is no regular file, as a
+    dangling link, is given back all the same: `predict` says that it cannot be read.
 
     Raises:
         HilumError: a path or a pattern that leads to nothing.
@@ -50,30 +53,45 @@ def find_files(paths: Sequence[str]) -> list[str]:
     for path in paths:
         files = _files_of(path)
         if not files:
-            what = "the folder has" if Path(path).is_dir() else "there is"
+            if os.path.isdir(path):  # noqa: PTH112 - as in _files_of
+                raise HilumError(f"{path}: the folder holds no PNG, JPEG or DICOM file.")
             raise HilumError(
-                f"{path}: {what} no such file or image. Give files, folders or patterns of {', '.join(SUFFIXES)}."
+                f"{path}: there is no such file or image. Give files, folders or patterns of {', '.join(SUFFIXES)}."
             )
         found.update(dict.fromkeys(files))
     return list(found)
 
 
 def _files_of(path: str) -> list[str]:
-    if os.path.isfile(path):  # noqa: PTH113 - the user's own spelling is kept
+    # os.path keeps the user's own spelling, and says no where pathlib raises PermissionError.
+    if os.path.isdir(path):  # noqa: PTH112
+        return sorted(str(file) for file in Path(path).rglob("*") if _is_image(file))
+    if os.path.lexists(path):
         return [path]
-    if Path(path).is_dir():
-        return sorted(str(file) for file in Path(path).rglob("*") if file.is_file() and _is_image(file))
-    return sorted(
-        file
-        for match in glob.glob(path, recursive=True)  # noqa: PTH207 - the pattern may be absolute
-        for file in ([match] if Path(match).is_file() else _files_of(match))
-        if _is_image(Path(file))
-    )
+    found: set[str] = set()
+    for match in glob.glob(_pattern_of(path), recursive=True):  # noqa: PTH207 - the pattern may be absolute
+        if os.path.isdir(match):  # noqa: PTH112
+            found.update(_files_of(match))
+        elif _is_image(Path(match)):
+            found.add(match)
+    return sorted(found)
+
+
+def _pattern_of(path: str) -> str:
+    """The path as a pattern, in which the folders that exist as given stand for themselves."""
+    folder = os.path.dirname(path)  # noqa: PTH120
+    while not os.path.isdir(folder) and os.path.dirname(folder) != folder:  # noqa: PTH112, PTH120
+        folder = os.path.dirname(folder)  # noqa: PTH120
+    return glob.escape(folder) + path[len(folder) :]
 
 
 def _is_image(file: Path) -> bool:
+    if os.path.isdir(file):  # noqa: PTH112
+        return False
     if file.suffix:
         return file.suffix.lower() in SUFFIXES
+    if not os.path.isfile(file):  # noqa: PTH113 - opening a pipe would wait for ever
+        return False
     try:
         with file.open("rb") as opened:
             return opened.read(132)[128:] == b"DICM"
@@ -126,7 +144,15 @@ def predict(
 
 def _film(reader: Reader, path: str, limits: Limits | None) -> Film:
     limits = limits or Limits()
-    size = Path(path).stat().st_size
+    try:
+        about = Path(path).stat()
+    except FileNotFoundError:
+        raise ImageError("missing", f"{path}: the file is missing, or a link to nowhere.") from None
+    except OSError as error:
+        raise ImageError("unreadable", f"{path}: the file cannot be read: {error.strerror}.") from None
+    if not stat.S_ISREG(about.st_mode):
+        raise ImageError("unreadable", f"{path}: this is no regular file.")
+    size = about.st_size
     if size > limits.max_bytes:
         raise ImageError(
             "too-large", f"{path}: the file has {size:,} bytes; at most {limits.max_bytes:,} are read."

@@ -31,6 +31,9 @@ __all__ = [
 
 RESEARCH_USE = "Research use only: this is not a medical device, and no finding here is a diagnosis."
 
+#: The same in short, in every row of a CSV file: rows are copied without their header.
+RESEARCH_NOTE = "research use only"
+
 if TYPE_CHECKING:
     from hilum.reading.heatmaps import OcclusionCheck
 
@@ -72,6 +75,11 @@ class Finding:
     suggested: bool
     calibrated: float | None
     priority: float
+
+    @property
+    def threshold_measured(self) -> bool:
+        """Whether validation had positives to measure the threshold by; else it is the one given by hand, or 0.5."""
+        return self.recall is not None
 
 
 @dataclass(frozen=True)

@@ -112,10 +112,17 @@ def _of_shape(pixels: np.ndarray, preprocessing: dict[str, Any]) -> list[Flag]:
     if min(rows, columns) < wanted:
         words = f"The image is {columns} x {rows} pixels; its shorter side should have at least {wanted}."
         return [Flag("too-small", words, True)]
+    flags = []
+    width, height = preprocessing["width"], preprocessing["height"]
+    # A letterbox is enlarged until one side fits, the other ways until both do.
+    sides = all if preprocessing["fit"] == "letterbox" else any
+    if sides((columns < width, rows < height)):
+        words = f"The image is {columns} x {rows} pixels, smaller than the model's size ({width} x {height}); enlarged."
+        flags.append(Flag("small", words, False))
     if max(rows, columns) > 2 * min(rows, columns):
         words = f"The image is {columns} x {rows} pixels, longer than a chest radiograph is."
-        return [Flag("shape", words, False)]
-    return []
+        flags.append(Flag("shape", words, False))
+    return flags
 
 
 def _of_colour(colour: float) -> list[Flag]:

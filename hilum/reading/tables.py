@@ -3,12 +3,24 @@
 from typing import Any
 
 from hilum.reading.predict import Prediction
-from hilum.reading.reader import Finding, Reader
+from hilum.reading.reader import RESEARCH_NOTE, Finding, Reader
 
 CSV_COLUMNS = (
     *("image", "status", "view", "flags", "rank", "finding", "suggested", "probability", "threshold"),
-    *("calibrated", "priority", "recall", "recall_low", "recall_high", "reason"),
+    *(
+        "threshold_measured",
+        "calibrated",
+        "priority",
+        "recall",
+        "recall_low",
+        "recall_high",
+        "reason",
+        "note",
+    ),
 )
+
+#: Above the lines of a terminal.
+ORDER_WORDS = "Findings are ordered by how far each is above its threshold, in log odds (+ above, - below)."
 
 
 def text_of(prediction: Prediction, every: bool = False) -> str:
@@ -36,16 +48,17 @@ def text_of(prediction: Prediction, every: bool = False) -> str:
 
 
 def _line(finding: Finding, width: int) -> str:
+    measured = "" if finding.threshold_measured else "  threshold not measured"
     words = (
         f"{finding.target:<{width}}  {finding.probability:.3f}  threshold {finding.threshold:.3f}  "
-        f"{'suggested' if finding.suggested else '-'}"
+        f"{finding.priority:+6.2f}  {'suggested' if finding.suggested else '-'}{measured}"
     )
     return words if finding.calibrated is None else f"{words}  calibrated {finding.calibrated:.3f}"
 
 
 def csv_rows(prediction: Prediction) -> list[dict[str, Any]]:
     """One row per finding, the first in priority first; one row without a finding for a file without any."""
-    about: dict[str, Any] = {"image": prediction.path, "status": status_of(prediction)}
+    about: dict[str, Any] = {"image": prediction.path, "status": status_of(prediction), "note": RESEARCH_NOTE}
     if prediction.reading is None:
         return [about | {"reason": prediction.error.problem}]
     film = prediction.reading.film
@@ -72,6 +85,7 @@ def finding_values(finding: Finding) -> dict[str, Any]:
         "suggested": finding.suggested,
         "probability": finding.probability,
         "threshold": finding.threshold,
+        "threshold_measured": finding.threshold_measured,
         "calibrated": finding.calibrated,
         "priority": finding.priority,
         "recall": finding.recall,

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import sys
 
 import cv2
@@ -93,6 +94,8 @@ def test_a_folder_is_read_and_what_cannot_be_is_said(tiny_bundle, films, monkeyp
     bright = shown[shown.index("bright.png") :]
     assert "Edema  0.9" in bright
     assert "1 below their thresholds" in bright
+    assert shown.count("in log odds") == 1
+    assert "suggested  threshold not measured" in bright
 
 
 def test_csv_and_json_say_the_same(tiny_bundle, films, monkeypatch, capsys, tmp_path):
@@ -103,12 +106,15 @@ def test_csv_and_json_say_the_same(tiny_bundle, films, monkeypatch, capsys, tmp_
     images = json.loads(files[1].read_text())["images"]
     assert [image["status"] for image in images] == ["read", "read", "unreadable"]
     assert len(rows) == 5
+    assert list(rows[0])[-1] == "note"
+    assert {row["note"] for row in rows} == {"research use only"}
     dark = [row for row in rows if row["image"].endswith("dark.PNG")]
     assert [(row["rank"], row["finding"], row["suggested"]) for row in dark] == [
         ("1", "Mass", "True"),
         ("2", "Edema", "False"),
     ]
     assert float(dark[0]["probability"]) == images[0]["findings"][0]["probability"]
+    assert images[0]["findings"][0]["threshold_measured"] is False
     assert rows[-1]["reason"].endswith("neither a PNG nor a JPEG nor a DICOM.")
     capsys.readouterr()
     assert hilum(monkeypatch, "predict", tiny_bundle, films / "bright.png", "--json", "-") == 0
@@ -117,9 +123,15 @@ def test_csv_and_json_say_the_same(tiny_bundle, films, monkeypatch, capsys, tmp_
 
 def test_nothing_read_is_a_failure(tiny_bundle, films, monkeypatch, capsys):
     assert hilum(monkeypatch, "predict", tiny_bundle, films / "broken.png") == 2
-    assert "None of 1 image(s) could be read: unreadable 1" in capsys.readouterr().err
+    assert "The image was not read: it is unreadable." in capsys.readouterr().err
     assert hilum(monkeypatch, "predict", tiny_bundle, films / "gone.png") == 2
     assert "gone.png: there is no such file or image" in capsys.readouterr().err
+    (films / "worse.png").write_bytes(b"no image")
+    assert hilum(monkeypatch, "predict", tiny_bundle, films / "broken.png", films / "worse.png") == 2
+    assert "None of 2 images was read: 2 unreadable." in capsys.readouterr().err
+    (films / "empty").mkdir()
+    assert hilum(monkeypatch, "predict", tiny_bundle, films / "empty") == 2
+    assert "the folder holds no PNG, JPEG or DICOM file." in capsys.readouterr().err
 
 
 def test_a_negative_is_refused(tiny_bundle, films, monkeypatch, capsys):
@@ -139,3 +151,32 @@ def test_a_negative_is_refused(tiny_bundle, films, monkeypatch, capsys):
 def test_exporting_no_run(monkeypatch, capsys, tmp_path):
     assert hilum(monkeypatch, "export", tmp_path, "--out", tmp_path / "b") == 2
     assert "no run folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--csv", "--json"])
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    option, tiny_bundle, films, monkeypatch, capsys
+):
+    monkeypatch.setattr("hilum.reading.command.predict", lambda *_, **__: pytest.fail("it was read"))
+    for place, words in (
+        (films, "this is a folder"),
+        (films / "notes.txt" / "new" / "a.out", "notes.txt is no folder"),
+    ):
+        assert hilum(monkeypatch, "predict", tiny_bundle, films, option, place) == 2
+        assert words in capsys.readouterr().err
+    monkeypatch.setattr("os.access", lambda path, mode: not mode & os.W_OK)
+    assert hilum(monkeypatch, "predict", tiny_bundle, films, option, films / "new" / "a.out") == 2
+    assert "films may not be written to" in capsys.readouterr().err
+    assert not (films / "new").exists()
+
+
+def test_what_is_no_regular_file_is_that_images_error(tiny_bundle, films, monkeypatch, capsys):
+    (films / "dangling.png").symlink_to(films / "nowhere.png")
+    os.mkfifo(films / "pipe.png")
+    arguments = "predict", tiny_bundle, films / "*.png", "/dev/null"
+    assert hilum(monkeypatch, *arguments) == 0
+    shown = capsys.readouterr().out
+    assert "dangling.png\n  not read (missing)" in shown
+    assert "pipe.png\n  not read (unreadable)" in shown
+    assert "/dev/null\n  not read (unreadable)" in shown
+    assert "1 of 5 images read, 4 not" in shown

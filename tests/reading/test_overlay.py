@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from hilum.errors import HilumError
 from hilum.reading.command import run_predict
 from hilum.reading.overlay import OVERLAY_COLUMNS, heat_on_film, overlay
 
@@ -20,10 +21,19 @@ def test_predict_writes_a_picture_and_a_check_for_each_suggested_finding(run, fr
     assert tuple(rows[0]) == OVERLAY_COLUMNS
     assert {row["finding"] for row in rows} == suggested
     assert {row["picture"] for row in rows} == {path.name for path in (tmp_path / "h").glob("*.png")}
+    assert {row["note"] for row in rows} == {"research use only"}
     for row in rows:
         assert (row["lowers"] == "true") == (float(row["hidden"]) < float(row["probability"]))
         assert 0 <= float(row["stronger_than"]) <= 1
         assert cv2.imread(str(tmp_path / "h" / row["picture"])).shape == (64, 64, 3)
+
+
+def test_a_folder_with_other_pictures_is_refused_before_the_work(run, frontal, tmp_path, monkeypatch):
+    (tmp_path / "heatmaps.csv").write_text("former")
+    monkeypatch.setattr("hilum.reading.command.predict", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(HilumError, match=r"already holds a heatmaps\.csv .* Give another folder, or remove"):
+        run_predict(run.path, [str(frontal)], heatmaps=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["heatmaps.csv"]
 
 
 @pytest.fixture

@@ -57,3 +57,20 @@ def test_views(images, preprocessing):
     assert codes(images[1], preprocessing, "AP") == {"other-view"}
     assert codes(images[1], preprocessing, None) == {"unknown-view"}
     assert "lateral" in codes(images[1], preprocessing, "lateral")
+
+
+def test_images_below_the_models_size_are_flagged_and_below_half_of_it_refused(images, preprocessing):
+    def small(rows, columns, **changed):
+        pixels = cv2.resize(images[1], (columns, rows))
+        found = flags_of(pixels, images[1], "PA", {}, preprocessing | changed)
+        return [(flag.code, flag.refused) for flag in found if "small" in flag.code]
+
+    assert small(31, 40) == [("too-small", True)]
+    assert small(32, 40) == small(40, 40) == small(63, 64) == small(64, 63) == [("small", False)]
+    assert small(64, 64) == small(90, 70) == []
+    assert small(63, 64, fit="letterbox") == []  # nothing is enlarged
+    assert small(63, 63, fit="letterbox") == [("small", False)]
+    (flag,) = (
+        f for f in flags_of(images[1][:40, :40], images[1], "PA", {}, preprocessing) if f.code == "small"
+    )
+    assert flag.words == "The image is 40 x 40 pixels, smaller than the model's size (64 x 64); enlarged."
