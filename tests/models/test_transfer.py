@@ -59,7 +59,10 @@ def test_outputs_are_matched_by_name_in_any_order_and_others_stay_as_drawn(tmp_p
         assert torch.equal(head[2], theirs[0])
     assert torch.equal(net.net.hidden.weight, former.net.hidden.weight)
     assert net.mean.item() == pytest.approx(0.5)  # of the new data, not of the former
+    weights = transfer.as_record()["weights"]
+    assert len(weights) == 64
     assert transfer.as_record() == {
+        "weights": weights,
         "run": "former",
         "model": "custom_pneumonia",
         "epoch": 3,
