@@ -111,7 +111,7 @@ export function findingsList(findings, { chosen = null, choose = null } = {}) {
   const others = findings.filter((finding) => !finding.suggested);
   const tabbed = (findings.find((finding) => finding.target === chosen) ?? findings[0])?.target;
   const rows = (some) => make("ul", {}, some.map((finding) => row(finding, scale, { chosen: finding.target === chosen, choose, tabbed: finding.target === tabbed, digits })));
-  const axis = make("div", { class: "axis", "aria-hidden": "true" }, scale.marks.map((mark) => make("span", { style: { left: `${100 * scale.place(mark)}%` } }, mark < 0.01 ? `${100 * mark}%` : `${Math.round(100 * mark)}%`)));
+  const axis = make("div", { class: "axis", "aria-hidden": "true" }, scale.marks.map((mark) => make("span", { style: { left: `${100 * scale.place(mark)}%` } }, `${Number((100 * mark).toPrecision(2))}\u00a0%`)));
   const list = make(
     "div",
     { class: "list" },

@@ -4,6 +4,7 @@ Screenshots go to the folder that HILUM_SCREENSHOTS names, if it is set.
 """
 
 import os
+import re
 import shutil
 import socket
 import threading
@@ -198,6 +199,11 @@ def test_upload_window_and_heatmap_by_mouse(page, radiographs):
     assert 0.25 <= float(meters[0].get_attribute("aria-valuenow")) <= 1
     assert "threshold 25" in meters[0].get_attribute("aria-valuetext").replace("\xa0", " ")
     assert "suggested" in text(page, "#said")
+    [unmeasured] = found(page, ".unmeasured")
+    assert "Threshold never measured: no validation image" in unmeasured.text
+    assert "Edema" in unmeasured.find_element(By.XPATH, "./ancestor::li").text
+    written = [element.text for element in found(page, ".finding .value, .finding .versus")]
+    assert all(re.fullmatch(r"([≥<] )?\d+\.\d %", words.replace("\xa0", " ")) for words in written)
     gray = drawn(page)
     assert gray[0] == gray[1] == gray[2] > 10
     canvas = page.find_element(By.CSS_SELECTOR, ".view canvas")
