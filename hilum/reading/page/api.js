@@ -10,7 +10,7 @@ export class ServiceError extends Error {
   }
 }
 
-/** Asks; gives parsed JSON, or a Blob if `as` is "blob". On 401 it asks the user for the token and tries again. */
+/** Asks; gives parsed JSON, or a Blob if `as` is "blob", the response itself if it is "response". On 401 it asks the user for the token and tries again. */
 export async function ask(address, { as = "json", ...options } = {}) {
   for (;;) {
     const token = sessionStorage.getItem(TOKEN);
@@ -22,6 +22,7 @@ export async function ask(address, { as = "json", ...options } = {}) {
       if (error.name === "AbortError") throw error;
       throw new ServiceError(0, { code: "unreachable", message: "The service does not answer. Is it still running?" });
     }
+    if (response.ok && as === "response") return response;
     if (response.ok) return as === "blob" ? response.blob() : response.json();
     if (response.status === 401) {
       await askForToken(Boolean(token));

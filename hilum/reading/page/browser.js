@@ -1,11 +1,11 @@
 // The images that a run is wrong about: each with its radiograph, heatmap, and history over the epochs.
 
 import { ask, askPatiently } from "./api.js";
-import { legend, plot, styleOf } from "./curves.js";
-import { colouredHeatmap } from "./heat.js";
+import { fittedPlot, legend, styleOf } from "./curves.js";
+import { colouredHeatmap, occlusionInWords } from "./heat.js";
 import { busy, go, problemBox, say } from "./runs.js";
 import { Viewer, freshLook } from "./viewer.js";
-import { against, count, icon, make, percent, plain } from "./words.js";
+import { count, icon, make, percent, plain, together } from "./words.js";
 
 const at = (id) => document.getElementById(id);
 const state = { ready: false, listed: null, shown: "", found: null, image: null, target: null };
@@ -81,7 +81,7 @@ function draw(run, kind) {
     const film = make("span", { class: "film", dataset: { picture: address(run, `images/${mistake.image_id}/pixels?side=320`) } }, here ? "" : "radiograph not at hand");
     if (here) sight.observe(film);
     const card = make("button", { type: "button", dataset: { image: String(mistake.image_id), target: mistake.target }, onclick: () => openImage(run, mistake, card) },
-      film, make("b", {}, plain(mistake.target)), make("span", { class: "soft" }, against(mistake.probability, mistake.threshold).join(kind === "missed" ? " < " : " ≥ ")), make("span", { class: "soft" }, mistake.file ?? `image ${mistake.image_id}`));
+      film, make("b", {}, plain(mistake.target)), make("span", { class: "soft" }, together([mistake.probability, mistake.threshold]).join(kind === "missed" ? " < " : " ≥ ")), make("span", { class: "soft" }, mistake.file ?? `image ${mistake.image_id}`));
     return make("li", {}, card);
   });
   at("gallery").replaceChildren(here ? "" : make("div", { class: "callout flag" }, icon("warn"), make("p", {}, "The data set is not where the run has read it, so there are no radiographs and no heatmaps here.")), make("ul", { class: "gallery" }, cards));
@@ -151,7 +151,7 @@ function chooseTarget(turn, target) {
   const title = `${plain(target)} in image ${turn.id}: its probability over the epochs, threshold ${percent(finding.threshold)}`;
   turn.history.replaceChildren(
     make("h3", {}, `${plain(target)}, epoch by epoch`),
-    plot([line], { title, wide: 560, high: 230, range: small ? null : [0, 1], log: small, level: { value: finding.threshold, name: `threshold ${percent(finding.threshold)}` } }),
+    fittedPlot([line], { title, high: 230, range: small ? null : [0, 1], log: small, level: { value: finding.threshold, name: `threshold ${percent(finding.threshold)}` } }),
     make("details", {}, make("summary", {}, "The same as a table"), make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {}, ["Epoch", "Probability"].map((heading) => make("th", { scope: "col" }, heading)))), make("tbody", {}, line.epochs.map((epoch, place) => make("tr", {}, make("td", {}, `${epoch}${epoch === line.mark ? " (best)" : ""}`), make("td", {}, percent(line.values[place])))))))),
   );
   turn.rows.replaceChildren(...turn.about.findings.map((one) => {
@@ -159,7 +159,7 @@ function chooseTarget(turn, target) {
     const outcome = one.label === null ? "" : one.label === 1 ? (one.suggested ? "found" : "missed") : one.suggested ? "false alarm" : "";
     return make("tr", { class: one.target === target ? "on" : "" },
       make("td", {}, make("button", { type: "button", "aria-pressed": String(one.target === target), onclick: () => { chooseTarget(turn, one.target); turn.rows.querySelector("[aria-pressed=true]").focus({ preventScroll: true }); } }, plain(one.target))),
-      make("td", {}, label), against(one.probability, one.threshold).map((words) => make("td", {}, words)), make("td", {}, make("span", { class: ["missed", "false alarm"].includes(outcome) ? "wrong" : "soft" }, outcome)));
+      make("td", {}, label), together([one.probability, one.threshold]).map((words) => make("td", {}, words)), make("td", {}, make("span", { class: ["missed", "false alarm"].includes(outcome) ? "wrong" : "soft" }, outcome)));
   }));
   heat(turn);
 }
@@ -173,10 +173,10 @@ async function heat(turn) {
   turn.note.hidden = false;
   turn.note.textContent = "The heatmap is on its way …";
   try {
-    if (!turn.heats.has(target)) turn.heats.set(target, await colouredHeatmap(await askPatiently(address(turn.run, `images/${turn.id}/heatmap?target=${encodeURIComponent(target)}`), { as: "blob" })));
+    if (!turn.heats.has(target)) turn.heats.set(target, await colouredHeatmap(await askPatiently(address(turn.run, `images/${turn.id}/heatmap?target=${encodeURIComponent(target)}`), { as: "response" })));
     if (state.image !== turn || state.target !== target) return;
     seen.showHeat(turn.heats.get(target), Number(turn.opacity.value) / 100);
-    turn.note.textContent = turn.heats.get(target).isCold ? `Nothing in the image speaks for ${plain(target)}.` : `What spoke for ${plain(target)}: where the model looked, not where a lesion is.`;
+    turn.note.textContent = turn.heats.get(target).isCold ? `Nothing in the image speaks for ${plain(target)}.` : `What spoke for ${plain(target)}: where the model looked, not where a lesion is. ${occlusionInWords(turn.heats.get(target))}`;
   } catch (error) {
     turn.note.textContent = error.message;
   }

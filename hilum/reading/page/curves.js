@@ -23,7 +23,7 @@ function steps(low, high) {
  * Lines: [{ name, epochs, values, colour, dash, mark }], `mark` an epoch that gets a ring. `log` puts the values on a
  * scale of powers of ten. `level` is a line across, { value, name }. A gap is left where there is no value.
  */
-export function plot(lines, { title, unit = "", wide = 900, high = 330, range = null, log = false, level = null } = {}) {
+function plot(lines, { title, unit = "", wide, high = 330, range = null, log = false, level = null } = {}) {
   const shown = lines.flatMap(({ values }) => values).concat(level ? [level.value] : []).filter((value) => value !== null && Number.isFinite(value) && (!log || value > 0));
   if (!shown.length) return make("p", { class: "empty-note" }, "There is no value to draw: the score is undefined here.");
   const to = log ? Math.log10 : (value) => value;
@@ -41,7 +41,7 @@ export function plot(lines, { title, unit = "", wide = 900, high = 330, range = 
   const { marks, digits } = log ? { marks: Array.from({ length: top - low + 1 }, (_, step) => low + step), digits: 0 } : steps(low, top);
   const every = Math.max(1, Math.ceil(marks.length / 6));
   const label = (mark) => (log ? (mark >= -2 ? `${100 * 10 ** mark} %` : `1e${mark}`) : mark.toFixed(digits));
-  const skip = Math.max(1, Math.ceil(epochs.length / 16));
+  const skip = Math.max(1, Math.ceil((epochs.length * 48) / (wide - left - right)));
   const svg = make("svg", { class: "plot", viewBox: `0 0 ${wide} ${high}`, role: "img", "aria-label": title });
   marks.filter((_, place) => place % every === 0).forEach((mark) => {
     const place = round(above + (1 - (mark - low) / (top - low)) * (high - above - below));
@@ -74,6 +74,19 @@ export function plot(lines, { title, unit = "", wide = 900, high = 330, range = 
     }
   }
   return svg;
+}
+
+/** As `plot`, drawn at the width that it has on the page, and again when that changes: its text keeps its size. */
+export function fittedPlot(lines, options) {
+  const box = make("div", { class: "plot-box" });
+  let drawn = 0;
+  new ResizeObserver(() => {
+    const wide = Math.floor(box.clientWidth);
+    if (!wide || wide === drawn) return;
+    drawn = wide;
+    box.replaceChildren(plot(lines, { ...options, wide }));
+  }).observe(box);
+  return box;
 }
 
 export function legend(lines) {

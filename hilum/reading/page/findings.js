@@ -1,6 +1,6 @@
 // The list of findings: each probability as a bar against its own threshold.
 
-import { against, count, icon, make, percent, plain } from "./words.js";
+import { count, digitsFor, exactly, icon, make, percent, plain } from "./words.js";
 
 const logOdds = (probability) => Math.log(probability) - Math.log1p(-probability);
 const HIGHEST = 0.999;
@@ -19,9 +19,14 @@ export function scaleFor(thresholds) {
     if (probability >= HIGHEST) return 1;
     return (logOdds(probability) - from) / (to - from);
   };
-  const marks = lowest < 1e-4 ? [0.001, 0.5] : [0.01, 0.1, 0.5, 0.9];
+  const marks = lowest < 1e-4 ? [0.001, 0.5, 0.99] : [0.01, 0.1, 0.5, 0.9, 0.99];
   return { place, marks: marks.filter((mark) => mark > lowest) };
 }
+
+/** The decimals of all probabilities and thresholds of a list: one precision, so that they can be compared. */
+export const digitsOf = (findings) => digitsFor(findings.map((finding) => [finding.probability, finding.threshold]));
+
+const isMeasured = (finding) => finding.recall !== null && finding.recall !== undefined;
 
 /** The study's findings from its images': the mean of the probabilities, ordered as the service orders them. */
 export function meanOverImages(answers) {
@@ -48,19 +53,18 @@ export function meanOverImages(answers) {
 export function inWords(findings) {
   const suggested = findings.filter((finding) => finding.suggested);
   if (!suggested.length) return "No finding reaches its threshold.";
-  return `${count(suggested.length, "finding")} suggested: ${suggested.map((finding) => `${plain(finding.target)} ${percent(finding.probability)}`).join(", ")}.`;
+  return `${count(suggested.length, "finding")} suggested: ${suggested.map((finding) => `${plain(finding.target)} ${exactly(finding.probability, digitsOf(findings))}`).join(", ")}.`;
 }
 
-function why(finding) {
-  const [value, limit] = against(finding.probability, finding.threshold);
+function why(finding, value, limit) {
   const words = finding.suggested ? `Suggested: ${value} reaches the threshold of ${limit}.` : `Not suggested: ${value} is below the threshold of ${limit}.`;
-  if (finding.recall === null || finding.recall === undefined) return words;
+  if (!isMeasured(finding)) return words;
   const interval = finding.recall_low === null || finding.recall_low === undefined ? "" : ` (95 % interval ${percent(finding.recall_low)} to ${percent(finding.recall_high)})`;
   return `${words} On validation images this threshold found ${percent(finding.recall)} of those with it${interval}.`;
 }
 
-function row(finding, scale, { chosen, choose, tabbed }) {
-  const [value, limit] = against(finding.probability, finding.threshold);
+function row(finding, scale, { chosen, choose, tabbed, digits }) {
+  const [value, limit] = [finding.probability, finding.threshold].map((number) => exactly(number, digits));
   const words = `${value}, threshold ${limit}, ${finding.suggested ? "suggested" : "not suggested"}`;
   const button = make(
     "button",
@@ -91,7 +95,8 @@ function row(finding, scale, { chosen, choose, tabbed }) {
       fill,
       tick,
     ),
-    chosen ? make("p", { class: "why" }, why(finding)) : null,
+    isMeasured(finding) ? null : make("p", { class: "unmeasured" }, "Threshold never measured: no validation image has this finding."),
+    chosen ? make("p", { class: "why" }, why(finding, value, limit)) : null,
   );
 }
 
@@ -101,15 +106,16 @@ function row(finding, scale, { chosen, choose, tabbed }) {
  */
 export function findingsList(findings, { chosen = null, choose = null } = {}) {
   const scale = scaleFor(findings.map((finding) => finding.threshold));
+  const digits = digitsOf(findings);
   const suggested = findings.filter((finding) => finding.suggested);
   const others = findings.filter((finding) => !finding.suggested);
   const tabbed = (findings.find((finding) => finding.target === chosen) ?? findings[0])?.target;
-  const rows = (some) => make("ul", {}, some.map((finding) => row(finding, scale, { chosen: finding.target === chosen, choose, tabbed: finding.target === tabbed })));
-  const axis = make("div", { class: "axis", "aria-hidden": "true" }, scale.marks.map((mark) => make("span", { style: { left: `${100 * scale.place(mark)}%` } }, mark < 0.01 ? `${100 * mark}%` : `${Math.round(100 * mark)}%`)));
+  const rows = (some) => make("ul", {}, some.map((finding) => row(finding, scale, { chosen: finding.target === chosen, choose, tabbed: finding.target === tabbed, digits })));
+  const axis = make("div", { class: "axis", "aria-hidden": "true" }, scale.marks.map((mark) => make("span", { style: { left: `${100 * scale.place(mark)}%` } }, `${Number((100 * mark).toPrecision(2))}\u00a0%`)));
   const list = make(
     "div",
     { class: "list" },
-    make("h3", { class: "list-head suggested" }, make("span", {}, `Suggested · ${suggested.length}`), make("span", { class: "soft" }, "probability, threshold")),
+    make("h3", { class: "list-head suggested" }, make("span", {}, `Suggested · ${suggested.length}`), make("span", { class: "soft" }, "probability, threshold · log-odds scale")),
     axis,
     suggested.length ? rows(suggested) : make("p", { class: "none" }, "No finding reaches its threshold. That does not mean that there is none."),
     others.length ? make("h3", { class: "list-head" }, make("span", {}, `Below their thresholds · ${others.length}`)) : null,

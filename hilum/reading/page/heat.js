@@ -1,5 +1,7 @@
 // Heatmaps: gray levels from the service, coloured here.
 
+import { together } from "./words.js";
+
 // Matplotlib's inferno at nine places: its lightness rises evenly, so it is ordered for every kind of colour vision.
 const INFERNO = [
   [0, 0, 4], [31, 12, 72], [85, 15, 109], [136, 34, 106], [186, 54, 85], [227, 89, 51], [249, 140, 10], [249, 201, 50], [252, 255, 164],
@@ -17,9 +19,9 @@ const opacity = (level) => {
   return 255 * rise * rise * (3 - 2 * rise);
 };
 
-/** A coloured canvas of the service's PNG, to be laid over the whole radiograph. */
-export async function colouredHeatmap(blob) {
-  const bitmap = await createImageBitmap(blob);
+/** A coloured canvas of the service's answer, to be laid over the whole radiograph; `occlusion` is its check. */
+export async function colouredHeatmap(response) {
+  const bitmap = await createImageBitmap(await response.blob());
   const canvas = document.createElement("canvas");
   canvas.width = bitmap.width;
   canvas.height = bitmap.height;
@@ -37,5 +39,14 @@ export async function colouredHeatmap(blob) {
   }
   context.putImageData(image, 0, 0);
   canvas.isCold = hottest === 0;
+  canvas.occlusion = JSON.parse(response.headers.get("Hilum-Occlusion") ?? "null");
   return canvas;
+}
+
+/** What hiding the hottest place does, in a sentence; nothing where there is no hottest place. */
+export function occlusionInWords({ isCold, occlusion }) {
+  if (isCold || !occlusion) return "";
+  const [whole, hidden] = together([occlusion.probability, occlusion.hidden]);
+  if (occlusion.lowers) return `Hiding the hottest place lowers the probability from ${whole} to ${hidden}.`;
+  return `Hiding the hottest place does not lower the probability (${whole}, then ${hidden}): the model does not need what is marked.`;
 }

@@ -1,6 +1,7 @@
 // The reading on paper and as JSON.
 
-import { count, make, percent, plain } from "./words.js";
+import { digitsOf } from "./findings.js";
+import { count, exactly, make, plain } from "./words.js";
 
 const USE = "Research use only. Not a medical device; nothing here is a diagnosis.";
 
@@ -18,8 +19,9 @@ export function record(model, images, study) {
 }
 
 function table(findings) {
+  const digits = digitsOf(findings);
   const rows = findings.map((finding) =>
-    make("tr", { class: finding.suggested ? "yes" : "" }, make("td", {}, plain(finding.target)), make("td", {}, percent(finding.probability)), make("td", {}, percent(finding.threshold)), make("td", {}, finding.suggested ? "suggested" : "–")),
+    make("tr", { class: finding.suggested ? "yes" : "" }, make("td", {}, plain(finding.target)), make("td", {}, exactly(finding.probability, digits)), make("td", {}, exactly(finding.threshold, digits)), make("td", {}, finding.suggested ? "suggested" : "–")),
   );
   return make("table", {}, make("thead", {}, make("tr", {}, ["Finding", "Probability", "Threshold", ""].map((heading) => make("th", {}, heading)))), make("tbody", {}, rows));
 }

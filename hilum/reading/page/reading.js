@@ -3,7 +3,7 @@
 import { ask, askPatiently } from "./api.js";
 import { findingsList, inWords, meanOverImages } from "./findings.js";
 import { fromDrop, fromFolder, fromPaste } from "./files.js";
-import { colouredHeatmap } from "./heat.js";
+import { colouredHeatmap, occlusionInWords } from "./heat.js";
 import { modelFacts, modelScores } from "./model.js";
 import { fillPrint, record } from "./printing.js";
 import { Viewer, freshLook } from "./viewer.js";
@@ -206,7 +206,7 @@ async function fetchHeat() {
     image.heats.set(key, "coming");
     const body = new FormData();
     body.append("file", image.file, image.name);
-    askPatiently(withRun(`/v1/heatmap?target=${encodeURIComponent(target)}&method=${method}`), { method: "POST", body, as: "blob" })
+    askPatiently(withRun(`/v1/heatmap?target=${encodeURIComponent(target)}&method=${method}`), { method: "POST", body, as: "response" })
       .then(colouredHeatmap)
       .then((canvas) => image.heats.set(key, canvas))
       .catch((error) => {
@@ -418,6 +418,8 @@ function drawHeatForm() {
   const problem = shown().map((image) => image.heats.get(heatKey())).find((heat) => heat instanceof Error);
   at("heat-note").textContent = problem ? problem.message : `What spoke for the finding (${inProse(state.method)}): where the model looked, not where a lesion is.`;
   at("heat-note").className = problem ? "bad" : "soft";
+  const heat = state.active?.heats.get(heatKey());
+  at("heat-check").textContent = heat instanceof HTMLCanvasElement ? occlusionInWords(heat) : "";
 }
 
 function activate(image) {

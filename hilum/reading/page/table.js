@@ -1,7 +1,7 @@
 // The table of runs, sorted and filtered, and the curves of those that are chosen.
 
 import { ask } from "./api.js";
-import { legend, plot, styleOf } from "./curves.js";
+import { fittedPlot, legend, styleOf } from "./curves.js";
 import { go, problemBox, say } from "./runs.js";
 import { count, make, plain, score } from "./words.js";
 
@@ -57,7 +57,7 @@ function drawTable(listed) {
       state.sort = column.key;
       drawTable(listed);
       say(`Sorted by ${column.words}, ${state.down ? "descending" : "ascending"}.`);
-    } }, column.words, make("span", { "aria-hidden": "true" }, sorted ? (state.down ? "↓" : "↑") : ""));
+    } }, column.words, sorted ? make("span", { "aria-hidden": "true" }, state.down ? "↓" : "↑") : null);
     return make("th", { scope: "col", class: column.text ? "words" : "", "aria-sort": sorted ? (state.down ? "descending" : "ascending") : null }, button);
   }));
   const filters = make("tr", { class: "filters" }, make("th", {}), columns.map((column) => {
@@ -85,7 +85,7 @@ function drawTable(listed) {
     });
     return make("tr", { class: on ? "on" : "" }, make("td", {}, box), cells);
   });
-  at("runs-table").replaceChildren(make("table", {}, make("thead", {}, head, filters), make("tbody", {}, body)), runs.length ? "" : make("p", { class: "empty-note" }, "No run is like that. Loosen the search or a filter."));
+  at("runs-table").replaceChildren(make("table", {}, make("thead", {}, head, filters.querySelector("select") ? filters : ""), make("tbody", {}, body)), runs.length ? "" : make("p", { class: "empty-note" }, "No run is like that. Loosen the search or a filter."));
   if (focused) [...at("runs-table").querySelectorAll("[data-key]")].find((element) => element.dataset.key === focused)?.focus({ preventScroll: true });
 }
 
@@ -120,7 +120,7 @@ async function drawCurves(listed) {
     const title = `${words[key]} of ${target && key !== "loss" ? plain(target) : "all findings"} on ${part === "val" ? "validation" : "train"}, over the epochs, of ${names.join(", ")}`;
     const epochs = [...new Set(lines.flatMap((line) => line.epochs))].sort((a, b) => a - b);
     const table = make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Epoch"), lines.map((line) => make("th", { scope: "col" }, line.name)))), make("tbody", {}, epochs.map((epoch) => make("tr", {}, make("td", {}, String(epoch)), lines.map((line) => make("td", {}, score(line.values[line.epochs.indexOf(epoch)])))))));
-    at("curves").replaceChildren(plot(lines, { title, unit: "a ring marks the best epoch", wide: at("curves").clientWidth < 600 ? 560 : 1100 }), legend(lines), make("details", {}, make("summary", {}, "The same as a table"), make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": title }, table)));
+    at("curves").replaceChildren(fittedPlot(lines, { title, unit: "a ring marks the best epoch" }), legend(lines), make("details", {}, make("summary", {}, "The same as a table"), make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": title }, table)));
   } catch (error) {
     at("curves").replaceChildren(problemBox(error));
   }

@@ -14,16 +14,29 @@ export function percent(value) {
   return `${hundredths.toFixed(hundredths < 10 ? 1 : 0)}${UNIT}`;
 }
 
-/** A probability and its threshold in words, with as many digits as tell them apart. */
-export function against(probability, threshold) {
-  const short = [percent(probability), percent(threshold)];
-  if (short[0] !== short[1] || probability === threshold) return short;
-  for (let digits = 1; digits < 5; digits += 1) {
-    const longer = [probability, threshold].map((value) => `${(100 * value).toFixed(digits)}${UNIT}`);
-    if (longer[0] !== longer[1]) return longer;
-  }
-  return short;
+const MOST_DIGITS = 3;
+
+/** With so many decimals: 0.57 is "57.0 %"; what they would round to nothing or to all is not. */
+export function exactly(value, digits) {
+  const hundredths = 100 * value;
+  const written = hundredths.toFixed(digits);
+  if (hundredths > 0 && Number(written) === 0) return `${hundredths.toExponential(0)}${UNIT}`;
+  if (hundredths < 100 && Number(written) >= 100) return `>\u00a0${(100 - 10 ** -digits).toFixed(digits)}${UNIT}`;
+  return `${written}${UNIT}`;
 }
+
+/** The fewest decimals, at least one, that tell the values of each pair apart and leave none of them at nothing. */
+export function digitsFor(pairs) {
+  for (let digits = 1; digits < MOST_DIGITS; digits += 1) {
+    const told = pairs.every(([a, b]) => a === b || exactly(a, digits) !== exactly(b, digits));
+    const seen = pairs.every(([, b]) => !(b > 0) || 100 * b >= 10 ** -digits);
+    if (told && seen) return digits;
+  }
+  return MOST_DIGITS;
+}
+
+/** Values that are read together, with the same decimals. */
+export const together = (values) => values.map((value) => exactly(value, digitsFor([values])));
 
 export const score = (value) => (value === null || value === undefined ? "n/a" : value.toFixed(3));
 

@@ -1,10 +1,13 @@
 """What the service answers, as OpenAPI describes it."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from hilum.reading.reader import RESEARCH_USE, Finding, Reading, Study
+
+if TYPE_CHECKING:
+    from hilum.reading.heatmaps import OcclusionCheck
 
 _FINDING = {
     "target": "Pleural_Effusion",
@@ -50,6 +53,23 @@ class FindingAnswer(BaseModel):
     calibrated: float | None = Field(description="the probability after calibration, of a run with one")
 
 
+class OcclusionAnswer(BaseModel):
+    """Whether the model needs what a heatmap shows: a square around its hottest place is hidden."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"probability": 0.81, "hidden": 0.42, "lowers": True, "stronger_than": 0.97}]
+        }
+    )
+
+    probability: float = Field(description="of the whole image")
+    hidden: float = Field(description="with the hottest place hidden")
+    lowers: bool = Field(description="whether hiding it lowers the probability")
+    stronger_than: float = Field(
+        ge=0, le=1, description="share of the image whose hiding lowers it less than this does"
+    )
+
+
 class ImageAnswer(BaseModel):
     """One image, read or refused."""
 
@@ -66,6 +86,9 @@ class ImageAnswer(BaseModel):
     )
     heatmaps: dict[str, str] = Field(
         default_factory=dict, description="target to a PNG as a data URI, gray levels 0 to 255 for 0 to 1"
+    )
+    occlusion: dict[str, OcclusionAnswer] = Field(
+        default_factory=dict, description="of each heatmap: what hiding its hottest place does"
     )
 
 
@@ -98,6 +121,7 @@ class Prediction(BaseModel):
                             "seconds": 0.03,
                             "pixels": None,
                             "heatmaps": {},
+                            "occlusion": {},
                         }
                     ],
                     "study": {"images": 1, "refused": 0, "findings": [_FINDING]},
@@ -172,8 +196,16 @@ def finding_answer(finding: Finding) -> FindingAnswer:
     return FindingAnswer(**{name: getattr(finding, name) for name in FindingAnswer.model_fields})
 
 
+def occlusion_answer(check: "OcclusionCheck") -> OcclusionAnswer:
+    """As JSON."""
+    return OcclusionAnswer(**{name: getattr(check, name) for name in OcclusionAnswer.model_fields})
+
+
 def image_answer(
-    reading: Reading, pixels: str | None = None, heatmaps: dict[str, str] | None = None
+    reading: Reading,
+    pixels: str | None = None,
+    heatmaps: dict[str, str] | None = None,
+    occlusion: dict[str, OcclusionAnswer] | None = None,
 ) -> ImageAnswer:
     """As JSON; the film's pixels only if they are given."""
     film = reading.film
@@ -188,6 +220,7 @@ def image_answer(
         seconds=reading.seconds,
         pixels=pixels,
         heatmaps=heatmaps or {},
+        occlusion=occlusion or {},
     )
 
 

@@ -118,7 +118,8 @@ def make_app(
 async def _open_best(models: "OneModel | ModelsOfRuns") -> None:
     """Opens the model before somebody waits for it; if there is none, whoever asks is told."""
     with contextlib.suppress(HilumError):
-        await models.batcher()
+        async with models.using():
+            pass
 
 
 def _add_health(api: FastAPI, metrics: ServiceMetrics) -> None:

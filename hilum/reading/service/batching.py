@@ -6,10 +6,13 @@ nobody waits for company, and under load the batches grow by themselves.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from hilum.reading.service.errors import ServiceError, busy
 
 if TYPE_CHECKING:
     from hilum.reading.reader import Film, Reader, Reading
@@ -37,6 +40,9 @@ class Batcher:
         self.reader = reader
         self._largest, self._observe = largest, observe
         self._waiting: deque[_Job] = deque()
+        self._in_work: list[_Job] = []
+        self._users = 0
+        self._closed = False
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hilum-model")
         self._worker: asyncio.Task | None = None
@@ -46,24 +52,52 @@ class Batcher:
         """Jobs that the model has not begun."""
         return len(self._waiting)
 
+    @property
+    def idle(self) -> bool:
+        """Whether nobody uses it, see `in_use`."""
+        return self._users == 0
+
+    @contextmanager
+    def in_use(self) -> Iterator["Batcher"]:
+        """For as long as a request may still ask: who closes what is idle leaves it open."""
+        self._users += 1
+        try:
+            yield self
+        finally:
+            self._users -= 1
+
     async def read(self, film: "Film") -> "Reading":
-        """The reading of one film. If its awaiter is cancelled before its turn, it is not read."""
+        """The reading of one film. If its awaiter is cancelled before its turn, it is not read.
+
+        Raises:
+            ServiceError: 503: it is closed, or was closed before it had the answer.
+        """
         return await self._ask(film=film)
 
     async def run(self, work: Callable[[], Any]) -> Any:
-        """Calls `work` in the model's thread, when it is its turn."""
+        """Calls `work` in the model's thread, when it is its turn.
+
+        Raises:
+            ServiceError: as `read`.
+        """
         return await self._ask(work=work)
 
     async def close(self) -> None:
-        """Ends the worker; what still waits is cancelled."""
+        """Answers whoever waits with a 503 at once, then waits for the model's thread to end."""
+        self._closed = True
         if self._worker is not None:
             self._worker.cancel()
+        for job in (*self._in_work, *self._waiting):
+            if not job.answer.done():
+                job.answer.set_exception(_put_away())
+        self._waiting.clear()
+        if self._worker is not None:
             await asyncio.gather(self._worker, return_exceptions=True)
-        for job in self._waiting:
-            job.answer.cancel()
         await asyncio.to_thread(self._thread.shutdown)
 
     async def _ask(self, **what: Any) -> Any:
+        if self._closed:
+            raise _put_away()
         if self._worker is None:
             self._worker = asyncio.create_task(self._serve())
         job = _Job(asyncio.get_running_loop().create_future(), **what)
@@ -79,16 +113,17 @@ class Batcher:
             if not batch:
                 self._arrived.clear()
                 continue
+            self._in_work = batch
             try:
                 answers = await loop.run_in_executor(self._thread, self._work_on, batch)
+                for job, answer in zip(batch, answers, strict=True):
+                    if not job.answer.done():
+                        job.answer.set_result(answer)
             except Exception as error:
                 for job in batch:
                     if not job.answer.done():
                         job.answer.set_exception(error)
-            else:
-                for job, answer in zip(batch, answers, strict=True):
-                    if not job.answer.done():
-                        job.answer.set_result(answer)
+            self._in_work = []
 
     def _next_batch(self) -> list[_Job]:
         """The films at the head of the queue, or one other job, without those that nobody awaits any more."""
@@ -107,3 +142,7 @@ class Batcher:
             return [batch[0].work()]
         self._observe(len(batch))
         return self.reader.read([job.film for job in batch])
+
+
+def _put_away() -> ServiceError:
+    return busy("The service has put this model away.")

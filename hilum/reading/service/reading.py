@@ -22,8 +22,10 @@ from hilum.reading.reader import (
 )
 from hilum.reading.service.answers import (
     ImageAnswer,
+    OcclusionAnswer,
     Prediction,
     image_answer,
+    occlusion_answer,
     refusals,
     study_answer,
 )
@@ -67,6 +69,27 @@ def _form(name: str, several: bool) -> dict[str, Any]:
             },
         }
     }
+
+
+#: FastAPI's `responses` of a heatmap.
+HEATMAP_RESPONSE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {"image/png": {}},
+        "description": "gray levels 0 to 255 for 0 to 1",
+        "headers": {
+            "Hilum-Occlusion": {
+                "description": "what hiding the hottest place does, as JSON: "
+                "probability, hidden, lowers, stronger_than",
+                "schema": {"type": "string"},
+            }
+        },
+    }
+}
+
+
+def heatmap_response(picture: bytes, check: OcclusionAnswer) -> Response:
+    """The PNG, with the check in a header."""
+    return Response(picture, media_type="image/png", headers={"Hilum-Occlusion": check.model_dump_json()})
 
 
 class ReadingDesk:
@@ -158,15 +181,18 @@ class ReadingDesk:
             film = await self.film(batcher.reader, upload)
             reading = await batcher.read(film)
             self.metrics.images.labels("read" if reading.findings else "refused").inc()
-            maps = {}
+            maps, checks = {}, {}
             for target in _wanted(reading, heatmaps):
-                maps[target] = data_uri(await self.heatmap(batcher, film, target, method))
+                picture, checks[target] = await self.heatmap(batcher, film, target, method)
+                maps[target] = data_uri(picture)
             pixels = data_uri(await self.in_decoder(png_of, film.pixels)) if with_pixels else None
-            answer = image_answer(reading, pixels, maps)
+            answer = image_answer(reading, pixels, maps, checks)
             return _without_pixels(reading), answer
 
-    async def heatmap(self, batcher: Batcher, film: Film, target: str, method: Method) -> bytes:
-        """A heatmap as PNG, to be stretched over the whole film.
+    async def heatmap(
+        self, batcher: Batcher, film: Film, target: str, method: Method
+    ) -> tuple[bytes, OcclusionAnswer]:
+        """A heatmap as PNG, to be stretched over the whole film, and what hiding its hottest place does.
 
         Raises:
             ServiceError: 409: the model cannot give one.
@@ -174,10 +200,12 @@ class ReadingDesk:
         fit = batcher.reader.card.get("preprocessing", {}).get("fit", "stretch")
         try:
             heat = await batcher.run(lambda: batcher.reader.heatmap(film, target, method))
+            check = await batcher.run(lambda: batcher.reader.occlusion_check(film, target, heat))
         except HilumError as error:
             raise ServiceError(409, "no-heatmap", str(error)) from None
         shape = scaled_shape(film.pixels.shape, LONGEST_HEATMAP)
-        return await self.in_decoder(lambda: png_of_heatmap(heat_on_film(heat, shape, fit)))
+        picture = await self.in_decoder(lambda: png_of_heatmap(heat_on_film(heat, shape, fit)))
+        return picture, occlusion_answer(check)
 
 
 def make_router(desk: ReadingDesk) -> APIRouter:
@@ -206,8 +234,7 @@ def make_router(desk: ReadingDesk) -> APIRouter:
         Files are decoded in memory, never written, and forgotten once the answer is sent. If one of them cannot
         be used, the whole request is refused and the error names it.
         """
-        batcher = await desk.models.batcher(run)
-        async with desk.admitted():
+        async with desk.models.using(run) as batcher, desk.admitted():
             wanted = heatmaps or []
             for target in wanted:
                 _known(batcher.reader, target, "suggested")
@@ -228,8 +255,7 @@ def make_router(desk: ReadingDesk) -> APIRouter:
     @router.post(
         "/v1/heatmap",
         response_class=Response,
-        responses={200: {"content": {"image/png": {}}, "description": "gray levels 0 to 255 for 0 to 1"}}
-        | _OF_UPLOADS,
+        responses=HEATMAP_RESPONSE | _OF_UPLOADS,
         openapi_extra=_form("file", several=False),
         summary="Where in an image the model sees a finding",
     )
@@ -241,22 +267,23 @@ def make_router(desk: ReadingDesk) -> APIRouter:
     ) -> Response:
         """A PNG of at most some 512 pixels a side, to be stretched over the whole image.
 
+        The header `Hilum-Occlusion` says, as JSON, what hiding its hottest place does to the probability.
         The file is sent again: nothing of an earlier request is kept.
         """
-        batcher = await desk.models.batcher(run)
-        async with desk.admitted():
+        async with desk.models.using(run) as batcher, desk.admitted():
             _known(batcher.reader, target)
             async with desk.files(request, "file", 1) as files:
                 film = await desk.film(batcher.reader, files[0])
-                return Response(await desk.heatmap(batcher, film, target, method), media_type="image/png")
+                return heatmap_response(*await desk.heatmap(batcher, film, target, method))
 
     @router.get("/v1/model", responses=refusals(401, 403, 404, 409, 422), summary="What the model is")
     async def model(run: RunName = None) -> dict[str, Any]:
         """Targets, thresholds, preprocessing, scores and provenance of the model, and the service's limits."""
-        batcher = await desk.models.batcher(run)
+        async with desk.models.using(run) as batcher:
+            card = batcher.reader.card
         return {
             "research_use": RESEARCH_USE,
-            "card": batcher.reader.card,
+            "card": card,
             "limits": desk.limits.as_record(),
             "heatmaps": {"methods": list(HEATMAP_METHODS), "default": DEFAULT_METHOD},
             "runs": desk.models.runs_folder is not None,

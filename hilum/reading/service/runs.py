@@ -25,7 +25,7 @@ from hilum.reading.service.answers import refusals
 from hilum.reading.service.errors import ServiceError
 from hilum.reading.service.images import png_of
 from hilum.reading.service.models import readable_runs, run_of
-from hilum.reading.service.reading import Method, ReadingDesk
+from hilum.reading.service.reading import HEATMAP_RESPONSE, Method, ReadingDesk, heatmap_response
 from hilum.report.differences import WITHOUT_EFFECT
 from hilum.report.hardest import hardest_images, radiograph
 from hilum.report.image_history import image_history
@@ -105,7 +105,7 @@ def make_runs_router(folder: Path, desk: ReadingDesk) -> APIRouter:
     @router.get(
         "/v1/runs/{name}/images/{image_id}/heatmap",
         response_class=Response,
-        responses=_PNG | _OF_RUN | refusals(503),
+        responses=HEATMAP_RESPONSE | _OF_RUN | refusals(503),
         summary="Where the run sees a finding in it",
     )
     async def heatmap(
@@ -117,11 +117,10 @@ def make_runs_router(folder: Path, desk: ReadingDesk) -> APIRouter:
         """As /v1/heatmap, of an image of the run."""
         run = run_of(folder, name)
         _known_target(run, target)
-        batcher = await desk.models.batcher(name)
-        async with desk.admitted():
+        async with desk.models.using(name) as batcher, desk.admitted():
             levels = await desk.in_decoder(_pixels, run, image_id, None)
             film = await desk.in_decoder(batcher.reader.film, png_of(levels), f"{image_id}.png")
-            return Response(await desk.heatmap(batcher, film, target, method), media_type="image/png")
+            return heatmap_response(*await desk.heatmap(batcher, film, target, method))
 
     @router.get("/v1/comparison", responses=_OF_RUN, summary="Two runs compared")
     def comparison(

@@ -13,6 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from hilum.config import RunConfig
 from hilum.metrics import Metrics
+from hilum.reading.heatmaps import OcclusionCheck
 from hilum.reading.reader import Reader
 from hilum.run_folder import RunFolder
 from hilum.sources.phantom.draw import Shot, draw_shot
@@ -32,12 +33,19 @@ class BrightnessNetwork:
         return (np.array([[6.0, 3.0, -3.0]]) * brightness + [[-1.0, -3.5, -1.0]]).astype(np.float32)
 
 
-def explain(prepared: np.ndarray, target: int, method: str) -> np.ndarray:
-    """A warm spot whose place depends on the target."""
-    height, width = prepared.shape
-    rows, columns = np.mgrid[:height, :width]
-    distance = np.hypot(rows - height * (0.4 + 0.15 * target), columns - width * 0.6)
-    return np.exp(-((distance / (0.18 * width)) ** 2)).astype(np.float32)
+class Explain:
+    """A warm spot whose place depends on the target; hiding it lowers the first target's probability alone."""
+
+    def __call__(self, prepared: np.ndarray, target: int, method: str) -> np.ndarray:
+        height, width = prepared.shape
+        rows, columns = np.mgrid[:height, :width]
+        distance = np.hypot(rows - height * (0.4 + 0.15 * target), columns - width * 0.6)
+        return np.exp(-((distance / (0.18 * width)) ** 2)).astype(np.float32)
+
+    def occlusion_check(self, prepared: np.ndarray, target: int, heat: np.ndarray) -> OcclusionCheck:
+        return (
+            OcclusionCheck(0.81, 0.42, True, 0.97) if target == 0 else OcclusionCheck(0.3, 0.31, False, 0.2)
+        )
 
 
 def make_reader(name: str = "bright") -> Reader:
@@ -47,7 +55,8 @@ def make_reader(name: str = "bright") -> Reader:
         "digest": "ab" * 32,
         "epoch": 2,
         "targets": list(TARGETS),
-        "thresholds": {target: {"threshold": 0.25, **point} for target in TARGETS},
+        "thresholds": {target: {"threshold": 0.25, **point} for target in TARGETS[:2]}
+        | {"Edema": {"threshold": 0.25, **dict.fromkeys(point)}},
         "preprocessing": {
             "width": 64,
             "height": 64,
@@ -63,7 +72,7 @@ def make_reader(name: str = "bright") -> Reader:
         ],
         "provenance": {"net_name": "brightness"},
     }
-    return Reader(card, BrightnessNetwork(), lambda: explain)
+    return Reader(card, BrightnessNetwork(), Explain)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from hilum.reading.service.app import make_app
 from hilum.reading.service.limits import ServiceLimits
 
 ADDRESS = "http://127.0.0.1:8000"
+EDEMA_HIDDEN = {"probability": 0.3, "hidden": 0.31, "lowers": False, "stronger_than": 0.2}
 FORM = "multipart/form-data; boundary=b"
 PART = b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\nx'
 
@@ -67,6 +68,8 @@ def test_pixels_and_heatmaps_come_on_request(client, radiographs):
     assert suggested
     assert set(image["heatmaps"]) == suggested | {"Edema"}
     assert decoded(image["heatmaps"]["Edema"]).max() == 255
+    assert set(image["occlusion"]) == set(image["heatmaps"])
+    assert image["occlusion"]["Edema"] == EDEMA_HIDDEN
 
 
 def decoded(uri):
@@ -78,6 +81,7 @@ def test_heatmap_is_a_picture(client, radiographs):
     file = {"file": radiographs["heart.png"].read_bytes()}
     response = client.post("/v1/heatmap?target=Edema", files=file)
     assert response.headers["content-type"] == "image/png"
+    assert json.loads(response.headers["hilum-occlusion"]) == EDEMA_HIDDEN
     heat = cv2.imdecode(np.frombuffer(response.content, np.uint8), cv2.IMREAD_UNCHANGED)
     row, column = np.unravel_index(heat.argmax(), heat.shape)
     assert (row / heat.shape[0], column / heat.shape[1]) == pytest.approx((0.7, 0.6), abs=0.02)

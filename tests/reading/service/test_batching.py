@@ -1,8 +1,10 @@
 import asyncio
+import threading
 
 import pytest
 
 from hilum.reading.service.batching import Batcher
+from hilum.reading.service.errors import ServiceError
 
 
 class CountingReader:
@@ -14,6 +16,19 @@ class CountingReader:
         if "bad" in films:
             raise ValueError("bad film")
         return [film.upper() for film in films]
+
+
+class HeldReader(CountingReader):
+    """Waits in `read` until it may go on."""
+
+    def __init__(self):
+        super().__init__()
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def read(self, films):
+        self.begun.set()
+        self.go_on.wait(10)
+        return super().read(films)
 
 
 def test_answers_come_to_those_who_asked():
@@ -62,13 +77,55 @@ def test_what_nobody_waits_for_any_more_is_not_read():
     assert waiting == 0
 
 
-def test_closing_cancels_what_waits():
+def test_closing_answers_what_waits_and_what_is_read():
     async def ask():
-        batcher = Batcher(CountingReader(), largest=4)
-        waiting = asyncio.create_task(batcher.read("late"))
-        await asyncio.sleep(0)
+        reader = HeldReader()
+        batcher = Batcher(reader, largest=1)
+        in_flight, waiting = (asyncio.create_task(batcher.read(name)) for name in ("a", "b"))
+        await asyncio.to_thread(reader.begun.wait, 10)
+        closing = asyncio.create_task(batcher.close())
+        done, _ = await asyncio.wait([in_flight, waiting], timeout=10)
+        assert len(done) == 2, "they wait for the model"
+        assert not closing.done()
+        reader.go_on.set()
+        await closing
+        return [task.exception() for task in (in_flight, waiting)], reader.batches
+
+    outcomes, batches = asyncio.run(ask())
+    for outcome in outcomes:
+        assert isinstance(outcome, ServiceError)
+        assert (outcome.status, outcome.headers) == (503, {"Retry-After": "1"})
+    assert batches == [["a"]]
+
+
+def test_a_closed_batcher_refuses():
+    async def ask():
+        batcher = Batcher(CountingReader(), largest=1)
         await batcher.close()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
+        with pytest.raises(ServiceError, match="has put this model away"):
+            await batcher.read("late")
+        with pytest.raises(ServiceError, match="Try again in a second"):
+            await batcher.run(lambda: "late")
 
     asyncio.run(ask())
+
+
+def test_a_reader_that_answers_too_little_fails_and_the_queue_goes_on():
+    async def ask():
+        reader = CountingReader()
+        reader.read = lambda films: ["one"] if "short" not in films else []
+        batcher = Batcher(reader, largest=1)
+        with pytest.raises(ValueError, match="shorter"):
+            await batcher.read("short")
+        answer = await batcher.read("a")
+        await batcher.close()
+        return answer
+
+    assert asyncio.run(ask()) == "one"
+
+
+def test_it_is_idle_when_nobody_uses_it():
+    batcher = Batcher(CountingReader(), largest=1)
+    with batcher.in_use(), batcher.in_use():
+        assert not batcher.idle
+    assert batcher.idle

@@ -4,6 +4,7 @@ Screenshots go to the folder that HILUM_SCREENSHOTS names, if it is set.
 """
 
 import os
+import re
 import shutil
 import socket
 import threading
@@ -77,6 +78,12 @@ CHECK = """
         if (contrast < 4.5) faint.push(`${words} ${contrast.toFixed(2)}`);
     }
     return [nameless, faint];
+"""
+
+#: Whether the curves are drawn at the width that they have: then their text has the size that it says.
+DRAWN_AS_WIDE = """
+    const svg = document.querySelector("#curves svg.plot");
+    return svg.viewBox.baseVal.width < 390 && Math.abs(svg.viewBox.baseVal.width - svg.clientWidth) < 2;
 """
 
 pytestmark = pytest.mark.skipif(
@@ -192,6 +199,11 @@ def test_upload_window_and_heatmap_by_mouse(page, radiographs):
     assert 0.25 <= float(meters[0].get_attribute("aria-valuenow")) <= 1
     assert "threshold 25" in meters[0].get_attribute("aria-valuetext").replace("\xa0", " ")
     assert "suggested" in text(page, "#said")
+    [unmeasured] = found(page, ".unmeasured")
+    assert "Threshold never measured: no validation image" in unmeasured.text
+    assert "Edema" in unmeasured.find_element(By.XPATH, "./ancestor::li").text
+    written = [element.text for element in found(page, ".finding .value, .finding .versus")]
+    assert all(re.fullmatch(r"([≥<] )?\d+\.\d %", words.replace("\xa0", " ")) for words in written)
     gray = drawn(page)
     assert gray[0] == gray[1] == gray[2] > 10
     canvas = page.find_element(By.CSS_SELECTOR, ".view canvas")
@@ -211,6 +223,7 @@ def test_upload_window_and_heatmap_by_mouse(page, radiographs):
     page.execute_script(
         "const o=document.getElementById('opacity'); o.value=45; o.dispatchEvent(new Event('input'))"
     )
+    until(page, lambda: "Hiding the hottest place" in text(page, "#heat-check"))
     keep_picture(page, "reading-heatmap")
     page.execute_script(WHEEL, canvas)
     until(page, lambda: "223 %" in text(page, ".corner.look"))
@@ -326,7 +339,14 @@ def test_nothing_is_wider_than_a_phone(page, radiographs):
     until(page, lambda: len(found(page, "#strip .count")) == 2)
     assert page.execute_script("return document.documentElement.scrollWidth") <= 390
     assert page.find_element(By.CSS_SELECTOR, ".notice").is_displayed()
+    toolbar = page.find_element(By.CSS_SELECTOR, ".toolbar")
+    assert page.execute_script("return arguments[0].scrollWidth <= arguments[0].clientWidth", toolbar)
+    assert {button.is_displayed() for button in toolbar.find_elements(By.TAG_NAME, "button")} == {True}
     keep_picture(page, "phone-reading")
+    page.find_element(By.CSS_SELECTOR, "button[data-target]").click()
+    until(page, lambda: "Hiding the hottest place" in text(page, "#heat-check"))
+    page.execute_script("document.getElementById('findings').scrollIntoView()")
+    keep_picture(page, "phone-findings")
 
 
 def test_every_control_has_a_name_and_every_text_its_contrast(page, radiographs):
@@ -360,7 +380,17 @@ def test_runs_are_sorted_filtered_and_drawn(page, address):
     nameless, faint = page.execute_script(CHECK)
     assert nameless == []
     assert faint == []
+    keep_picture(page, "runs-table-all")
+    page.find_element(By.ID, "all-settings").click()
     keep_picture(page, "runs-table")
+    resize(page, 390, 844)
+    until(page, lambda: page.execute_script(DRAWN_AS_WIDE))
+    assert page.execute_script("return document.documentElement.scrollWidth") <= 390
+    last = page.find_element(By.CSS_SELECTOR, ".tabs a:last-child")
+    assert last.rect["x"] + last.rect["width"] <= 390
+    keep_picture(page, "phone-runs-table")
+    page.execute_script("document.getElementById('curves').scrollIntoView()")
+    keep_picture(page, "phone-runs-curves")
 
 
 def test_two_runs_are_compared(page, address):

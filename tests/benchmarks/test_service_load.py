@@ -1,0 +1,34 @@
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "service_load.py"
+CLAIMS = {
+    "no error but 503",
+    "p99 below 10 x single",
+    "throughput at least one client's",
+    "memory grows by less than 5 %",
+}
+
+
+def test_quick_load_is_answered_and_the_exit_code_says_what_held(monkeypatch, capsys):
+    monkeypatch.setattr("hilum.training.standard.write_figures", lambda folder, metrics: [])
+    monkeypatch.setattr("hilum.training.standard.write_report", lambda folder: None)
+    monkeypatch.setattr(sys, "argv", ["service_load.py", "--quick", "--json", "--clients", "4"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(BENCHMARK), run_name="__main__")
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["clients"] == 4
+    assert result["errors"] == {}
+    assert result["statuses"]["200"] > 0
+    assert set(result["statuses"]) <= {"200", "503"}
+    for figure in ("single_median_s", "p50_s", "p99_s", "per_second", "throughput_ratio", "resident_mib"):
+        assert result[figure] > 0, figure
+    assert result["warm_up_share"] == 0.25
+    # Which of the others hold depends on what else the machine does.
+    assert set(result["held"]) == CLAIMS
+    assert result["held"]["no error but 503"]
+    assert ended.value.code == (0 if all(result["held"].values()) else 1)
