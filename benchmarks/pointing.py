@@ -52,7 +52,8 @@ def main() -> None:
             print(f"  {game.target:<18} {game.hits:>4} of {game.games:<4} {share}{by_chance}")
     if given.json:
         found = {method: [asdict(game) for game in played] for method, played in results.items()}
-        print(json.dumps({"run": folder.record["name"], "epoch": folder.best_epoch, "methods": found}))
+        record = {"benchmark": "pointing", "run": folder.record["name"], "epoch": folder.best_epoch}
+        print(json.dumps(record | {"methods": found}))
 
 
 if __name__ == "__main__":

@@ -143,6 +143,16 @@ def _special(name: str, record: dict[str, Any]) -> list[str]:
             f"and resumed: **{record['same']} of {len(kills)}** ended with the digest of the run left alone.",
             "",
         ]
+    if name == "pointing":
+        methods = record["methods"]
+        lines = [
+            f"| finding | {' | '.join(methods)} | by chance |",
+            "| --- |" + " --- |" * (len(methods) + 1),
+        ]
+        for games in zip(*methods.values(), strict=True):
+            hits = " | ".join(f"{game['hits']} of {game['games']}" for game in games)
+            lines.append(f"| {games[0]['target']} | {hits} | {games[0]['chance']:.2f} |")
+        return [*lines, ""]
     if name == "comparison":
         lines = ["| population | claimed of models | claimed of settings |", "| --- | --- | --- |"]
         for population, result in record["results"].items():
