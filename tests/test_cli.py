@@ -39,6 +39,7 @@ def trained_with(monkeypatch):
         def __init__(self, **settings):
             given.append(settings)
             self.folder = SimpleNamespace(path="runs/stand-in")
+            self.devices = 1
 
         def train(self):
             pass
