@@ -28,7 +28,7 @@ _ROWS = 12
 def find_lr(
     file: Path | None, lowest: float, highest: float, steps: int, out: Path | None, **flags: Any
 ) -> None:
-    """Suggest a learning rate for the settings of a TOML FILE and of flags.
+    """Suggest a learning rate for settings of a FILE and of flags.
 
     A copy of the model learns with a learning rate that grows from batch to batch; where its loss falls
     fastest, the rate is right. Nothing is kept but the figure.

@@ -16,7 +16,7 @@ import click
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N")
 def serve(path: Path, host: str, port: int, token: str | None, device: str) -> None:
-    """Serve a page and an API that read radiographs with a run or a bundle.
+    """Serve a page and an API that read radiographs.
 
     RUN_OR_BUNDLE may also be a folder of runs: then /runs shows and compares them, and the page reads with the
     best. Files that are sent are decoded in memory and forgotten. Research use only: this is not a medical

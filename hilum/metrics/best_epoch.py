@@ -1,8 +1,9 @@
 """Which epoch is the best: scores compared in order of importance, each with a difference that counts as none.
 
 Recall comes first, but recall alone is no fair judge: calling everything positive has all of it. So it is
-read at the thresholds that the run's policies choose, and where these call nearly all images positive it
-counts as 0.
+read at the thresholds that the run's policies choose. Where a policy asks for a recall, every epoch has it,
+and its price in ROC AUC and precision decides; under any other policy, a threshold that calls nearly all images
+positive counts as a recall of 0.
 """
 
 from collections.abc import Mapping, Sequence
@@ -132,7 +133,8 @@ def _scores_at_policy(ranking: Ranking, policy: Policy, hand: float) -> dict[str
     counts = ranking.confusion(choose_threshold(ranking, policy, hand))
     labelled = ranking.positives + ranking.negatives
     recall, precision = counts.recall, counts.precision
-    if ranking.positives and ranking.negatives and counts.predicted_positives >= NEARLY_ALL * labelled:
+    nearly_all = counts.predicted_positives >= NEARLY_ALL * labelled
+    if policy.kind != "recall" and ranking.positives and ranking.negatives and nearly_all:
         recall = 0.0
     if ranking.positives and not counts.predicted_positives:
         precision = 0.0  # or an epoch that dares nothing would leave its worst targets out of the mean

@@ -69,6 +69,14 @@ def test_calling_everything_positive_is_no_recall():
     assert best.means(metrics, 1)["recall"] == 0
 
 
+def test_where_a_recall_is_asked_for_its_price_decides_and_not_one_hard_image():
+    lost = logits(0)
+    lost[0] = -9  # one positive below everything else: all 20 images must be called to have it
+    best = followed(metrics_of(logits(14), lost), ("recall:0.01", "roc_auc"), policy="recall>=0.9")
+    assert best.scores["recall"] == 1
+    assert best.epoch == 2
+
+
 def test_calling_nothing_positive_has_no_precision_to_be_proud_of():
     best = followed(metrics_of(np.full((20, 2), -5.0)), ("precision",), policy="fixed")
     assert best.scores["precision"] == 0
