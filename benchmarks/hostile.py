@@ -320,6 +320,7 @@ def main() -> None:
             still = httpx.get(f"{service.address}/healthz").status_code == 200
         log = (folder / "service.log").read_text()
     result = {
+        "benchmark": "hostile",
         "files": count,
         "seed": arguments.seed,
         **found,

@@ -135,6 +135,7 @@ def main() -> None:
     warm = together["resident"][int(WARM_UP * len(together["resident"])) :]
     settled, last = warm[0], max(warm[-3:])
     result = {
+        "benchmark": "service_load",
         "clients": arguments.clients,
         "seconds": seconds,
         "cpus": os.cpu_count(),

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from hilum.errors import HilumError
 from hilum.report.tables import itemized_table, print_table
+from hilum.run_folder import RunFolder
 from hilum.targets import COMPETITION_TARGETS
 
 #: Small enough for two cores and four minutes, large enough to learn from.
@@ -11,9 +13,10 @@ SETTINGS = {
     "source": "phantom",
     "image_width": 64,
     "image_height": 64,
-    "num_epochs": 5,
+    "num_epochs": 10,
     "batch_size": 32,
     "learning_rate": 1e-3,
+    "schedule": "cosine",
     "aug_percent": 0.2,
     "epoch_args": "none",
 }
@@ -50,8 +53,30 @@ def run_demo(out: Path) -> None:
     print(
         "These are drawings, easier than people: the figures say that the way works, not how good a model is."
     )
-    print("\n4. Where things lie")
+    _point(folder)
+    print("\n5. Where things lie")
     print(f"report    {folder.path / 'report.html'}  (open it in a browser)")
     print(f"figures   {folder.figures}")
     print(f"all runs  hilum runs {out / 'runs'}")
     print(f"again     hilum show {folder.path}")
+
+
+def _point(folder: RunFolder) -> None:
+    print(
+        "\n4. Whether its heatmaps point at what was drawn: of the findings that it found, so many hottest places"
+    )
+    print("   lie inside")
+    from hilum.reading.pointing import write_pointing
+    from hilum.report.page import write_report
+
+    try:
+        played = write_pointing(folder)["findings"]
+    except HilumError as error:  # Captum is an extra
+        print(error)
+        return
+    for game in played:
+        if game["games"]:
+            print(
+                f"{game['target']:<18} {game['hits']:>3} of {game['games']:<3}   (a random place: {game['chance']:.0%})"
+            )
+    write_report(folder)

@@ -89,6 +89,9 @@ TARGET_SETS = {
     "vindr": VINDR_TARGETS,
 }
 
+#: Findings that are darker than what is there without them: air where tissue should be.
+RADIOLUCENT = frozenset(("Pneumothorax", "Emphysema", "COPD", "Lung_Cavity", "Lung_Cyst"))
+
 #: Other spellings, in the folded form of `_fold`, and the name used here.
 ALIASES = {
     "effusion": "Pleural_Effusion",

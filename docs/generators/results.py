@@ -120,7 +120,8 @@ def _benchmark(path: Path) -> str:
     name = record["benchmark"]
     script = ROOT / "benchmarks" / f"{name}.py"
     lines = [f"### {path.stem.replace('-', ' ')}", "", _first_paragraph(script), ""]
-    lines += _special(name, record)
+    if name in _SPECIAL:
+        lines += [*_SPECIAL[name](record), ""]
     ratios = list(measured_ratios(record))
     if ratios:
         lines += ["| what | median | smallest – largest | runs |", "| --- | --- | --- | --- |"]
@@ -130,57 +131,105 @@ def _benchmark(path: Path) -> str:
             for keys, r in ratios
         ]
         lines.append("")
-    lines += ["```console", f"python benchmarks/{name}.py --json", "```", ""]
+    lines += ["```console", record.get("command", f"python benchmarks/{name}.py --json"), "```", ""]
     return "\n".join(lines)
 
 
-def _special(name: str, record: dict[str, Any]) -> list[str]:
-    if name == "kills":
-        kills = record["kills"]
-        return [
-            f"{len(kills)} runs of {record['epochs']} epochs were killed (SIGKILL) after "
-            f"{min(k['after_seconds'] for k in kills):.1f} to {max(k['after_seconds'] for k in kills):.1f} seconds "
-            f"and resumed: **{record['same']} of {len(kills)}** ended with the digest of the run left alone.",
-            "",
-        ]
-    if name == "pointing":
-        methods = record["methods"]
-        lines = [
-            f"| finding | {' | '.join(methods)} | by chance |",
-            "| --- |" + " --- |" * (len(methods) + 1),
-        ]
-        for games in zip(*methods.values(), strict=True):
-            hits = " | ".join(f"{game['hits']} of {game['games']}" for game in games)
-            lines.append(f"| {games[0]['target']} | {hits} | {games[0]['chance']:.2f} |")
-        return [*lines, ""]
-    if name == "comparison":
-        lines = ["| population | claimed of models | claimed of settings |", "| --- | --- | --- |"]
-        for population, result in record["results"].items():
-            claims = result["claimed"]
-            cells = (
-                ", ".join(f"{_words(score)} {share:.1%}" for score, share in claims.get(kind, {}).items())
-                for kind in ("models", "settings")
-            )
-            lines.append(f"| {population} | " + " | ".join(cells) + " |")
-        return [
-            f"Share of {record['simulations']:,} simulated comparisons in which a difference was claimed:",
-            "",
-            *lines,
-            "",
-        ]
-    if name == "uncertainty":
-        coverage = record["coverage"]
-        lines = ["| interval | score | rare | uncommon | common |", "| --- | --- | --- | --- | --- |"]
-        for kind, names in (
-            ("hilum", "Hilum's"),
-            ("percentile", "percentile"),
-            ("images_percentile", "over images"),
-        ):
-            for score, by in coverage[kind].items():
-                cells = " | ".join(f"{by[level]:.1%}" for level in ("rare", "uncommon", "common"))
-                lines.append(f"| {names} | {_words(score)} | {cells} |")
-        return ["How often 95 % intervals covered the truth:", "", *lines, ""]
-    return []
+def _kills(record: dict[str, Any]) -> list[str]:
+    kills = record["kills"]
+    return [
+        f"{len(kills)} runs of {record['epochs']} epochs were killed (SIGKILL) after "
+        f"{min(k['after_seconds'] for k in kills):.1f} to {max(k['after_seconds'] for k in kills):.1f} seconds "
+        f"and resumed: **{record['same']} of {len(kills)}** ended with the digest of the run left alone."
+    ]
+
+
+def _pointing(record: dict[str, Any]) -> list[str]:
+    methods = record["methods"]
+    lines = [
+        f"Seed {record['seed']}. How many hottest places lie inside the drawn finding; in brackets inside or within "
+        "3 % of the width.",
+        "",
+        f"| finding | {' | '.join(methods)} | by chance |",
+        "| --- |" + " --- |" * (len(methods) + 1),
+    ]
+    for games in zip(*methods.values(), strict=True):
+        hits = " | ".join(_hits(game) for game in games)
+        lines.append(f"| {games[0]['target'].replace('_', ' ')} | {hits} | {games[0]['chance']:.2f} |")
+    return lines
+
+
+def _hits(game: dict[str, Any]) -> str:
+    return f"{game['hits']} of {game['games']}, {game['share']:.2f} ({game['near']})"
+
+
+def _comparison(record: dict[str, Any]) -> list[str]:
+    lines = ["| population | claimed of models | claimed of settings |", "| --- | --- | --- |"]
+    for population, result in record["results"].items():
+        claims = result["claimed"]
+        cells = (
+            ", ".join(f"{_words(score)} {share:.1%}" for score, share in claims.get(kind, {}).items())
+            for kind in ("models", "settings")
+        )
+        lines.append(f"| {population} | " + " | ".join(cells) + " |")
+    return [
+        f"Share of {record['simulations']:,} simulated comparisons in which a difference was claimed:",
+        "",
+        *lines,
+    ]
+
+
+def _uncertainty(record: dict[str, Any]) -> list[str]:
+    lines = ["| interval | score | rare | uncommon | common |", "| --- | --- | --- | --- | --- |"]
+    for kind, names in (
+        ("hilum", "Hilum's"),
+        ("percentile", "percentile"),
+        ("images_percentile", "over images"),
+    ):
+        for score, by in record["coverage"][kind].items():
+            cells = " | ".join(f"{by[level]:.1%}" for level in ("rare", "uncommon", "common"))
+            lines.append(f"| {names} | {_words(score)} | {cells} |")
+    return ["How often 95 % intervals covered the truth:", "", *lines]
+
+
+def _service_load(record: dict[str, Any]) -> list[str]:
+    answers = ", ".join(f"{number:,} of {status}" for status, number in sorted(record["statuses"].items()))
+    return [
+        f"{record['clients']} clients for {record['seconds']:.0f} seconds on {record['cpus']} cores: {answers}, "
+        f"{sum(record['errors'].values())} errors.",
+        "",
+        "| what | measured | wanted |",
+        "| --- | --- | --- |",
+        f"| 99th percentile / median of a client alone | {record['p99_over_single']:.1f} | below 10 |",
+        f"| images a second / those of a client alone | {record['throughput_ratio']:.2f} | 1 or more |",
+        f"| growth of resident memory after the warm-up | {record['resident_growth']:.1%} | below 5 % |",
+    ]
+
+
+def _hostile(record: dict[str, Any]) -> list[str]:
+    lines = ["| mutation | refused with a reason | still a valid image |", "| --- | --- | --- |"]
+    lines += [
+        f"| {mutation.replace('_', ' ')} | {found.get('refused', 0)} | {found.get('read', 0)} |"
+        for mutation, found in record["by_mutation"].items()
+    ]
+    alive = "the same process answered all of them" if record["same_process"] else "the service was restarted"
+    return [
+        f"Of {record['files']:,} files {record['refused']:,} were refused and {record['read']:,} read; "
+        f"{len(record['failed'])} failed, and {alive}.",
+        "",
+        *lines,
+    ]
+
+
+#: Results that are no ratios, by benchmark: lines of Markdown.
+_SPECIAL = {
+    "kills": _kills,
+    "pointing": _pointing,
+    "comparison": _comparison,
+    "uncertainty": _uncertainty,
+    "service_load": _service_load,
+    "hostile": _hostile,
+}
 
 
 def _first_paragraph(script: Path) -> str:

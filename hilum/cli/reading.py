@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from hilum.reading.methods import DEFAULT_METHOD, HEATMAP_METHODS
+
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
@@ -30,6 +32,13 @@ def export(run: Path, out: Path) -> None:
 @click.option(
     "--heatmaps", type=click.Path(path_type=Path), help="a folder for an overlay per suggested finding"
 )
+@click.option(
+    "--heatmap-method",
+    type=click.Choice(HEATMAP_METHODS),
+    default=DEFAULT_METHOD,
+    show_default=True,
+    help="how the overlays are made",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N")
 @click.option(
     "--batch-size", type=click.IntRange(1), default=16, show_default=True, help="images read at once"
@@ -41,6 +50,7 @@ def predict(
     json_file: str | None,
     every: bool,
     heatmaps: Path | None,
+    heatmap_method: str,
     device: str,
     batch_size: int,
 ) -> None:
@@ -51,4 +61,4 @@ def predict(
     """
     from hilum.reading.command import run_predict
 
-    run_predict(model, paths, csv_file, json_file, every, heatmaps, device, batch_size)
+    run_predict(model, paths, csv_file, json_file, every, heatmaps, heatmap_method, device, batch_size)

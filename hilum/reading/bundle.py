@@ -113,7 +113,9 @@ def open_bundle(path: str | Path, device: str = "auto") -> Reader:
         from hilum.reading.rebuilt import rebuilt_network
 
         _check(path, WEIGHTS, record)
-        return Heatmaps(rebuilt_network(path, record))
+        return Heatmaps(
+            rebuilt_network(path, record), record["targets"], record["preprocessing"].get("reference")
+        )
 
     return Reader(record, network, explain)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from hilum.errors import HilumError
 from hilum.files import replacing
+from hilum.reading.methods import DEFAULT_METHOD
 from hilum.reading.predict import find_files, predict
 from hilum.reading.reader import RESEARCH_USE, Reader, open_reader
 from hilum.reading.tables import (
@@ -32,6 +33,7 @@ def run_predict(
     json_file: str | None = None,
     every: bool = False,
     heatmaps: Path | None = None,
+    heatmap_method: str = DEFAULT_METHOD,
     device: str = "auto",
     batch_size: int = 16,
 ) -> None:
@@ -44,6 +46,7 @@ def run_predict(
         json_file: where to write JSON; "-" prints it, and nothing else; None for nowhere.
         every: show all findings on the terminal.
         heatmaps: the folder of the overlays; None for none.
+        heatmap_method: one of `hilum.reading.methods.HEATMAP_METHODS`.
         device: auto, cpu, cuda or cuda:N.
         batch_size: films read at once.
 
@@ -91,7 +94,7 @@ def run_predict(
             if table:
                 print(text_of(prediction, every))
             if write_checks is not None and prediction.was_read:
-                write_checks(write_overlays(reader, prediction, heatmaps))
+                write_checks(write_overlays(reader, prediction, heatmaps, heatmap_method))
     seconds = time.perf_counter() - began
     if json_file is not None:
         _write_json(reader, images, len(files) / seconds, json_file)

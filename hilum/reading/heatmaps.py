@@ -3,16 +3,20 @@
 Two methods, chosen among by the pointing game on a phantom's masks (docs/reading.md has the figures):
 
 "integrated-gradients", the default (Sundararajan et al. 2017, arXiv 1703.01365): what each pixel adds to the logit
-on the way from a black film to the image, and on the way from a white one; what speaks for the finding is smoothed
-and added up. Two baselines, as a pixel of the baseline's own gray can never count, and findings are bright (fluid)
-or dark (air). It has the image's own resolution.
+on the way from a baseline to the image, at the image's own resolution. A pixel that is as in the baseline can never
+count, so baselines are chosen for what findings look like. Most are whiter than what they hide (fluid, tissue):
+their baselines are a black film, and the image with all that is whiter than the average chest brought down to it. For
+radiolucent ones (air) it is the other way round: white, and what is darker brought up. Both maps are smoothed, for
+and against together; hot is what speaks for the finding in both (their geometric mean).
 
 "grad-cam" (Selvaraju et al. 2017, arXiv 1610.02391), at the deepest layer with at least 7 x 7 cells: at 64 pixels
 the last layer of a ResNet has 2 x 2, which cannot point at anything. Cell j of a layer of stride s lies over pixel
 j s, where its convolutions are centred; stretching the map over the image would move all of it by half a cell.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,13 +24,15 @@ import torch
 from torch import nn
 
 from hilum.errors import HilumError, nearest
-from hilum.reading.reader import DEFAULT_METHOD, HEATMAP_METHODS
+from hilum.reading.intensity import average_film
+from hilum.reading.methods import DEFAULT_METHOD, HEATMAP_METHODS
+from hilum.targets import RADIOLUCENT, canonical_target
 
-#: Points on each of the two ways (Captum's default of 50 takes six times as long).
+#: Points on the way from each baseline (Captum's default of 50 takes six times as long).
 _STEPS = 8
 
 #: Deviation of the smoothing, as a share of the image's width.
-_SMOOTHING = 0.05
+_SMOOTHING = 0.07
 
 #: Fewest cells a side of the layer for Grad-CAM: what the last layer of a ResNet has at 224 pixels.
 _CELLS = 7
@@ -57,17 +63,21 @@ class Heatmaps:
 
     Args:
         model: uint8 images (B, 1, height, width) to logits (B, targets), in evaluation mode.
+        targets: their names: which are radiolucent is known of those in `hilum.targets.RADIOLUCENT`.
+        reference: of the training images, see `hilum.reading.intensity`; None leaves out the average chest.
 
     Raises:
         HilumError: Captum is not installed.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, targets: Sequence[str], reference: dict[str, Any] | None = None):
         try:
             from captum.attr import IntegratedGradients, LayerGradCam, Occlusion
         except ImportError:
             raise HilumError("Heatmaps need Captum: pip install 'hilum[heatmaps]'.") from None
         self.model = model
+        self._lucent = [canonical_target(name) in RADIOLUCENT for name in targets]
+        self._mean_image = None if reference is None else reference["mean_image"]
         self._device = next(model.parameters()).device
         self._gradients, self._occlusion = IntegratedGradients(model), Occlusion(model)
         self._grad_cam = LayerGradCam
@@ -92,7 +102,9 @@ class Heatmaps:
                 f"method is {method!r}.{nearest(method, HEATMAP_METHODS)} Known: {', '.join(HEATMAP_METHODS)}."
             )
         images = torch.from_numpy(prepared.astype(np.float32))[None, None].to(self._device)
-        heat = self._cam(images, target) if method == "grad-cam" else self._integrated(images, target)
+        heat = (
+            self._cam(images, target) if method == "grad-cam" else self._integrated(prepared, images, target)
+        )
         top = heat.max()
         return (
             np.clip(heat / top, 0, 1).astype(np.float32) if top > 0 else np.zeros_like(prepared, np.float32)
@@ -130,14 +142,23 @@ class Heatmaps:
         drop = float(logits[0] - logits[1])
         return OcclusionCheck(whole, without, without < whole, float((drops < drop).float().mean()))
 
-    def _integrated(self, images: torch.Tensor, target: int) -> np.ndarray:
-        width = images.shape[-1]
-        total = np.zeros(images.shape[-2:], np.float32)
-        for baseline in (0.0, 255.0):
-            found = self._gradients.attribute(images, baseline, target=target, n_steps=_STEPS)
-            speaks_for = found[0, 0].clamp(min=0).detach().cpu().numpy().astype(np.float32)
-            total += cv2.GaussianBlur(speaks_for, (0, 0), _SMOOTHING * width)
-        return total
+    def _integrated(self, prepared: np.ndarray, images: torch.Tensor, target: int) -> np.ndarray:
+        maps = []
+        for baseline in self._baselines(prepared, self._lucent[target]):
+            start = torch.from_numpy(baseline)[None, None].to(self._device)
+            found = self._gradients.attribute(images, start, target=target, n_steps=_STEPS)
+            adds = found[0, 0].detach().cpu().numpy().astype(np.float32)
+            maps.append(np.clip(cv2.GaussianBlur(adds, (0, 0), _SMOOTHING * prepared.shape[1]), 0, None))
+        return np.prod(maps, axis=0) ** (1 / len(maps))
+
+    def _baselines(self, prepared: np.ndarray, lucent: bool) -> list[np.ndarray]:
+        """float32 (height, width) each: the film without what could be the finding."""
+        pixels = prepared.astype(np.float32)
+        baselines = [np.full_like(pixels, 255 if lucent else 0)]
+        if self._mean_image is not None:
+            average = average_film(prepared, self._mean_image)
+            baselines.append(np.maximum(pixels, average) if lucent else np.minimum(pixels, average))
+        return baselines
 
     def _cam(self, images: torch.Tensor, target: int) -> np.ndarray:
         if self._layer is None:

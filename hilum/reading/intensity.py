@@ -64,6 +64,23 @@ def likeness(prepared: np.ndarray, mean_image: list[list[float]]) -> float:
     return float((_coarse(prepared) * mean).sum() / norm) if norm else 0.0
 
 
+def average_film(prepared: np.ndarray, mean_image: list[list[float]]) -> np.ndarray:
+    """The mean training image in the size, brightness and contrast of an image.
+
+    Args:
+        prepared: uint8 (height, width).
+        mean_image: of the reference.
+
+    Returns:
+        float32 (height, width), 0 to 255.
+    """
+    height, width = prepared.shape
+    mean = cv2.resize(np.asarray(mean_image, np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    spread = float(mean.std())
+    scale = float(prepared.std()) / spread if spread > 0 else 0.0
+    return np.clip((mean - mean.mean()) * scale + prepared.mean(), 0, 255).astype(np.float32)
+
+
 def turned_likeness(prepared: np.ndarray, mean_image: list[list[float]]) -> float:
     """The highest `likeness` of the image on either side or upside down."""
     coarse = cv2.resize(prepared, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)

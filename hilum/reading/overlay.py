@@ -10,6 +10,7 @@ from hilum.data.resize import crop_place, letterbox_place
 from hilum.errors import HilumError
 from hilum.files import replacing
 from hilum.reading.film import Film
+from hilum.reading.methods import DEFAULT_METHOD
 from hilum.reading.predict import Prediction
 from hilum.reading.reader import RESEARCH_NOTE, Reader
 
@@ -26,7 +27,7 @@ _LONGEST = 1024
 #: Of `heatmaps.csv` beside the pictures. `hidden` is the probability with the hottest place grayed out;
 #: `stronger_than` the share of such places all over the image that lower it less.
 OVERLAY_COLUMNS = (
-    *("image", "finding", "picture", "probability", "hidden", "lowers", "stronger_than", "note"),
+    *("image", "finding", "picture", "method", "probability", "hidden", "lowers", "stronger_than", "note"),
 )
 
 #: The record of the pictures, in their folder.
@@ -95,8 +96,16 @@ def prepare_overlays(reader: Reader, folder: Path) -> None:
         raise HilumError(f"{folder}: the folder cannot be made: {error.strerror}.") from None
 
 
-def write_overlays(reader: Reader, prediction: Prediction, folder: Path) -> list[dict[str, Any]]:
+def write_overlays(
+    reader: Reader, prediction: Prediction, folder: Path, method: str = DEFAULT_METHOD
+) -> list[dict[str, Any]]:
     """A PNG per suggested finding, `<image>-<finding>.png`; images of one name are numbered.
+
+    Args:
+        reader: the model.
+        prediction: of an image that was read.
+        folder: of the pictures.
+        method: of the heatmaps, one of `hilum.reading.methods.HEATMAP_METHODS`.
 
     Returns:
         A row per picture, see `OVERLAY_COLUMNS`: what hiding the hottest place does says whether the model
@@ -107,7 +116,7 @@ def write_overlays(reader: Reader, prediction: Prediction, folder: Path) -> list
     for finding in prediction.reading.findings:
         if not finding.suggested or finding.target == "No_Finding":
             continue
-        heat = reader.heatmap(film, finding.target)
+        heat = reader.heatmap(film, finding.target, method)
         check = reader.occlusion_check(film, finding.target, heat)
         name = f"{Path(prediction.path).stem}-{finding.target.replace(' ', '_')}"
         path, number = folder / f"{name}.png", 1
@@ -118,7 +127,7 @@ def write_overlays(reader: Reader, prediction: Prediction, folder: Path) -> list
             data = cv2.imencode(".png", overlay(film, heat, reader.card["preprocessing"]["fit"]))[1]
             partial.write_bytes(data.tobytes())
         values = (
-            *(prediction.path, finding.target, path.name),
+            *(prediction.path, finding.target, path.name, method),
             *(f"{check.probability:.6g}", f"{check.hidden:.6g}", str(check.lowers).lower()),
             f"{check.stronger_than:.3f}",
             RESEARCH_NOTE,

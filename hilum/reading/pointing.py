@@ -1,8 +1,8 @@
 """Whether heatmaps point at what is there: the pointing game, on a phantom's masks.
 
 A heatmap wins if its maximum lies inside the drawn finding (Zhang et al. 2018, "Top-down neural attention by
-excitation backprop", arXiv 1608.00507; here without their tolerance of 15 pixels). Only true positives play: where
-the model missed a finding, or there is none, there is nothing to point at.
+excitation backprop", arXiv 1608.00507). Their tolerance of 15 pixels, for photographs of some 500, is counted apart.
+Only true positives play: where the model missed a finding, or there is none, there is nothing to point at.
 """
 
 import json
@@ -18,10 +18,9 @@ from hilum.data.resize import resize
 from hilum.errors import HilumError
 from hilum.files import replacing
 from hilum.reading.card import located
-from hilum.reading.heatmaps import Heatmaps
+from hilum.reading.methods import DEFAULT_METHOD
 from hilum.reading.overlay import heat_on_film
-from hilum.reading.reader import DEFAULT_METHOD
-from hilum.reading.run import network_of
+from hilum.reading.run import open_run
 from hilum.report.validation import best_validation
 from hilum.run_folder import RunFolder
 from hilum.sources.images import read_gray
@@ -29,6 +28,9 @@ from hilum.sources.phantom.tree import mask_path
 
 #: The findings that show in one place, so that there is something to point at.
 FINDINGS = ("Pleural_Effusion", "Cardiomegaly", "Consolidation", "Pneumothorax")
+
+#: Zhang et al.'s tolerance, as a share of the image's width.
+NEAR = 15 / 500
 
 #: Where `write_pointing` leaves its result, below the run's folder.
 RESULT = Path("heatmaps") / "pointing.json"
@@ -42,6 +44,7 @@ class Pointing:
         target: the finding.
         games: true positives of the validation part that have a mask.
         hits: of these, where the maximum lies inside the finding.
+        near: where it lies inside, or at most `NEAR` of the image's width away.
         share: hits / games; None without games.
         low: of its 95 % interval (Wilson), as `high`.
         high: see `low`.
@@ -51,6 +54,7 @@ class Pointing:
     target: str
     games: int
     hits: int
+    near: int
     share: float | None
     low: float | None
     high: float | None
@@ -80,7 +84,7 @@ def pointing_game(
     Args:
         folder: of a run on a phantom.
         findings: those that the run has no target of are left out.
-        method: of the heatmaps, one of `hilum.reading.reader.HEATMAP_METHODS`.
+        method: of the heatmaps, one of `hilum.reading.methods.HEATMAP_METHODS`.
         most: games per finding at most; the first in the order of the images.
         progress: called after each game with 1.
 
@@ -94,19 +98,19 @@ def pointing_game(
         )
     root, settings = folder.record["catalog"]["image_root"], folder.settings
     validation = best_validation(folder)
-    heatmaps = Heatmaps(network_of(folder))
+    heatmaps = open_run(folder.path, device="cpu").explainer()
     played = []
     for target in findings:
         if target not in folder.targets:
             continue
         positive = (validation.labels[target] == 1) & validation.predicted[target]
         paths = validation.images.loc[positive, "Image_Path"]
-        hits, areas = [], []
+        distances, areas = [], []
         for path, file in zip(paths, located(paths, root), strict=True):
             mask = cv2.imread(str(mask_path(root, path, target)), cv2.IMREAD_GRAYSCALE)
             if mask is None or not mask.any():
                 continue
-            if len(hits) == most:
+            if len(distances) == most:
                 break
             prepared = resize(
                 read_gray(file),
@@ -116,24 +120,33 @@ def pointing_game(
                 settings["interpolation"],
             )
             heat = heatmaps(prepared, folder.targets.index(target), method)
-            hits.append(points_inside(heat_on_film(heat, mask.shape, settings["fit"]), mask))
+            distances.append(distance_to(mask, heat_on_film(heat, mask.shape, settings["fit"])))
             areas.append(float((mask > 0).mean()))
             if progress:
                 progress(1)
-        played.append(_summary(target, hits, areas))
+        played.append(_summary(target, distances, areas))
     return played
 
 
-def points_inside(heat: np.ndarray, mask: np.ndarray) -> bool:
-    """Whether the maximum of a heatmap lies inside a mask of the same picture, whatever the size of each."""
+def distance_to(mask: np.ndarray, heat: np.ndarray) -> float:
+    """How far the maximum of a heatmap is from a mask of the same picture, whatever the size of each.
+
+    Args:
+        mask: uint8 (rows, columns), not 0 in the finding; some of it is.
+        heat: float32 (height, width).
+
+    Returns:
+        Share of the mask's width; 0 inside, infinite for a heatmap without heat.
+    """
     if not heat.max() > 0:
-        return False
+        return float("inf")
     row, column = np.unravel_index(np.argmax(heat), heat.shape)
     place = (
         int((row + 0.5) * mask.shape[0] / heat.shape[0]),
         int((column + 0.5) * mask.shape[1] / heat.shape[1]),
     )
-    return bool(mask[place])
+    outside = (mask == 0).astype(np.uint8)
+    return float(cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[place]) / mask.shape[1]
 
 
 def write_pointing(folder: RunFolder, **options: Any) -> dict[str, Any]:
@@ -155,12 +168,13 @@ def write_pointing(folder: RunFolder, **options: Any) -> dict[str, Any]:
     return result
 
 
-def _summary(target: str, hits: list[bool], areas: list[float]) -> Pointing:
-    games, won = len(hits), sum(hits)
+def _summary(target: str, distances: list[float], areas: list[float]) -> Pointing:
+    games, won = len(distances), sum(distance == 0 for distance in distances)
+    near = sum(distance <= NEAR for distance in distances)
     if not games:
-        return Pointing(target, 0, 0, None, None, None, None)
+        return Pointing(target, 0, 0, 0, None, None, None, None)
     share, z = won / games, 1.959964
     middle = (share + z**2 / (2 * games)) / (1 + z**2 / games)
     half = z * np.sqrt(share * (1 - share) / games + z**2 / (4 * games**2)) / (1 + z**2 / games)
     low, high = float(max(middle - half, 0)), float(min(middle + half, 1))
-    return Pointing(target, games, won, share, low, high, float(np.mean(areas)))
+    return Pointing(target, games, won, near, share, low, high, float(np.mean(areas)))

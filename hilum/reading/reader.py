@@ -15,6 +15,7 @@ import numpy as np
 
 from hilum.errors import HilumError, nearest
 from hilum.reading.film import Film, Limits, make_film
+from hilum.reading.methods import DEFAULT_METHOD
 from hilum.reading.refusal import Flag
 
 __all__ = [
@@ -36,10 +37,6 @@ RESEARCH_NOTE = "research use only"
 
 if TYPE_CHECKING:
     from hilum.reading.heatmaps import OcclusionCheck
-
-#: How heatmaps are made, see `hilum.reading.heatmaps`; the first is the default.
-HEATMAP_METHODS = ("integrated-gradients", "grad-cam")
-DEFAULT_METHOD = HEATMAP_METHODS[0]
 
 #: A float32 probability is 0 or 1 where the logit left its range; this is the distance it is taken to have.
 _LEAST = 2.0**-26
@@ -180,7 +177,7 @@ class Reader:
         Args:
             film: refused or not.
             target: by name.
-            method: one of `HEATMAP_METHODS`.
+            method: one of `hilum.reading.methods.HEATMAP_METHODS`.
 
         Returns:
             float32 (height, width) at the model's input size, 0 to 1.

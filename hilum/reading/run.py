@@ -84,9 +84,11 @@ def open_run(path: str | Path, device: str = "auto", net: nn.Module | None = Non
     chosen = choose_device(device)
     network = TorchNetwork(network_of(folder, net), chosen)
 
+    card = card_of(folder)
+
     def explain() -> Callable[[np.ndarray, int, str], np.ndarray]:
         from hilum.reading.heatmaps import Heatmaps
 
-        return Heatmaps(network.model)
+        return Heatmaps(network.model, card["targets"], card["preprocessing"].get("reference"))
 
-    return Reader(card_of(folder), network, explain)
+    return Reader(card, network, explain)

@@ -31,16 +31,48 @@ def image() -> np.ndarray:
     return pixels
 
 
+#: Of `Spot`: an opacity, and what is darker than the lung.
+TARGETS = ("Lung_Lesion", "pneumothorax")
+
+#: As of training images that are alike all over.
+FLAT = {"mean_image": np.zeros((16, 16)).tolist()}
+
+
+@pytest.mark.parametrize("reference", [None, FLAT])
 @pytest.mark.parametrize("target", [0, 1])
-def test_bright_and_dark_evidence_is_found_where_it_is(image, target):
+def test_bright_and_dark_evidence_is_found_where_it_is(image, target, reference):
     pixels = image if target == 0 else 255 - image
-    row, column = np.unravel_index(np.argmax(Heatmaps(Spot())(pixels, target)), (32, 32))
+    heat = Heatmaps(Spot(), TARGETS, reference)(pixels, target)
+    row, column = np.unravel_index(np.argmax(heat), (32, 32))
     assert 8 <= row < 12
     assert 20 <= column < 24
+    assert heat.dtype == np.float32
+    assert heat.max() == 1
+
+
+class TwoSpots(Spot):
+    """Logit 0 rises with two squares alike."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, 1, 32, 32) to (B, 2)."""
+        cells = self.pool(images.float() / 255)
+        return ((cells[:, :, 2, 5] + cells[:, :, 2, 1]) * self.weight).expand(-1, 2)
+
+
+def test_evidence_beyond_the_average_chest_is_hotter_than_what_every_chest_shows(image):
+    image[8:12, 4:8] = 240  # a little brighter than the other square, and as in the average
+    average = np.zeros((16, 16))
+    average[4:6, 2:4] = 1
+    assert _hottest(Heatmaps(TwoSpots(), TARGETS)(image, 0)) == "left"
+    assert _hottest(Heatmaps(TwoSpots(), TARGETS, {"mean_image": average.tolist()})(image, 0)) == "right"
+
+
+def _hottest(heat: np.ndarray) -> str:
+    return "left" if heat[:, :16].max() > heat[:, 16:].max() else "right"
 
 
 def test_hiding_the_place_lowers_the_probability_and_hiding_another_does_not(image):
-    heatmaps = Heatmaps(Spot())
+    heatmaps = Heatmaps(Spot(), TARGETS)
     check = heatmaps.occlusion_check(image, 0, heatmaps(image, 0))
     assert check.lowers
     assert check.hidden < 0.5 < check.probability

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hilum.reading.intensity import measure_reference
+from hilum.reading.intensity import average_film, measure_reference
 from hilum.reading.refusal import flags_of
 from hilum.sources.images import read_gray
 
@@ -74,3 +74,19 @@ def test_images_below_the_models_size_are_flagged_and_below_half_of_it_refused(i
         f for f in flags_of(images[1][:40, :40], images[1], "PA", {}, preprocessing) if f.code == "small"
     )
     assert flag.words == "The image is 40 x 40 pixels, smaller than the model's size (64 x 64); enlarged."
+
+
+def test_the_average_film_has_the_image_s_brightness_and_contrast():
+    prepared = np.random.default_rng(0).integers(100, 140, (48, 64)).astype(np.uint8)
+    mean_image = np.linspace(-1, 1, 256).reshape(16, 16).tolist()
+    film = average_film(prepared, mean_image)
+    assert film.shape == (48, 64)
+    assert film.dtype == np.float32
+    assert film.mean() == pytest.approx(prepared.mean(), abs=0.1)
+    assert film.std() == pytest.approx(prepared.std(), abs=0.1)
+    assert film[0, 0] < film[-1, -1]
+
+
+def test_the_average_film_of_a_blank_image_or_a_blank_mean_is_blank():
+    assert (average_film(np.full((8, 8), 90, np.uint8), np.eye(16).tolist()) == 90).all()
+    assert (average_film(np.eye(8, dtype=np.uint8), np.zeros((16, 16)).tolist()) == 1 / 8).all()

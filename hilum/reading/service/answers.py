@@ -13,6 +13,7 @@ _FINDING = {
     "target": "Pleural_Effusion",
     "probability": 0.71,
     "threshold": 0.22,
+    "threshold_measured": True,
     "suggested": True,
     "priority": 2.16,
     "recall": 0.91,
@@ -43,6 +44,9 @@ class FindingAnswer(BaseModel):
     target: str
     probability: float = Field(ge=0, le=1)
     threshold: float = Field(ge=0, description="of the frozen operating point")
+    threshold_measured: bool = Field(
+        description="whether validation had positives to measure the threshold by; else it is 0.5 or was given by hand"
+    )
     suggested: bool = Field(description="whether the probability reaches the threshold")
     priority: float = Field(
         description="log odds above (or below) the threshold's; findings are ordered by it"
