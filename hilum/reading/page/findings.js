@@ -26,7 +26,8 @@ export function scaleFor(thresholds) {
 /** The decimals of all probabilities and thresholds of a list: one precision, so that they can be compared. */
 export const digitsOf = (findings) => digitsFor(findings.map((finding) => [finding.probability, finding.threshold]));
 
-const isMeasured = (finding) => finding.recall !== null && finding.recall !== undefined;
+/** Whether validation had positives to measure the threshold by. */
+export const isMeasured = (finding) => finding.recall !== null && finding.recall !== undefined;
 
 /** The study's findings from its images': the mean of the probabilities, ordered as the service orders them. */
 export function meanOverImages(answers) {

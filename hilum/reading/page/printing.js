@@ -1,6 +1,6 @@
 // The reading on paper and as JSON.
 
-import { digitsOf } from "./findings.js";
+import { digitsOf, isMeasured } from "./findings.js";
 import { count, exactly, make, plain } from "./words.js";
 
 const USE = "Research use only. Not a medical device; nothing here is a diagnosis.";
@@ -18,10 +18,12 @@ export function record(model, images, study) {
   };
 }
 
+const said = (finding) => [finding.suggested && "suggested", !isMeasured(finding) && "threshold never measured"].filter(Boolean).join(", ") || "–";
+
 function table(findings) {
   const digits = digitsOf(findings);
   const rows = findings.map((finding) =>
-    make("tr", { class: finding.suggested ? "yes" : "" }, make("td", {}, plain(finding.target)), make("td", {}, exactly(finding.probability, digits)), make("td", {}, exactly(finding.threshold, digits)), make("td", {}, finding.suggested ? "suggested" : "–")),
+    make("tr", { class: finding.suggested ? "yes" : "" }, make("td", {}, plain(finding.target)), make("td", {}, exactly(finding.probability, digits)), make("td", {}, exactly(finding.threshold, digits)), make("td", {}, said(finding))),
   );
   return make("table", {}, make("thead", {}, make("tr", {}, ["Finding", "Probability", "Threshold", ""].map((heading) => make("th", {}, heading)))), make("tbody", {}, rows));
 }

@@ -3,12 +3,14 @@
 Screenshots go to the folder that HILUM_SCREENSHOTS names, if it is set.
 """
 
+import base64
 import os
 import re
 import shutil
 import socket
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -39,6 +41,7 @@ FLAGS = (
     ),
     *("disable-component-update", "disable-sync", "disable-dev-shm-usage", "hide-scrollbars"),
 )
+TOKEN = "a-long-token-of-the-test"
 CHOSEN = "button[data-target][aria-pressed=true]"
 
 WHEEL = """
@@ -50,6 +53,19 @@ WHEEL = """
 HEAR_DOWNLOADS = """
     const make = URL.createObjectURL;
     URL.createObjectURL = (blob) => { blob.text().then((text) => { window.saved = text; }); return make(blob); };
+"""
+
+#: What a drop and a paste bring, as the browser would hand it over.
+GIVE = """
+    const [kind, name, base64] = arguments;
+    const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([bytes], name));
+    const settings = { bubbles: true, cancelable: true };
+    const given = kind === "paste"
+        ? new ClipboardEvent("paste", { ...settings, clipboardData: transfer })
+        : new DragEvent(kind, { ...settings, dataTransfer: transfer });
+    document.body.dispatchEvent(given);
 """
 
 #: Controls without a name, and texts whose contrast with the colour behind them is below WCAG's 4.5:1.
@@ -96,13 +112,27 @@ pytestmark = pytest.mark.skipif(
 def address(runs_folder, new_reader):
     """A service for the two runs, in a thread."""
     app = make_app(runs=runs_folder, open_reader=lambda path: new_reader(path.name))
+    with serving(app) as where:
+        httpx.get(f"{where}/v1/model", timeout=60)
+        yield where
+
+
+@pytest.fixture(scope="module")
+def locked_address(runs_folder, new_reader):
+    """A service that asks for a token."""
+    app = make_app(runs=runs_folder, open_reader=lambda path: new_reader(path.name), token=TOKEN)
+    with serving(app) as where:
+        yield where
+
+
+@contextmanager
+def serving(app):
+    """The address of an app that is served by a thread."""
     listening = socket.create_server(("127.0.0.1", 0))
     service = uvicorn.Server(uvicorn.Config(app, log_level="error"))
     thread = threading.Thread(target=service.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
-    where = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    httpx.get(f"{where}/v1/model", timeout=60)
-    yield where
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     service.should_exit = True
     thread.join(20)
     listening.close()
@@ -329,6 +359,65 @@ def test_the_study_is_the_mean_of_its_images_and_is_saved(page, radiographs):
     printed = page.execute_script("return document.getElementById('print').textContent")
     assert "Research use only" in printed
     assert "chest.dcm" in printed
+
+
+def test_it_is_printed_with_its_findings_and_caveats(page, radiographs):
+    choose(page, radiographs["heart.png"], radiographs["broken.png"])
+    until(page, lambda: len(found(page, "#strip .count")) == 2)
+    page.execute_script("window.dispatchEvent(new Event('beforeprint'))")
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        resize(page, 794, 1123)  # A4 at 96 dots per inch
+        printed = text(page, "#print")
+        assert "Research use only. Not a medical device" in printed
+        assert "threshold never measured" in printed
+        assert "Not read: " in printed
+        assert page.find_element(By.CSS_SELECTOR, "#print img").size["width"] > 200
+        assert not page.find_element(By.ID, "strip").is_displayed()
+        keep_picture(page, "reading-print")
+    finally:
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_files_are_dropped_and_pasted(page, radiographs):
+    heart, chest = (
+        base64.b64encode(radiographs[name].read_bytes()).decode() for name in ("heart.png", "chest.dcm")
+    )
+    page.execute_script(GIVE, "dragenter", "heart.png", heart)
+    assert page.find_element(By.ID, "dropping").is_displayed()
+    page.execute_script(GIVE, "drop", "heart.png", heart)
+    until(page, lambda: found(page, "button[data-target]"))
+    assert not page.find_element(By.ID, "dropping").is_displayed()
+    page.execute_script(GIVE, "paste", "chest.dcm", chest)
+    until(page, lambda: len(found(page, "#strip .count")) == 2)
+    names = [button.get_attribute("aria-label") for button in found(page, "#strip button")]
+    assert ["heart.png" in names[0], "chest.dcm" in names[1]] == [True, True]
+
+
+def test_of_a_folder_the_images_are_read(page, radiographs, tmp_path):
+    for name in ("heart.png", "chest.dcm"):
+        shutil.copy(radiographs[name], tmp_path / name)
+    (tmp_path / "notes.txt").write_text("not an image")
+    page.find_element(By.ID, "folder").send_keys(str(tmp_path))
+    until(page, lambda: len(found(page, "#strip .count")) == 2)
+    names = " ".join(button.get_attribute("aria-label") for button in found(page, "#strip button"))
+    assert "chest.dcm" in names
+    assert "notes.txt" not in names
+
+
+def test_the_page_asks_for_the_token_until_it_is_right(browser, locked_address, radiographs):
+    resize(browser, 1280, 800)
+    browser.get(locked_address)
+    until(browser, lambda: found(browser, "#token[open]"))
+    assert not found(browser, ".facts")
+    press(browser, "wrong", Keys.ENTER)
+    until(browser, lambda: browser.find_element(By.CSS_SELECTOR, "#token [data-wrong]").is_displayed())
+    keep_picture(browser, "reading-token")
+    press(browser, TOKEN, Keys.ENTER)
+    until(browser, lambda: found(browser, ".facts"))
+    assert not found(browser, "#token[open]")
+    choose(browser, radiographs["heart.png"])
+    until(browser, lambda: found(browser, "button[data-target]"))
 
 
 def test_nothing_is_wider_than_a_phone(page, radiographs):
