@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from hilum.reading.methods import HEATMAP_METHODS
+from hilum.reading.constants import HEATMAP_METHODS
 from hilum.reading.pointing import pointing_game
 from hilum.run_folder import RunFolder
 

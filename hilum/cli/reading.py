@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from hilum.reading.methods import DEFAULT_METHOD, HEATMAP_METHODS
+from hilum.reading.constants import DEFAULT_METHOD, HEATMAP_METHODS
 
 
 @click.command()

@@ -114,7 +114,9 @@ def open_bundle(path: str | Path, device: str = "auto") -> Reader:
 
         _check(path, WEIGHTS, record)
         return Heatmaps(
-            rebuilt_network(path, record), record["targets"], record["preprocessing"].get("reference")
+            rebuilt_network(path / WEIGHTS, record),
+            record["targets"],
+            record["preprocessing"].get("reference"),
         )
 
     return Reader(record, network, explain)

@@ -11,8 +11,8 @@ import pandas as pd
 from hilum.errors import HilumError
 from hilum.files import replacing
 from hilum.metrics.intervals import scores_with_intervals
+from hilum.reading.constants import RESEARCH_USE
 from hilum.reading.intensity import measure_reference
-from hilum.reading.reader import RESEARCH_USE
 from hilum.report.validation import best_validation
 from hilum.run_folder import RunFolder
 from hilum.sources.images import read_gray

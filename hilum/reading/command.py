@@ -12,9 +12,10 @@ from typing import Any
 
 from hilum.errors import HilumError
 from hilum.files import replacing
-from hilum.reading.methods import DEFAULT_METHOD
+from hilum.reading.constants import DEFAULT_METHOD, RESEARCH_USE
+from hilum.reading.opening import open_reader
 from hilum.reading.predict import find_files, predict
-from hilum.reading.reader import RESEARCH_USE, Reader, open_reader
+from hilum.reading.reader import Reader
 from hilum.reading.tables import (
     CSV_COLUMNS,
     ORDER_WORDS,
@@ -46,7 +47,7 @@ def run_predict(
         json_file: where to write JSON; "-" prints it, and nothing else; None for nowhere.
         every: show all findings on the terminal.
         heatmaps: the folder of the overlays; None for none.
-        heatmap_method: one of `hilum.reading.methods.HEATMAP_METHODS`.
+        heatmap_method: one of `hilum.reading.constants.HEATMAP_METHODS`.
         device: auto, cpu, cuda or cuda:N.
         batch_size: films read at once.
 

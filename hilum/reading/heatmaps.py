@@ -24,8 +24,8 @@ import torch
 from torch import nn
 
 from hilum.errors import HilumError, nearest
+from hilum.reading.constants import DEFAULT_METHOD, HEATMAP_METHODS
 from hilum.reading.intensity import average_film
-from hilum.reading.methods import DEFAULT_METHOD, HEATMAP_METHODS
 from hilum.targets import RADIOLUCENT, canonical_target
 
 #: Points on the way from each baseline (Captum's default of 50 takes six times as long).

@@ -9,10 +9,10 @@ import numpy as np
 from hilum.data.resize import crop_place, letterbox_place
 from hilum.errors import HilumError
 from hilum.files import replacing
+from hilum.reading.constants import DEFAULT_METHOD, RESEARCH_NOTE
 from hilum.reading.film import Film
-from hilum.reading.methods import DEFAULT_METHOD
 from hilum.reading.predict import Prediction
-from hilum.reading.reader import RESEARCH_NOTE, Reader
+from hilum.reading.reader import Reader
 
 #: Even steps of lightness, told apart without red and green; Nuñez et al. 2018 (PLoS ONE 13, e0199239).
 COLOURS = cv2.COLORMAP_CIVIDIS
@@ -105,7 +105,7 @@ def write_overlays(
         reader: the model.
         prediction: of an image that was read.
         folder: of the pictures.
-        method: of the heatmaps, one of `hilum.reading.methods.HEATMAP_METHODS`.
+        method: of the heatmaps, one of `hilum.reading.constants.HEATMAP_METHODS`.
 
     Returns:
         A row per picture, see `OVERLAY_COLUMNS`: what hiding the hottest place does says whether the model

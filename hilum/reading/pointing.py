@@ -18,7 +18,7 @@ from hilum.data.resize import resize
 from hilum.errors import HilumError
 from hilum.files import replacing
 from hilum.reading.card import located
-from hilum.reading.methods import DEFAULT_METHOD
+from hilum.reading.constants import DEFAULT_METHOD
 from hilum.reading.overlay import heat_on_film
 from hilum.reading.run import open_run
 from hilum.report.validation import best_validation
@@ -84,7 +84,7 @@ def pointing_game(
     Args:
         folder: of a run on a phantom.
         findings: those that the run has no target of are left out.
-        method: of the heatmaps, one of `hilum.reading.methods.HEATMAP_METHODS`.
+        method: of the heatmaps, one of `hilum.reading.constants.HEATMAP_METHODS`.
         most: games per finding at most; the first in the order of the images.
         progress: called after each game with 1.
 

@@ -8,14 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from hilum.errors import HilumError, nearest
+from hilum.reading.constants import DEFAULT_METHOD
 from hilum.reading.film import Film, Limits, make_film
-from hilum.reading.methods import DEFAULT_METHOD
 from hilum.reading.refusal import Flag
 
 __all__ = [
@@ -26,14 +25,8 @@ __all__ = [
     "Reader",
     "Reading",
     "Study",
-    "open_reader",
     "study_readings",
 ]
-
-RESEARCH_USE = "Research use only: this is not a medical device, and no finding here is a diagnosis."
-
-#: The same in short, in every row of a CSV file: rows are copied without their header.
-RESEARCH_NOTE = "research use only"
 
 if TYPE_CHECKING:
     from hilum.reading.heatmaps import OcclusionCheck
@@ -177,7 +170,7 @@ class Reader:
         Args:
             film: refused or not.
             target: by name.
-            method: one of `hilum.reading.methods.HEATMAP_METHODS`.
+            method: one of `hilum.reading.constants.HEATMAP_METHODS`.
 
         Returns:
             float32 (height, width) at the model's input size, 0 to 1.
@@ -298,30 +291,6 @@ def study_readings(readings: Sequence[Reading]) -> Study:
             )
         )
     return Study(len(read), len(readings) - len(read), order_findings(together))
-
-
-def open_reader(path: str | Path, device: str = "auto") -> Reader:
-    """Opens a run folder or a bundle.
-
-    Args:
-        path: what `hilum train` or `hilum export` wrote.
-        device: auto, cpu, cuda or cuda:N; a bundle's ONNX Runtime must have been built for it.
-
-    Raises:
-        HilumError: it is neither, or damaged, or something that is needed is not installed.
-    """
-    path = Path(path)
-    if (path / "bundle.json").is_file():
-        from hilum.reading.bundle import open_bundle
-
-        return open_bundle(path, device)
-    if not (path / "run.json").is_file():
-        raise HilumError(
-            f"{path}: this is neither a run folder (run.json is missing) nor a bundle (bundle.json is missing)."
-        )
-    from hilum.reading.run import open_run
-
-    return open_run(path, device)
 
 
 def _log_odds(probability: float) -> float:

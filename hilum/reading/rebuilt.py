@@ -8,15 +8,14 @@ from safetensors.torch import load_file
 
 from hilum.errors import HilumError
 from hilum.models import build_model
-from hilum.reading.bundle import WEIGHTS
 from hilum.reading.run import TargetLogits
 
 
-def rebuilt_network(path: Path, record: dict[str, Any]) -> TargetLogits:
+def rebuilt_network(weights_file: Path, record: dict[str, Any]) -> TargetLogits:
     """The network of a bundle, on the CPU, in evaluation mode.
 
     Args:
-        path: of the bundle.
+        weights_file: of the bundle, safetensors.
         record: its `bundle.json`.
 
     Raises:
@@ -25,10 +24,10 @@ def rebuilt_network(path: Path, record: dict[str, Any]) -> TargetLogits:
     about = record["network"]
     if about["net_name"] is None:
         raise HilumError(
-            f"{path}: the bundle's network was one of the run's own making; heatmaps need its code. "
+            f"{weights_file.parent}: the bundle's network was one of the run's own making; heatmaps need its code. "
             "Open the run from Python, with net=."
         )
-    weights = load_file(path / WEIGHTS)
+    weights = load_file(weights_file)
     mixing = weights.pop("mixing", None)
     model = build_model(
         about["net_name"],

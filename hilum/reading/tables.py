@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from hilum.reading.constants import RESEARCH_NOTE
 from hilum.reading.predict import Prediction
-from hilum.reading.reader import RESEARCH_NOTE, Finding, Reader
+from hilum.reading.reader import Finding, Reader
 
 CSV_COLUMNS = (
     *("image", "status", "view", "flags", "rank", "finding", "suggested", "probability", "threshold"),

@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, save
 
 from hilum.cli import main
 from hilum.files import sha256_of_file
+from hilum.reading.constants import RESEARCH_USE
 from hilum.reading.intensity import measure_reference
-from hilum.reading.reader import RESEARCH_USE
 
 
 @pytest.fixture

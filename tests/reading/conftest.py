@@ -11,7 +11,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from hilum.metrics import UndefinedScoreWarning
 from hilum.reading.export import export_bundle
-from hilum.reading.reader import open_reader
+from hilum.reading.opening import open_reader
 from hilum.run_folder import RunFolder
 from hilum.sources.phantom import write_phantom
 from hilum.training.standard import StandardTraining

@@ -6,7 +6,8 @@ import pytest
 from hilum.errors import HilumError
 from hilum.metrics.calibration import Calibration
 from hilum.metrics.study_level import aggregate
-from hilum.reading.reader import Finding, Reading, open_reader, order_findings, study_readings
+from hilum.reading.opening import open_reader
+from hilum.reading.reader import Finding, Reading, order_findings, study_readings
 
 
 def finding(target: str, probability: float, threshold: float) -> Finding:

@@ -3,7 +3,7 @@
 import { ask, askPatiently } from "./api.js";
 import { fittedPlot, legend, styleOf } from "./curves.js";
 import { colouredHeatmap, occlusionInWords } from "./heat.js";
-import { busy, go, problemBox, say } from "./runs.js";
+import { busy, go, problemBox, say } from "./telling.js";
 import { Viewer, freshLook } from "./viewer.js";
 import { count, icon, make, percent, plain, together } from "./words.js";
 

@@ -1,7 +1,7 @@
 // Two runs compared: what differs, what can be said, each score's difference with its interval.
 
 import { ask } from "./api.js";
-import { busy, go, problemBox, say } from "./runs.js";
+import { busy, go, problemBox, say } from "./telling.js";
 import { count, download, make, plain, score, signed } from "./words.js";
 
 const at = (id) => document.getElementById(id);

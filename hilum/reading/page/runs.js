@@ -4,33 +4,16 @@ import { ask } from "./api.js";
 import { showComparison } from "./comparison.js";
 import { showImages } from "./browser.js";
 import { showTable } from "./table.js";
+import { problemBox } from "./telling.js";
 import { count, make } from "./words.js";
 
 const at = (id) => document.getElementById(id);
 const VIEWS = { table: showTable, comparison: showComparison, images: showImages };
 
-export const say = (words) => { at("said").textContent = words; };
-
-/** Shows a refusal in place of what was asked for, and says it. */
-export function problemBox(error) {
-  at("alarmed").textContent = error.message;
-  return make("div", { class: "callout error" }, make("p", {}, make("b", {}, "That did not work"), error.message));
-}
-
-export const busy = (words) => make("p", { class: "busy" }, make("span", { class: "spinner" }), words);
-
 /** What the address says: the view, and its parameters. */
-export function where() {
+function where() {
   const [view, query = ""] = location.hash.slice(1).split("?");
   return { view: view in VIEWS ? view : "table", asked: new URLSearchParams(query) };
-}
-
-/** Changes the address; `quietly` does so without a step back, and without showing the view anew. */
-export function go(view, asked = {}, quietly = false) {
-  const query = new URLSearchParams(Object.entries(asked).filter(([, value]) => value !== null && value !== "" && value !== undefined));
-  const hash = `#${view}${String(query) ? `?${query}` : ""}`;
-  if (quietly) history.replaceState(null, "", hash);
-  else location.hash = hash;
 }
 
 let listed = null;

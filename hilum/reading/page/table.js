@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { fittedPlot, legend, styleOf } from "./curves.js";
-import { go, problemBox, say } from "./runs.js";
+import { go, problemBox, say } from "./telling.js";
 import { count, make, plain, score } from "./words.js";
 
 const at = (id) => document.getElementById(id);

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hilum.reading.reader import RESEARCH_USE, Finding, Reading, Study
+from hilum.reading.constants import RESEARCH_USE
+from hilum.reading.reader import Finding, Reading, Study
 
 if TYPE_CHECKING:
     from hilum.reading.heatmaps import OcclusionCheck

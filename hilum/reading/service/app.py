@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from hilum import __version__
 from hilum.errors import HilumError
-from hilum.reading.reader import RESEARCH_USE
+from hilum.reading.constants import RESEARCH_USE
 from hilum.reading.service import errors
 from hilum.reading.service.answers import Health, refusals
 from hilum.reading.service.batching import Batcher
@@ -76,7 +76,7 @@ def make_app(
 
     if runs is not None:
         if open_reader is None:
-            from hilum.reading.reader import open_reader
+            from hilum.reading.opening import open_reader
         models: OneModel | ModelsOfRuns = ModelsOfRuns(runs, open_reader, make_batcher)
     else:
         models = OneModel(make_batcher(reader))

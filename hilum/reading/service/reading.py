@@ -9,16 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 from hilum.errors import HilumError, ImageError, nearest
-from hilum.reading.methods import DEFAULT_METHOD, HEATMAP_METHODS
+from hilum.reading.constants import DEFAULT_METHOD, HEATMAP_METHODS, RESEARCH_USE
 from hilum.reading.overlay import heat_on_film
-from hilum.reading.reader import (
-    RESEARCH_USE,
-    Film,
-    Limits,
-    Reader,
-    Reading,
-    study_readings,
-)
+from hilum.reading.reader import Film, Limits, Reader, Reading, study_readings
 from hilum.reading.service.answers import (
     ImageAnswer,
     OcclusionAnswer,

@@ -20,7 +20,7 @@ from fastapi import Path as InPath
 from hilum.config import DEFAULTS
 from hilum.errors import nearest
 from hilum.metrics.figures import SCORE_WORDS
-from hilum.reading.methods import DEFAULT_METHOD
+from hilum.reading.constants import DEFAULT_METHOD
 from hilum.reading.service.answers import refusals
 from hilum.reading.service.errors import ServiceError
 from hilum.reading.service.images import png_of

@@ -96,7 +96,8 @@ def _application(path: Path, of_runs: bool, device: str, token: str | None, loop
 
 def _warm(path: Path, device: str) -> "Reader":
     """A reader that has read once: the first pass makes buffers and picks kernels, and nobody should wait for it."""
-    from hilum.reading.reader import Film, open_reader
+    from hilum.reading.opening import open_reader
+    from hilum.reading.reader import Film
 
     reader = open_reader(path, device)
     size = reader.card["preprocessing"]
