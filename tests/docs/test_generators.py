@@ -97,10 +97,11 @@ def test_the_nih_sample_is_shown_with_spread_and_intervals(tmp_path, monkeypatch
         "avg_precision": score | {"seeds": 4},
     }
     record = {
-        "benchmark": "nih_sample",
+        "benchmark": "scores",
+        "data": "nih",
         "images": 866,
         "seeds": 5,
-        "command": "python benchmarks/nih_sample.py",
+        "command": "python benchmarks/scores.py",
         "settings_in_words": "ResNet-18 at 128 x 128, 5 epochs",
         "rows": [row | {"recall": score, "precision": nothing}],
     }

@@ -5,14 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "nih_sample.py"
+BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "scores.py"
 
 
-def test_quick_benchmark_has_mean_spread_and_interval_of_each_finding(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["nih_sample.py", "--quick", "--json", "--seeds", "2"])
+@pytest.mark.parametrize("data", ["nih", "phantom"])
+def test_quick_benchmark_has_mean_spread_and_interval_of_each_finding(data, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["scores.py", data, "--quick", "--json", "--seeds", "2"])
     runpy.run_path(str(BENCHMARK), run_name="__main__")
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert record["data"] == data
     assert record["seeds"] == 2
     assert record["settings"]["root"] is None
     assert [row["target"] for row in record["rows"]][-1] == "mean over the findings"

@@ -1,11 +1,13 @@
-"""Scores on real radiographs: the recipe for a small NIH sample, over several seeds, with intervals over patients.
+"""Scores over several seeds, with intervals over patients: of real radiographs, or of drawn ones.
 
-Each seed draws its own split (by patient), initial weights, order and augmentation. For every finding: the mean over
-seeds of the validation scores at the best epoch, their standard deviation over seeds, and the 95 % interval over
-patients (bootstrap of whole patients; the mean of the seeds' limits). A score that a seed has not got, because its
-validation part has no positive image, counts for the other seeds alone, and how many these are is kept.
+Each seed draws its own split (by patient), initial weights, order and augmentation; for drawn radiographs also its own
+patients. For every finding: the mean over seeds of the validation scores at the best epoch, their standard deviation
+over seeds, and the 95 % interval over patients (bootstrap of whole patients; the mean of the seeds' limits). A score
+that a seed has not got, because its validation part has no positive image, counts for the other seeds alone, and how
+many these are is kept.
 
-    python benchmarks/nih_sample.py --root path/to/nih-sample --json > benchmarks/results/nih-sample.json
+    python benchmarks/scores.py nih --root path/to/nih-sample --json > benchmarks/results/nih-sample.json
+    python benchmarks/scores.py phantom --json > benchmarks/results/phantom-scores.json
 """
 
 import argparse
@@ -20,12 +22,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hilum import demo
 from hilum.config import RunConfig, settings_from_toml
 from hilum.metrics import UndefinedScoreWarning
 from hilum.metrics.bootstrap import score_replicates
 from hilum.metrics.intervals import mean_with_interval, scores_with_intervals
 from hilum.report.validation import best_validation
 from hilum.run_folder import RunFolder
+from hilum.sources.phantom import write_phantom
 from hilum.training.standard import StandardTraining
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "nih-sample.toml"
@@ -73,53 +77,67 @@ def _plain(value: float) -> float | None:
     return None if np.isnan(value) else round(float(value), 4)
 
 
+def trained(settings: dict[str, Any], seed: int, root: Path | None, scratch: Path) -> RunFolder:
+    """One seed's run; without a `root`, on radiographs that are drawn for it."""
+    if root is None:
+        root = scratch / f"phantom-{seed}"
+        drawn = settings.pop("source_kwargs", {"images": demo.IMAGES})
+        write_phantom(root, **drawn, seed=seed)
+    with contextlib.redirect_stdout(sys.stderr):  # standard output is for the result
+        training = StandardTraining(
+            **settings, root=root, seed=seed, save_path=scratch, name=f"seed-{seed}", quiet=True
+        )
+        training.train()
+    return RunFolder(training.folder.path)
+
+
 def main() -> None:
     """Trains, scores and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", type=Path, help="the sample, in NIH ChestX-ray14's layout")
+    parser.add_argument(
+        "data", choices=["nih", "phantom"], help="the recipe for a small NIH sample, or the demo"
+    )
+    parser.add_argument("--root", type=Path, help="of nih: the sample, in NIH ChestX-ray14's layout")
     parser.add_argument("--seeds", type=int, default=5, help="how many")
     parser.add_argument("--json", action="store_true", help="one JSON object at the end")
     parser.add_argument(
         "--quick", action="store_true", help="one epoch of 32 x 32 on drawings, for the tests"
     )
     chosen = parser.parse_args()
-    settings = settings_from_toml(RECIPE)
+    if chosen.data == "nih":
+        settings = settings_from_toml(RECIPE) | {"epoch_args": "none"}
+        origin, flags = f"`recipes/{RECIPE.name}`", "nih --root path/to/nih-sample"
+    else:
+        settings, origin, flags = dict(demo.SETTINGS), "the settings of `hilum demo`", "phantom"
     replicates = 1000
     if chosen.quick:
         settings |= {"source": "phantom", "source_kwargs": {"images": 120, "size": 32}}
         settings |= {"image_width": 32, "image_height": 32, "num_epochs": 1, "target_columns": "competition"}
         settings |= {"num_workers": 0}
         replicates = 100
-    elif chosen.root is None:
+    elif chosen.data == "nih" and chosen.root is None:
         parser.error("--root is missing: give the folder of the sample")
-    else:
-        settings["root"] = chosen.root
     warnings.simplefilter("ignore", UndefinedScoreWarning)
-    tables = []
-    with tempfile.TemporaryDirectory() as runs:
+    with tempfile.TemporaryDirectory() as scratch:
+        tables = []
         for seed in range(chosen.seeds):
-            with contextlib.redirect_stdout(sys.stderr):  # standard output is for the result
-                training = StandardTraining(
-                    **settings, seed=seed, save_path=runs, name=f"seed-{seed}", quiet=True, epoch_args="none"
-                )
-                training.train()
-            tables.append(scores_of(RunFolder(training.folder.path), replicates))
-        images = training.folder.record["catalog"]["images"]
-        device = training.folder.record["device"]
-    config = RunConfig(**settings)
+            folder = trained(dict(settings), seed, chosen.root, Path(scratch))
+            tables.append(scores_of(folder, replicates))
+        catalog, device = folder.record["catalog"], folder.record["device"]
+    config = RunConfig(**{name: value for name, value in settings.items() if name != "source_kwargs"})
     network = {"resnet_grayscale": f"ResNet-{config.net_kwargs.get('layers', 18)}"}.get(config.net_name)
     record = {
-        "benchmark": "nih_sample",
-        "images": images,
+        "benchmark": "scores",
+        "data": chosen.data,
+        "images": catalog["images"],
         "seeds": chosen.seeds,
         "device": device,
         "settings": config.as_record(),
         "settings_in_words": f"{network or config.net_name} at {config.image_width} x {config.image_height}, "
-        f"{config.num_epochs} epochs, `recipes/{RECIPE.name}`",
-        "command": "python benchmarks/nih_sample.py --root path/to/nih-sample --json",
+        f"{config.num_epochs} epochs, {origin}",
+        "command": f"python benchmarks/scores.py {flags} --json",
         "rows": over_seeds(tables),
     }
-    record["settings"]["root"] = None  # a path of this machine
     if not chosen.json:
         for row in record["rows"]:
             auc = row["roc_auc"]
