@@ -72,6 +72,12 @@ def test_links_lead_somewhere(page):
         assert target in generated or target.exists(), link
 
 
+def test_the_readme_says_what_hilum_is_not_for():
+    assert "It is not intended for the CheXpert competition." in " ".join(
+        (ROOT / "README.md").read_text(encoding="utf-8").split()
+    )
+
+
 def test_every_page_of_reading_says_research_use_only():
     for page in (ROOT / "README.md", DOCS / "index.md", DOCS / "how-to" / "serve.md"):
         assert "Research use only" in page.read_text(encoding="utf-8"), page
