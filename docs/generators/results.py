@@ -42,8 +42,8 @@ _DATA = {
         "Radiographs: a sample of NIH ChestX-ray14",
         "The sample, 866 frontal radiographs of 594 patients at 256 x 256, was picked as 500 images with pneumonia and "
         "500 without a finding, of which these are left: its prevalences, and so the precisions, are not those of the "
-        "data set (`benchmarks/nih-sample.txt` lists the files). The number of epochs was chosen on two other splits of "
-        "the same images. So few radiographs are far too few for a model: the widths of the intervals are the message.",
+        "data set (`benchmarks/nih-sample.txt` lists the files). The number of epochs was chosen on two other splits "
+        "of the same images. So few are far too few for a model: the widths of the intervals are the message.",
     ),
     "phantom": (
         "Drawings: the phantom",
@@ -236,9 +236,33 @@ def _hostile(record: dict[str, Any]) -> list[str]:
     ]
 
 
+def _reading_checks(record: dict[str, Any]) -> list[str]:
+    codes = sorted({code for found in record["counts"].values() for code in found} - {"images"})
+    lines = [f"| images | how many | {' | '.join(codes)} |", "| --- |" + " --- |" * (len(codes) + 1)]
+    for name, found in record["counts"].items():
+        cells = " | ".join(str(found.get(code, 0)) for code in codes)
+        lines.append(f"| {_words(name)} | {found['images']} | {cells} |")
+    return [
+        *lines,
+        "",
+        f"PyTorch's and ONNX Runtime's probabilities differ by {record['largest_probability_difference']:.1g} at most.",
+    ]
+
+
 #: What a figure holds for, as the benchmarks name it.
 _CONDITIONS = (
-    *("device", "threads", "cores", "cpus", "model", "size", "batch_size", "images", "targets", "bytes_per_jpeg"),
+    *(
+        "device",
+        "threads",
+        "cores",
+        "cpus",
+        "model",
+        "size",
+        "batch_size",
+        "images",
+        "targets",
+        "bytes_per_jpeg",
+    ),
     *("replicates", "simulations", "epochs", "seed"),
 )
 
@@ -250,6 +274,7 @@ _SPECIAL = {
     "uncertainty": _uncertainty,
     "service_load": _service_load,
     "hostile": _hostile,
+    "reading_checks": _reading_checks,
 }
 
 
