@@ -28,7 +28,7 @@ _SCORES = """## {title}
 Each cell is the mean over the seeds, with the spread over seeds (standard deviation) after ±; in brackets is the 95 %
 interval over patients (bootstrap of whole patients), the mean of the seeds' limits. Recall and precision are at the
 operating points that each run froze, on the validation images they were chosen on, so they look slightly better than
-they are. {remark}
+they are. A cell that says how many seeds rests on these alone: the others had no positive image. {remark}
 
 ```console
 {command}
@@ -122,16 +122,19 @@ def _counts(positives: list[int]) -> str:
 def _cell(score: dict[str, float | None], seeds: int) -> str:
     if score["mean"] is None:
         return "n/a"
-    spread = "" if score["sd"] is None else f" ± {score['sd']:.2f}"
-    interval = "" if score["low"] is None else f" ({score['low']:.2f} – {score['high']:.2f})"
-    fewer = f" of {score['seeds']} seeds" if score["seeds"] < seeds else ""
+    # Each of the lines holds together, however narrow the column is.
+    spread = "" if score["sd"] is None else f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{score['sd']:.2f}"
+    interval = (
+        "" if score["low"] is None else f"<br>({score['low']:.2f}\N{NON-BREAKING HYPHEN}{score['high']:.2f})"
+    )
+    fewer = f"<br>{score['seeds']}\N{NO-BREAK SPACE}seeds" if score["seeds"] < seeds else ""
     return f"{score['mean']:.2f}{spread}{interval}{fewer}"
 
 
 def _benchmark(stem: str, record: dict[str, Any]) -> str:
     name = record["benchmark"]
     script = ROOT / "benchmarks" / f"{name}.py"
-    lines = [f"### {stem.replace('-', ' ')}", "", _first_paragraph(script), ""]
+    lines = [f"### {stem.replace('-', ' ').replace('_', ' ')}", "", _first_paragraph(script), ""]
     conditions = [f"{_words(key)} {record[key]}" for key in _CONDITIONS if key in record]
     if conditions:
         lines += [f"Measured with: {', '.join(conditions)}.", ""]
