@@ -31,10 +31,11 @@ sys.argv = ["hilum", "predict", {bundle!r}, {image!r}, "--json", "-"]
 from hilum.cli import main
 main()
 """
-#: What the training needs and reading must do without.
+#: What the training needs and reading must do without: all but what docs/how-to/serve.md lists for a bundle.
 _BLOCKED = (
     *("torch", "torchvision", "lightning", "lightning_fabric", "pandas", "pyarrow", "sklearn", "scipy"),
-    *("matplotlib", "pydantic", "jinja2", "safetensors", "captum", "rich"),
+    *("matplotlib", "pydantic", "jinja2", "safetensors", "captum", "rich", "filelock", "platformdirs"),
+    *("onnx", "onnxscript"),
 )
 
 
