@@ -69,6 +69,7 @@ def export_bundle(run: RunFolder | str | Path, out: str | Path, net: nn.Module |
             partial / WEIGHTS,
         )
         _write_onnx(network, partial / ONNX, images.shape[-2:])
+        _describe_onnx(partial / ONNX, card)
         (partial / WEIGHTS).chmod((partial / ONNX).stat().st_mode)  # safetensors' own are for the owner alone
         agreement = compare(network, OnnxNetwork(partial / ONNX, "cpu"), images) | {"images_of": kind}
         if not agreement["largest_probability_difference"] <= TOLERANCE:
@@ -113,6 +114,22 @@ def _write_onnx(network: TargetLogits, path: Path, size: tuple[int, int]) -> Non
     except Exception as error:  # whatever the exporter meets in a network that it does not know
         reason = str(error).strip().partition("\n")[0]
         raise HilumError(f"The network cannot be written as ONNX: {type(error).__name__}: {reason}") from None
+
+
+def _describe_onnx(path: Path, card: dict[str, Any]) -> None:
+    """Writes into the model what must be known of it where it is copied out of its bundle."""
+    import onnx
+
+    model = onnx.load(path)
+    model.doc_string = card["research_use"]
+    known = {
+        "research_use": card["research_use"],
+        "name": str(card["name"]),
+        "targets": json.dumps(card["targets"]),
+        "digest": str(card["digest"]),
+    }
+    onnx.helper.set_model_props(model, {each.key: each.value for each in model.metadata_props} | known)
+    onnx.save(model, path)
 
 
 def compare(network: nn.Module, onnx: OnnxNetwork, images: np.ndarray) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """A heatmap over its radiograph, as a picture that the colour-blind can read as well."""
 
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 from hilum.data.resize import crop_place, letterbox_place
 from hilum.errors import HilumError
 from hilum.files import replacing
-from hilum.reading.constants import DEFAULT_METHOD, RESEARCH_NOTE
+from hilum.reading.constants import DEFAULT_METHOD, RESEARCH_NOTE, RESEARCH_USE
 from hilum.reading.film import Film
 from hilum.reading.predict import Prediction
 from hilum.reading.reader import Reader
@@ -23,6 +25,11 @@ _MOST = 0.6
 #: The longer side of a written overlay, in pixels: a film of 3,000 pixels as PNG would take megabytes.
 _LONGEST = 1024
 
+#: Below every picture: a picture travels without the words that stood around it.
+_CAPTION = "Research use only. Not a diagnosis."
+
+#: The caption's font, its scale for a width of 1,024 and the least that can be read.
+_FONT, _SCALE, _LEAST_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.6, 0.4
 
 #: Of `heatmaps.csv` beside the pictures. `hidden` is the probability with the hottest place grayed out;
 #: `stronger_than` the share of such places all over the image that lower it less.
@@ -78,6 +85,57 @@ def heat_on_film(heat: np.ndarray, shape: tuple[int, int], fit: str) -> np.ndarr
     return heat
 
 
+def captioned(picture: np.ndarray, words: str = _CAPTION) -> np.ndarray:
+    """The picture with words on a black strip below it, which hides nothing of it.
+
+    Args:
+        picture: uint8 (rows, columns, 3).
+        words: in ASCII, as OpenCV's font has nothing else; on as many lines as the picture's width makes of them.
+
+    Returns:
+        uint8 (rows + the strip's, columns, 3).
+    """
+    columns = picture.shape[1]
+    scale = max(_LEAST_SCALE, _SCALE * columns / _LONGEST)
+
+    def width(text: str) -> int:
+        return cv2.getTextSize(text, _FONT, scale, 1)[0][0]
+
+    lines = [""]
+    margin = round(8 * scale)
+    for word in words.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and width(longer) > columns - 2 * margin:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    pitch = round(36 * scale)
+    strip = np.zeros((pitch * len(lines) + margin, columns, 3), np.uint8)
+    for number, line in enumerate(lines, start=1):
+        cv2.putText(
+            strip, line, (margin, pitch * number - margin), _FONT, scale, (255, 255, 255), 1, cv2.LINE_AA
+        )
+    return np.concatenate([picture, strip])
+
+
+def with_comment(png: bytes, words: str) -> bytes:
+    """The PNG with the words in it (a tEXt chunk, keyword Comment), where programs that list metadata show them.
+
+    Args:
+        png: a whole file.
+        words: in Latin-1.
+    """
+    chunk = b"tEXt" + b"Comment\0" + words.encode("latin-1")
+    header = 8 + 25  # the signature and the IHDR chunk, which must come first
+    return (
+        png[:header]
+        + struct.pack(">I", len(chunk) - 4)
+        + chunk
+        + struct.pack(">I", zlib.crc32(chunk))
+        + png[header:]
+    )
+
+
 def prepare_overlays(reader: Reader, folder: Path) -> None:
     """Refuses at once what would fail at the first image.
 
@@ -124,8 +182,8 @@ def write_overlays(
             number += 1
             path = folder / f"{name}-{number}.png"
         with replacing(path) as partial:
-            data = cv2.imencode(".png", overlay(film, heat, reader.card["preprocessing"]["fit"]))[1]
-            partial.write_bytes(data.tobytes())
+            picture = captioned(overlay(film, heat, reader.card["preprocessing"]["fit"]))
+            partial.write_bytes(with_comment(cv2.imencode(".png", picture)[1].tobytes(), RESEARCH_USE))
         values = (
             *(prediction.path, finding.target, path.name, method),
             *(f"{check.probability:.6g}", f"{check.hidden:.6g}", str(check.lowers).lower()),

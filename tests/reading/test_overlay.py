@@ -1,14 +1,16 @@
 """A heatmap lies where the model saw it, and what hiding its hottest place does stands beside it."""
 
 import csv
+import io
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from hilum.errors import HilumError
 from hilum.reading.command import run_predict
-from hilum.reading.overlay import OVERLAY_COLUMNS, heat_on_film, overlay
+from hilum.reading.overlay import OVERLAY_COLUMNS, captioned, heat_on_film, overlay, with_comment
 
 
 def test_predict_writes_a_picture_and_a_check_for_each_suggested_finding(run, frontal, tmp_path, capsys):
@@ -25,7 +27,9 @@ def test_predict_writes_a_picture_and_a_check_for_each_suggested_finding(run, fr
     for row in rows:
         assert (row["lowers"] == "true") == (float(row["hidden"]) < float(row["probability"]))
         assert 0 <= float(row["stronger_than"]) <= 1
-        assert cv2.imread(str(tmp_path / "h" / row["picture"])).shape == (64, 64, 3)
+        rows, columns, _ = cv2.imread(str(tmp_path / "h" / row["picture"])).shape
+        assert rows > columns == 64  # the caption is below it
+        assert b"tEXtComment\0Research use only" in (tmp_path / "h" / row["picture"]).read_bytes()
 
 
 def test_a_folder_with_other_pictures_is_refused_before_the_work(run, frontal, tmp_path, monkeypatch):
@@ -49,6 +53,25 @@ def test_where_it_is_cold_the_radiograph_stays_as_it_is(reader, frontal, hot_cor
     cold = picture[32:, 32:]
     assert (cold == film.pixels[32:, 32:, None]).all()
     assert (picture[:8, :8, 0] != picture[:8, :8, 2]).any()  # coloured
+
+
+@pytest.mark.parametrize("size", [(64, 64), (1024, 900), (300, 1024)])
+def test_the_caption_hides_nothing_and_is_whole(size):
+    picture = np.full((*size, 3), 90, np.uint8)
+    with_words = captioned(picture)
+    assert (with_words[: size[0]] == picture).all()
+    strip = with_words[size[0] :, :, 0] > 0
+    written = np.argwhere(strip)
+    assert written.min() > 0  # black all around: no letter is cut off
+    assert (written.max(axis=0) < np.array(strip.shape) - 1).all()
+
+
+def test_the_comment_is_read_and_the_picture_stays():
+    picture = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
+    png = with_comment(cv2.imencode(".png", picture)[1].tobytes(), "Research use only")
+    assert (cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR) == picture).all()
+    with Image.open(io.BytesIO(png)) as image:
+        assert image.text == {"Comment": "Research use only"}
 
 
 def test_what_the_model_did_not_see_is_cold(hot_corner):

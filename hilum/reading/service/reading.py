@@ -22,6 +22,7 @@ from hilum.reading.service.answers import (
     study_answer,
 )
 from hilum.reading.service.batching import Batcher
+from hilum.reading.service.descriptions import ModelAnswer
 from hilum.reading.service.errors import ServiceError, busy, of_image
 from hilum.reading.service.images import data_uri, png_of, png_of_heatmap, scaled_shape
 from hilum.reading.service.limits import ServiceLimits
@@ -268,7 +269,13 @@ def make_router(desk: ReadingDesk) -> APIRouter:
                 film = await desk.film(batcher.reader, files[0])
                 return heatmap_response(*await desk.heatmap(batcher, film, target, method))
 
-    @router.get("/v1/model", responses=refusals(401, 403, 404, 409, 422), summary="What the model is")
+    @router.get(
+        "/v1/model",
+        response_model=ModelAnswer,
+        response_model_exclude_unset=True,
+        responses=refusals(401, 403, 404, 409, 422),
+        summary="What the model is",
+    )
     async def model(run: RunName = None) -> dict[str, Any]:
         """Targets, thresholds, preprocessing, scores and provenance of the model, and the service's limits."""
         async with desk.models.using(run) as batcher:

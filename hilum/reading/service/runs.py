@@ -22,6 +22,13 @@ from hilum.errors import nearest
 from hilum.metrics.figures import SCORE_WORDS
 from hilum.reading.constants import DEFAULT_METHOD
 from hilum.reading.service.answers import refusals
+from hilum.reading.service.descriptions import (
+    ComparisonAnswer,
+    CurvesAnswer,
+    MistakesAnswer,
+    RunImageAnswer,
+    RunsAnswer,
+)
 from hilum.reading.service.errors import ServiceError
 from hilum.reading.service.images import png_of
 from hilum.reading.service.models import readable_runs, run_of
@@ -55,7 +62,12 @@ def make_runs_router(folder: Path, desk: ReadingDesk) -> APIRouter:
     router = APIRouter(tags=["runs"])
     comparing = threading.Lock()
 
-    @router.get("/v1/runs", responses=refusals(401, 403, 409), summary="All runs, with settings and scores")
+    @router.get(
+        "/v1/runs",
+        response_model=RunsAnswer,
+        responses=refusals(401, 403, 409),
+        summary="All runs, with settings and scores",
+    )
     def runs() -> dict[str, Any]:
         """The oldest first; `differing` names the settings that are not the same in all of them."""
         found, problems = find_runs(folder)
@@ -68,12 +80,22 @@ def make_runs_router(folder: Path, desk: ReadingDesk) -> APIRouter:
             "problems": problems,
         }
 
-    @router.get("/v1/runs/{name}/curves", responses=_OF_RUN, summary="Scores over the epochs")
+    @router.get(
+        "/v1/runs/{name}/curves",
+        response_model=CurvesAnswer,
+        responses=_OF_RUN,
+        summary="Scores over the epochs",
+    )
     def curves(name: Name) -> dict[str, Any]:
         """By part and score: the mean over the targets, and each target's."""
         return _curves(run_of(folder, name))
 
-    @router.get("/v1/runs/{name}/mistakes", responses=_OF_RUN, summary="The images it is most wrong about")
+    @router.get(
+        "/v1/runs/{name}/mistakes",
+        response_model=MistakesAnswer,
+        responses=_OF_RUN,
+        summary="The images it is most wrong about",
+    )
     def mistakes(
         name: Name,
         kind: Annotated[Literal["missed", "false-alarm"], Query()] = "missed",
@@ -83,7 +105,12 @@ def make_runs_router(folder: Path, desk: ReadingDesk) -> APIRouter:
         """On the validation part, in the best epoch; the worst first, each finding in its turn."""
         return _mistakes(run_of(folder, name), kind == "missed", target, most)
 
-    @router.get("/v1/runs/{name}/images/{image_id}", responses=_OF_RUN, summary="One validation image")
+    @router.get(
+        "/v1/runs/{name}/images/{image_id}",
+        response_model=RunImageAnswer,
+        responses=_OF_RUN,
+        summary="One validation image",
+    )
     def image(name: Name, image_id: ImageId) -> dict[str, Any]:
         """What it is, and for each finding the label, the threshold, and the probability in every epoch."""
         return _image(run_of(folder, name), image_id)
@@ -122,7 +149,9 @@ def make_runs_router(folder: Path, desk: ReadingDesk) -> APIRouter:
             film = await desk.in_decoder(batcher.reader.film, png_of(levels), f"{image_id}.png")
             return heatmap_response(*await desk.heatmap(batcher, film, target, method))
 
-    @router.get("/v1/comparison", responses=_OF_RUN, summary="Two runs compared")
+    @router.get(
+        "/v1/comparison", response_model=ComparisonAnswer, responses=_OF_RUN, summary="Two runs compared"
+    )
     def comparison(
         a: Annotated[str, Query(description="the reference")], b: Annotated[str, Query()]
     ) -> dict[str, Any]:

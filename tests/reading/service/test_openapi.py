@@ -4,11 +4,15 @@ import cv2
 import numpy as np
 import pytest
 import schemathesis
+from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 
+from hilum.reading.card import card_of
+from hilum.reading.service import runs
 from hilum.reading.service.app import make_app
+from hilum.run_folder import RunFolder
 
 _NOISE = np.random.default_rng(0).integers(60, 200, (72, 72)).astype(np.uint8)
 _FILES = [cv2.imencode(ending, _NOISE)[1].tobytes() for ending in (".png", ".jpg")]
@@ -46,3 +50,72 @@ def test_answers_are_as_described(reader, new_reader, runs_folder, with_runs):
         tried.append(operation.ok().path)
     assert {"/v1/predict", "/v1/heatmap", "/v1/model", "/healthz", "/metrics"} <= set(tried)
     assert ("/v1/comparison" in tried) == with_runs
+
+
+#: Objects whose keys are names (of targets, settings, scores), or not the same for all runs.
+_OPEN = {
+    *("card.thresholds.*", "card.scores[]", "card.provenance.net_kwargs", "card.provenance.versions"),
+    *("card.thresholds", "runs[].settings", "runs[].scores", "words", "parts", "about"),
+    *("parts.*.mean", "parts.*.targets", "parts.*.targets.*", "comparisons[].differences.groups"),
+    *("comparisons[].points", "comparisons[].flips.counts", "comparisons[].flips.images"),
+    *("comparisons[].about_models.mean", "comparisons[].about_models.targets"),
+    "comparisons[].about_models.targets.*",
+}
+
+
+def assert_alike(example, answer, place=""):
+    """An example must have the keys of an answer, and its kinds of values; FastAPI leaves its nulls out."""
+    if example is None or answer is None:
+        return
+    if isinstance(example, dict) and place in _OPEN:
+        for name, value in example.items():
+            found = answer.get(name, next(iter(answer.values()), None))
+            assert_alike(value, found, f"{place}.*")
+    elif isinstance(example, dict):
+        assert {name for name, value in answer.items() if value is not None} <= set(example), place
+        assert set(example) <= set(answer), place
+        for name, value in example.items():
+            assert_alike(value, answer[name], f"{place}.{name}".lstrip("."))
+    elif isinstance(example, list):
+        assert isinstance(answer, list), place
+        for value in example[:1] if answer else []:
+            assert_alike(value, answer[0], f"{place}[]")
+    elif isinstance(example, bool | str):
+        assert type(example) is type(answer), place
+    else:
+        assert isinstance(answer, int | float), place
+
+
+def true_answers(client, runs_folder):
+    """Addresses, as OpenAPI has them, to what they answer."""
+    card = card_of(RunFolder(runs_folder / "first"))  # that of the reader in these tests is shorter
+    lack = {"reference": None, "reference_lack": "not at hand"}  # the reference is too long for an example
+    model = client.get("/v1/model").json() | {"card": card | {"preprocessing": card["preprocessing"] | lack}}
+    return {
+        "/healthz": client.get("/healthz").json(),
+        "/v1/predict": client.post("/v1/predict", files={"files": ("chest.png", _FILES[0])}).json(),
+        "/v1/model": model,
+        "/v1/runs": client.get("/v1/runs").json(),
+        "/v1/runs/{name}/curves": client.get("/v1/runs/first/curves").json(),
+        "/v1/runs/{name}/mistakes": client.get("/v1/runs/first/mistakes").json(),
+        "/v1/runs/{name}/images/{image_id}": client.get("/v1/runs/first/images/17").json(),
+        "/v1/comparison": client.get("/v1/comparison?a=first&b=second").json(),
+    }
+
+
+def test_every_json_answer_has_an_example_like_a_true_answer(new_reader, runs_folder, monkeypatch):
+    monkeypatch.setattr(runs, "REPLICATES", 100)
+    app = make_app(runs=runs_folder, open_reader=lambda path: new_reader(path.name))
+    with TestClient(app, base_url="http://127.0.0.1:8000") as client:
+        described = client.get("/openapi.json").json()
+        answers = true_answers(client, runs_folder)
+    examples = {}
+    for path, methods in described["paths"].items():
+        for operation in methods.values():
+            content = operation["responses"]["200"]["content"].get("application/json")
+            if content is not None:
+                schema = content["schema"]["$ref"].rpartition("/")[2]
+                (examples[path],) = described["components"]["schemas"][schema]["examples"]
+    assert set(examples) == set(answers)
+    for path, example in examples.items():
+        assert_alike(example, answers[path])
