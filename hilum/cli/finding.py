@@ -42,6 +42,7 @@ def find_lr(
     from hilum.training.learning_rate_finder import find_learning_rate, prepare
 
     prepared = prepare(settings)
+    click.echo(f"Training {steps} steps, the learning rate rising from {lowest:g} to {highest:g}.", err=True)
     with progress_bar("learning rates", steps) as advance:
         found = find_learning_rate(
             prepared.net,

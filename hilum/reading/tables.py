@@ -5,6 +5,7 @@ from typing import Any
 from hilum.reading.constants import RESEARCH_NOTE
 from hilum.reading.predict import Prediction
 from hilum.reading.reader import Finding, Reader
+from hilum.words import small_share
 
 CSV_COLUMNS = (
     *("image", "status", "view", "flags", "rank", "finding", "suggested", "probability", "threshold"),
@@ -51,10 +52,11 @@ def text_of(prediction: Prediction, every: bool = False) -> str:
 def _line(finding: Finding, width: int) -> str:
     measured = "" if finding.threshold_measured else "  threshold not measured"
     words = (
-        f"{finding.target:<{width}}  {finding.probability:.3f}  threshold {finding.threshold:.3f}  "
+        f"{finding.target:<{width}}  {small_share(finding.probability):>7}  "
+        f"threshold {small_share(finding.threshold):>7}  "
         f"{finding.priority:+6.2f}  {'suggested' if finding.suggested else '-'}{measured}"
     )
-    return words if finding.calibrated is None else f"{words}  calibrated {finding.calibrated:.3f}"
+    return words if finding.calibrated is None else f"{words}  calibrated {small_share(finding.calibrated)}"
 
 
 def csv_rows(prediction: Prediction) -> list[dict[str, Any]]:

@@ -10,7 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from hilum.errors import HilumError
-from hilum.report.tables import new_table, one_score, score_and_interval, standard_console
+from hilum.report.tables import (
+    new_table,
+    score_and_interval,
+    standard_console,
+    threshold_in_words,
+)
 from hilum.run_folder import RunFolder
 
 _ALWAYS_THERE = ("name", "run", "epoch", "images", "patients", "remarks", "left_out", "evaluated")
@@ -118,6 +123,6 @@ def interval_table(scores: pd.DataFrame) -> Any:
             "n/a"
             if row["predicted_positive_rate"] != row["predicted_positive_rate"]
             else f"{row['predicted_positive_rate']:.0%}",
-            one_score(row["threshold"]),
+            threshold_in_words(row["threshold"]),
         )
     return table

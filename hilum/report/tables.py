@@ -12,6 +12,7 @@ from rich.table import Table
 from hilum.config import DEFAULTS
 from hilum.run_folder import RunFolder
 from hilum.sources import Catalog
+from hilum.words import small_share
 
 #: The itemized scores' columns and their headings; counts first, then scores.
 SCORE_HEADINGS = {
@@ -185,7 +186,7 @@ def operating_points_table(points: dict[str, dict]) -> Table:
             score_and_interval(values, "recall"),
             *(one_score(values[name]) for name in ("precision", "specificity")),
             "n/a" if math.isnan(rate) else f"{rate:.0%}",
-            one_score(values["threshold"]),
+            threshold_in_words(values["threshold"]),
             escape(point["policy"]),
         )
     return rows
@@ -208,6 +209,11 @@ def one_score(value: float) -> str:
     if isinstance(value, int | np.integer):
         return f"{value:,}"
     return "n/a" if math.isnan(value) else f"{value:.3f}"
+
+
+def threshold_in_words(value: float) -> str:
+    """With as many digits as it takes to tell it from 0; n/a for NaN."""
+    return "n/a" if math.isnan(value) else small_share(value)
 
 
 def score_and_interval(row: dict, name: str) -> str:

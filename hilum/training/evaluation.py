@@ -214,9 +214,9 @@ def _part(folder: RunFolder, catalog: Catalog, own: bool, part: str | None) -> t
         counts = split["part"].value_counts()
         if part != "all" and part not in counts:
             raise HilumError(
-                f"--split {part}: the run {folder.record['name']} has no such part; it has "
+                f"--split {part}: these are the run's own images, and {folder.record['name']} has no such part; it has "
                 f"{', '.join(f'{name} ({count:,} images)' for name, count in counts.items())}. "
-                "Train with test_fraction, or evaluate on another data set with --source."
+                "Train with test_fraction, give --split val, or evaluate on another data set with --source."
             )
         ids = split["ImageID"] if part == "all" else split.loc[split["part"] == part, "ImageID"]
         remarks = (

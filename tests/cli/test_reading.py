@@ -92,7 +92,7 @@ def test_a_folder_is_read_and_what_cannot_be_is_said(tiny_bundle, films, monkeyp
     assert "2 of 3 images read, 1 not; " in shown
     assert "images/s" in shown
     bright = shown[shown.index("bright.png") :]
-    assert "Edema  0.9" in bright
+    assert "Edema    0.9" in bright
     assert "1 below their thresholds" in bright
     assert shown.count("in log odds") == 1
     assert "suggested  threshold not measured" in bright

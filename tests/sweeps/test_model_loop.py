@@ -137,8 +137,12 @@ def test_an_interrupt_stops_the_runs_and_says_how_to_go_on(number, sweep_script,
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     folder = tmp_path / "lr" / read_state_when(tmp_path, running_at=0).runs[0].name
     pid = when_there(folder)["pid"]
-    process.send_signal(number)
-    said, _ = process.communicate(timeout=20)
+    with process:
+        process.send_signal(number)
+        try:
+            said, _ = process.communicate(timeout=90)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert "Go on with the same command." in said
     assert not is_alive(pid)
