@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from functools import partial
 
 import pytest
 from filelock import FileLock
@@ -134,7 +135,9 @@ def test_a_killed_sweep_takes_its_runs_along_and_goes_on(loop, sweep_script, tmp
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_stops_the_runs_and_says_how_to_go_on(number, sweep_script, tmp_path):
     command = sweep_script(runs=[{"source_kwargs": {"sleep": 60}}, {}])
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    # A shell's background jobs, and so what this test may be run in, are started with SIGINT ignored.
+    heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heed)
     folder = tmp_path / "lr" / read_state_when(tmp_path, running_at=0).runs[0].name
     pid = when_there(folder)["pid"]
     with process:
