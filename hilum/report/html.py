@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader
 
 from hilum.errors import HilumError
 from hilum.files import replacing
-from hilum.report.tables import in_words
+from hilum.report.tables import in_words, threshold_in_words
 
 
 def write_html(template: str, content: dict[str, Any], path: Path) -> Path:
@@ -31,6 +31,7 @@ def _environment() -> Environment:
         loader=PackageLoader("hilum", "report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     made.filters["score"] = _score
+    made.filters["share"] = threshold_in_words
     made.filters["percent"] = lambda value: "n/a" if math.isnan(value) else f"{100 * value:.0f} %"
     made.filters["signed"] = lambda value: "n/a" if math.isnan(value) else f"{value:+.3f}".replace("-", "−")
     made.filters["words"] = in_words

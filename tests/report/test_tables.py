@@ -15,6 +15,7 @@ from hilum.report.tables import (
     show_parameters,
     show_run,
     show_runs,
+    threshold_in_words,
 )
 from hilum.sources import Catalog
 
@@ -215,3 +216,9 @@ def test_the_frozen_operating_points_are_shown_with_what_is_told_of_them(write_r
         "recall>=0.9",
     ]
     assert "Edema: calls nearly every image positive" in text
+
+
+def test_a_threshold_near_zero_is_told_from_zero():
+    assert [threshold_in_words(value) for value in (0.5, 0.0, 3.2e-6, float("nan"))] == [
+        *("0.500", "0.000", "3.2e-06", "n/a")
+    ]
