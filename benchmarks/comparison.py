@@ -16,8 +16,13 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from hilum.metrics.comparison import SIGNIFICANCE, RunScores, models_difference, score_runs
-from hilum.metrics.seeds import settings_difference
+from hilum.metrics.comparison import (
+    SIGNIFICANCE,
+    RunScores,
+    models_difference,
+    score_runs,
+    settings_difference,
+)
 
 SCORES = ("recall", "roc_auc", "avg_precision")
 

@@ -32,14 +32,14 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import models, transforms
 
 from hilum.data.loaders import Loaders, actual_labels
-from hilum.data.packing import build_pack
+from hilum.data.pack_builder import build_pack
 from hilum.metrics import Metrics
-from hilum.metrics.metrics import UndefinedScoreWarning
+from hilum.metrics.history import UndefinedScoreWarning
 from hilum.models import Normalized
+from hilum.phantom import write_phantom
 from hilum.sources.catalog import Catalog
 from hilum.sources.chexpert import CleanMetaData
-from hilum.sources.phantom import write_phantom
-from hilum.training.devices import make_fabric
+from hilum.training.distributed import make_fabric
 from hilum.training.loop import TrainingLoop
 from hilum.training.losses import MaskedBCEWithLogitsLoss
 

@@ -53,7 +53,7 @@ def dicom_of(pixels: np.ndarray) -> bytes:
 
 def good_files(side: int = SIDE) -> dict[str, bytes]:
     """What is mutated: one file of each kind, by its ending."""
-    from hilum.sources.phantom.draw import Shot, draw_shot
+    from hilum.phantom.drawing import Shot, draw_shot
 
     pixels, _ = draw_shot(Shot(0, 1, 1, 1, False, 60, "PA", {"Cardiomegaly": 0.6}), side)
     return {
@@ -191,8 +191,8 @@ def hostile_files(count: int, seed: int = 0, side: int = SIDE) -> Iterator[tuple
 
 def small_run(folder: Path) -> Path:
     """A run of one epoch on a few drawn radiographs."""
-    from hilum.sources.phantom import write_phantom
-    from hilum.training.standard import StandardTraining
+    from hilum.phantom import write_phantom
+    from hilum.training.run import StandardTraining
 
     write_phantom(folder / "phantom", images=60, size=64, workers=1)
     training = StandardTraining(

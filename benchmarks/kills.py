@@ -14,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from hilum.phantom import write_phantom
 from hilum.randomness import generator
 from hilum.run_folder import RunFolder
-from hilum.sources.phantom import write_phantom
 
 EPOCHS = 3
 

@@ -36,12 +36,12 @@ from torchvision import transforms
 from hilum.data.dataset import CheXpertDataset
 from hilum.data.loaders import Loaders
 from hilum.data.pack import FORMAT, INDEX, PIXELS, RECORD, Pack, images_fingerprint
-from hilum.data.packing import build_pack
+from hilum.data.pack_builder import build_pack
 from hilum.data.pixels import RawImages
+from hilum.phantom import write_phantom
+from hilum.phantom.cohort import DATASET
 from hilum.sources.catalog import FEATURE_COLUMNS, Catalog
 from hilum.sources.chexpert import CleanMetaData
-from hilum.sources.phantom import write_phantom
-from hilum.sources.phantom.cohort import DATASET
 
 SIZE, BATCH, AUGMENTED = 320, 64, 0.2
 FILE_WIDTH, FILE_HEIGHT, QUALITY = 390, 320, 90

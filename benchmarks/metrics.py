@@ -22,7 +22,7 @@ from sklearn import metrics as reference
 from torchvision.models import densenet121
 
 from hilum.metrics import combined_scores, itemized_scores
-from hilum.metrics.pending_epoch import PendingEpoch
+from hilum.metrics.predictions import PendingEpoch
 from hilum.targets import CHEXPERT_TARGETS
 
 ITEMIZED = ("recall", "precision", "f1", "roc_auc", "avg_precision")

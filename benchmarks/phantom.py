@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from hilum.sources.phantom import write_phantom
+from hilum.phantom import write_phantom
 
 
 def images_per_second(images: int, size: int, seed: int) -> float:

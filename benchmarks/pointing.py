@@ -13,16 +13,16 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from hilum.reading.constants import HEATMAP_METHODS
-from hilum.reading.pointing import pointing_game
+from hilum.inference import HEATMAP_METHODS
+from hilum.inference.pointing_game import pointing_game
 from hilum.run_folder import RunFolder
 
 
 def train(out: Path, quick: bool, seed: int) -> RunFolder:
     """The demo's model; a tiny one with `quick`."""
     from hilum.demo import IMAGES, SETTINGS
-    from hilum.sources.phantom import write_phantom
-    from hilum.training.standard import StandardTraining
+    from hilum.phantom import write_phantom
+    from hilum.training.run import StandardTraining
 
     tiny = {"image_width": 32, "image_height": 32, "num_epochs": 1, "num_workers": 0} if quick else {}
     write_phantom(out / "phantom", images=60 if quick else IMAGES, size=64 if quick else 128, seed=seed)

@@ -19,14 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from hilum.reading.export import export_bundle
-from hilum.reading.intensity import measure_reference
-from hilum.reading.opening import open_reader
-from hilum.reading.refusal import flags_of
+from hilum.inference.export import export_bundle
+from hilum.inference.intensity import measure_reference
+from hilum.inference.opener import open_reader
+from hilum.inference.quality_checks import flags_of
+from hilum.phantom import write_phantom
+from hilum.phantom.drawing import Shot, draw_shot
 from hilum.sources.images import read_gray
-from hilum.sources.phantom import write_phantom
-from hilum.sources.phantom.draw import Shot, draw_shot
-from hilum.training.standard import StandardTraining
+from hilum.training.run import StandardTraining
 
 SIDE = 64
 PREPROCESSING = {"width": SIDE, "height": SIDE, "fit": "stretch", "interpolation": "area", "views": {"PA": 1}}

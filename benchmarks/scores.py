@@ -27,10 +27,10 @@ from hilum.config import RunConfig, settings_from_toml
 from hilum.metrics import UndefinedScoreWarning
 from hilum.metrics.bootstrap import score_replicates
 from hilum.metrics.intervals import mean_with_interval, scores_with_intervals
+from hilum.phantom import write_phantom
 from hilum.report.validation import best_validation
 from hilum.run_folder import RunFolder
-from hilum.sources.phantom import write_phantom
-from hilum.training.standard import StandardTraining
+from hilum.training.run import StandardTraining
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "nih-sample.toml"
 SCORES = ("roc_auc", "avg_precision", "recall", "precision")

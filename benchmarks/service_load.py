@@ -34,8 +34,8 @@ WARM_UP = 0.25
 
 def untrained_run(folder: Path) -> Path:
     """A run whose network has learned next to nothing: one epoch on a few drawn radiographs."""
-    from hilum.sources.phantom import write_phantom
-    from hilum.training.standard import StandardTraining
+    from hilum.phantom import write_phantom
+    from hilum.training.run import StandardTraining
 
     write_phantom(folder / "phantom", images=40, size=SIDE, workers=1)
     training = StandardTraining(
@@ -60,7 +60,7 @@ def untrained_run(folder: Path) -> Path:
 
 def radiograph(side: int = 1024) -> bytes:
     """A drawn one as PNG."""
-    from hilum.sources.phantom.draw import Shot, draw_shot
+    from hilum.phantom.drawing import Shot, draw_shot
 
     pixels, _ = draw_shot(Shot(0, 1, 1, 1, False, 60, "PA", {"Cardiomegaly": 0.6}), side)
     return cv2.imencode(".png", pixels)[1].tobytes()

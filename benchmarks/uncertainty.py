@@ -17,8 +17,8 @@ import time
 import numpy as np
 from sklearn import metrics as reference
 
-from hilum.data.patient_bootstrap import patient_weights, percentile_interval
 from hilum.metrics.bootstrap import ScoreReplicates, score_replicates
+from hilum.metrics.resampling import patient_weights, percentile_interval
 
 COVERED = ("roc_auc", "avg_precision", "recall", "precision")
 COMPARED = ("recall", "precision", "roc_auc", "avg_precision")

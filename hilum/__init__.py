@@ -15,7 +15,7 @@ _HOME = {
     "ModelLoop": "hilum.sweeps.model_loop",
     "RunConfig": "hilum.config",
     "RunFolder": "hilum.run_folder",
-    "StandardTraining": "hilum.training.standard",
+    "StandardTraining": "hilum.training.run",
     "TrainingLoop": "hilum.training.loop",
     "open_catalog": "hilum.sources",
 }

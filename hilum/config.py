@@ -20,7 +20,7 @@ from hilum.errors import HilumError, nearest
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
-#: What an uncertain or a blank label may become, see `hilum.data.policies`.
+#: What an uncertain or a blank label may become, see `hilum.data.label_policies`.
 EvaluationPolicy = Literal["zeros", "ones", "ignore"]
 TrainingPolicy = Literal["zeros", "ones", "ignore", "smooth-zeros", "smooth-ones"]
 UncertainPolicy = TrainingPolicy | Literal["multiclass", "chexpert-best"]

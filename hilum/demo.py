@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hilum.errors import HilumError
-from hilum.report.tables import itemized_table, print_table
+from hilum.report.terminal import itemized_table, print_table
 from hilum.run_folder import RunFolder
 from hilum.targets import COMPETITION_TARGETS
 
@@ -33,12 +33,12 @@ def run_demo(out: Path) -> None:
     """
     # Imported here, so that the first line is on the screen before torch is loaded.
     print(f"1. Drawing {IMAGES:,} synthetic radiographs with known findings into {out / 'phantom'}")
-    from hilum.sources.phantom import write_phantom
+    from hilum.phantom import write_phantom
 
     write_phantom(out / "phantom", images=IMAGES)
 
     print("2. Cleaning them as CheXpert is cleaned, keeping each patient on one side of the split, training")
-    from hilum.training.standard import StandardTraining
+    from hilum.training.run import StandardTraining
 
     training = StandardTraining(**SETTINGS, root=out / "phantom", save_path=out / "runs")
     metrics = training.train()
@@ -68,8 +68,8 @@ def _point(folder: RunFolder) -> None:
         "\n4. Whether its heatmaps point at what was drawn: of the findings that it found at the thresholds of"
     )
     print("   run.json, which aim at a recall of 0.9, so many hottest places lie inside")
-    from hilum.reading.pointing import write_pointing
-    from hilum.report.page import write_report
+    from hilum.inference.pointing_game import write_pointing
+    from hilum.report.run_page import write_report
 
     try:
         played = write_pointing(folder)["findings"]

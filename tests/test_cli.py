@@ -45,7 +45,7 @@ def trained_with(monkeypatch):
             pass
 
     stand_in = SimpleNamespace(StandardTraining=StandardTraining)
-    monkeypatch.setitem(sys.modules, "hilum.training.standard", stand_in)
+    monkeypatch.setitem(sys.modules, "hilum.training.run", stand_in)
     return given
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hilum.config import RunConfig, settings_from_toml
-from hilum.training import standard
+from hilum.training import run
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.toml"))
@@ -93,11 +93,11 @@ def test_each_says_how_it_is_called(name):
     assert command in (FOLDER / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.filterwarnings("ignore::hilum.metrics.metrics.UndefinedScoreWarning")  # a toy lacks positives
+@pytest.mark.filterwarnings("ignore::hilum.metrics.history.UndefinedScoreWarning")  # a toy lacks positives
 @pytest.mark.parametrize("name", RECIPES)
 def test_each_trains(name, request, tmp_path, monkeypatch):
-    monkeypatch.setattr(standard, "write_figures", lambda folder, metrics: [])
-    monkeypatch.setattr(standard, "write_report", lambda folder: None)
+    monkeypatch.setattr(run, "write_figures", lambda folder, metrics: [])
+    monkeypatch.setattr(run, "write_report", lambda folder: None)
     settings = settings_from_toml(FOLDER / f"{name}.toml")
     toy = {
         "root": request.getfixturevalue("nih_tree" if settings["source"] == "nih" else "chexpert_tree"),
@@ -115,7 +115,7 @@ def test_each_trains(name, request, tmp_path, monkeypatch):
         "quiet": True,
         "epoch_args": "none",
     }
-    training = standard.StandardTraining(**settings | toy | SMALLER.get(name, {}))
+    training = run.StandardTraining(**settings | toy | SMALLER.get(name, {}))
     training.train()
     assert training.folder.record["status"] == "finished"
     assert training.folder.epochs() == [1]

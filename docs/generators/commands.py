@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from hilum.cli import cli
-from hilum.cli.settings import SettingsCommand
+from hilum.cli.options import SettingsCommand
 
 _INTRODUCTION = """# Commands
 

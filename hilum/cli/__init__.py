@@ -9,18 +9,10 @@ from typing import Any
 import click
 
 from hilum import __version__
-from hilum.cli.auditing import audit
-from hilum.cli.comparing import compare
 from hilum.cli.data import catalog, eda, hierarchy, pack, shards
-from hilum.cli.evaluating import evaluate
-from hilum.cli.finding import find_lr
-from hilum.cli.models import models
-from hilum.cli.reading import export, predict
-from hilum.cli.reporting import report
-from hilum.cli.runs import runs, show
-from hilum.cli.serving import serve
-from hilum.cli.sweeping import sweep
-from hilum.cli.training import demo, resume, train, verify
+from hilum.cli.inference import export, predict, serve
+from hilum.cli.results import audit, compare, evaluate, report, runs, show
+from hilum.cli.training import demo, find_lr, models, resume, sweep, train, verify
 from hilum.errors import HilumError
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from hilum.cli.settings import data_options, given_settings, opened_catalog, progress_bar
+from hilum.cli.options import data_options, given_settings, opened_catalog, progress_bar
 
 
 @click.command()
@@ -15,7 +15,7 @@ from hilum.cli.settings import data_options, given_settings, opened_catalog, pro
 def catalog(source: str, root: Path | None, source_kwargs: str, check_images: bool, out: Path | None) -> None:
     """Read, clean and check a data set, and say what it holds."""
     opened = opened_catalog(source, root, source_kwargs)
-    from hilum.report.tables import show_catalog
+    from hilum.report.terminal import show_catalog
     from hilum.sources.images import check_images as decode_all
 
     if check_images:
@@ -61,7 +61,7 @@ def eda(
     chosen = RunConfig(**given_settings(None, flags))
     opened = opened_catalog(source, root, source_kwargs).select_targets(chosen.target_columns)
     from hilum.data.split import load_split
-    from hilum.report.eda import write_eda
+    from hilum.report.dataset_page import write_eda
 
     with progress_bar("reading images", len(opened) if strict_leaks else 0) as advance:
         page = write_eda(
@@ -110,7 +110,7 @@ def pack(
 
     chosen = RunConfig(**given_settings(None, flags))
     opened = opened_catalog(source, root, source_kwargs)
-    from hilum.data.packing import build_pack
+    from hilum.data.pack_builder import build_pack
 
     with progress_bar("packing", len(opened)) as advance:
         made = build_pack(
@@ -141,7 +141,7 @@ def hierarchy(
     missing or differs.
     """
     opened = opened_catalog(source, root, source_kwargs)
-    from hilum.data.hierarchy import build_hierarchy
+    from hilum.data.folder_copy import build_hierarchy
 
     with progress_bar("copying", len(opened)) as advance:
         done = build_hierarchy(opened, out, link=link, folder_size=folder_size, progress=advance)

@@ -14,7 +14,10 @@ from hilum.config import DEFAULTS, RunConfig
 from hilum.data.augmentation import Augmentation
 from hilum.data.dataset import Address, CheXpertDataset
 from hilum.data.oversampling import oversample, oversampling_weights
-from hilum.data.prepared import open_pixels
+from hilum.data.pack import Pack
+from hilum.data.pixels import PixelSource, RawImages
+from hilum.data.resize import Fit, Interpolation
+from hilum.data.shards import RECORD, Shards
 from hilum.data.split import Split, make_split
 from hilum.errors import HilumError
 from hilum.randomness import generator
@@ -123,7 +126,7 @@ class Loaders:
         fit: how an image comes to its size, see `hilum.data.resize.resize`.
         interpolation: of the resizing, see there.
         image_column: which path image files are read by: "Image_Path", or "Hierarchical_Path" for the
-            catalog of `hilum.data.hierarchy.open_hierarchy`.
+            catalog of `hilum.data.folder_copy.open_hierarchy`.
         affine_degrees: of the augmentation, as the next five.
         translate_percent: share of the width and height.
         shear_degrees: along the rows.
@@ -134,7 +137,7 @@ class Loaders:
         sampling: "rows" oversamples by repeating rows, which makes the epoch longer; "weights" by drawing
             each epoch's images with chances that give the same expected shares, in the usual length.
         training_labels: labels to train on where they differ from the catalog's (see
-            `hilum.data.policies`): indexed by ImageID, one column per target.
+            `hilum.data.label_policies`): indexed by ImageID, one column per target.
         target_columns: names, aliases or a named set; None for all.
         num_workers: processes that read images; 0 reads in this one, None takes half the cores.
         seed: of the order, the split, the oversampling and the augmentation.
@@ -341,3 +344,54 @@ def default_workers() -> int:
 
 def _as_collated(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return batch
+
+
+def open_pixels(
+    pack: str | Path | None,
+    catalog: Catalog,
+    width: int,
+    height: int,
+    fit: Fit = "stretch",
+    interpolation: Interpolation = "auto",
+    column: str = "Image_Path",
+) -> PixelSource:
+    """The pixels of a run: a pack or shards if there are any, else the image files.
+
+    Args:
+        pack: None for the image files; the folder of a pack; the folder or URL (`s3://bucket/name`) of shards.
+        catalog: the images that will be read.
+        width: pixels.
+        height: pixels.
+        fit: see `resize`.
+        interpolation: see `resize`.
+        column: the path by which image files are read.
+
+    Raises:
+        HilumError: the pack is half-written, or does not match the catalog or the settings.
+    """
+    if pack is None:
+        return RawImages(catalog, width, height, fit, interpolation, column)
+    opened = _open_pack(pack)
+    opened.check(catalog, width, height, fit, interpolation)
+    return opened
+
+
+def without_left_out(pack: str | Path, catalog: Catalog) -> Catalog:
+    """The catalog without the images that the pack, or its shards, left out as unreadable.
+
+    If more images are missing than were left out, the catalog is given back as it is: then the pack
+    is of other images, which `open_pixels` says.
+
+    Raises:
+        HilumError: there is no whole pack.
+    """
+    opened = _open_pack(pack)
+    there = catalog.table.index.isin(opened.ids)
+    if not 0 < (~there).sum() <= opened.meta.get("left_out", 0):
+        return catalog
+    return catalog.select_images(catalog.table.index[there])
+
+
+def _open_pack(pack: str | Path) -> Pack | Shards:
+    of_shards = "://" in str(pack) or (Path(pack) / RECORD).is_file()
+    return Shards(str(pack)) if of_shards else Pack(pack)

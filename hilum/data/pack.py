@@ -124,7 +124,7 @@ class Pack:
                 f"The pack {self.path} left out {int(np.isin(absent, unreadable.index).sum()):,} image(s) of this "
                 f"catalog as unreadable, ImageID {first} for one: {unreadable.at[first, 'reason']} "
                 f"All are in {self.path / CORRUPT}. Leave them out of the catalog "
-                "(hilum.data.prepared.without_left_out), or restore them and pack again."
+                "(hilum.data.loaders.without_left_out), or restore them and pack again."
             )
         return (
             f"The pack {self.path} was made of other images: it lacks ImageID {first} "

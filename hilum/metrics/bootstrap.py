@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from scipy import sparse, special, stats
 
-from hilum.data.patient_bootstrap import patient_weights
 from hilum.errors import HilumError, nearest
 from hilum.metrics.ranking import NAN, Ranking, rank
+from hilum.metrics.resampling import patient_weights
 
 #: The scores that have replicates and intervals.
 REPLICATED_SCORES = (

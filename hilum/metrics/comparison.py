@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from hilum.data.patient_bootstrap import cell_counts, patient_weights
 from hilum.metrics.bootstrap import score_replicates
 from hilum.metrics.ranking import NAN
+from hilum.metrics.resampling import cell_counts, patient_weights
 
 CONFIDENCE = 0.95
 SIGNIFICANCE = 1 - CONFIDENCE
@@ -409,3 +409,60 @@ class _PrecisionRecall:
         positives = self.found[:, -1]
         best = np.where(enough, self.found, 0.0).max(axis=1)
         return np.where(best > 0, best / np.maximum(positives, 1), NAN)
+
+
+def settings_difference(
+    score: str,
+    values: np.ndarray,
+    replicates: np.ndarray,
+    patient_degrees_of_freedom: float,
+    reference: Sequence[int],
+    other: Sequence[int],
+    *,
+    paired: bool = False,
+) -> ScoreDifference:
+    """The claim about two settings: would other seeds and other patients show the difference, too?
+
+    Args:
+        score: its name.
+        values: (S,) the score of each run.
+        replicates: (R, S) the same over samples of the patients, the same samples for all runs.
+        patient_degrees_of_freedom: how many patients the score rests on, less one.
+        reference: positions of A's runs, at least two, of different seeds.
+        other: positions of B's; if paired, in the order of the seeds of A.
+        paired: whether each seed has patients of its own, see above.
+    """
+    of_reference, of_other = values[list(reference)], values[list(other)]
+    means = of_reference.mean(), of_other.mean()
+    if np.isnan(means).any():
+        return undefined(*means, "not every seed's model has this score")
+    sampled_reference, sampled_other = replicates[:, list(reference)], replicates[:, list(other)]
+    if paired:
+        groups = [(of_other - of_reference, sampled_other - sampled_reference)]
+    else:
+        groups = [(of_reference, sampled_reference), (of_other, sampled_other)]
+    error = replicate_error(sampled_other.mean(axis=1) - sampled_reference.mean(axis=1))
+    if math.isnan(error) or patient_degrees_of_freedom < 1:
+        return undefined(*means, "too few patients have what it counts")
+    error = max(error, least_error(means[1] - means[0], patient_degrees_of_freedom))
+    seeds = [float(of_group.var(ddof=1)) / len(of_group) for of_group, _ in groups]
+    own = sum(_variance_of_deviations(sampled) / sampled.shape[1] for _, sampled in groups)
+    # Seeds that all score exactly alike, as with few positives, do not tell how much seeds vary.
+    shared = max(error**2 - own, 0.0) if any(seeds) else error**2
+    parts = [(part, len(of_group) - 1) for part, (of_group, _) in zip(seeds, groups, strict=True)]
+    parts.append((shared, patient_degrees_of_freedom))
+    return conclude(score, *means, math.sqrt(sum(seeds) + shared), _satterthwaite(parts))
+
+
+def _variance_of_deviations(sampled: np.ndarray) -> float:
+    """Variance over samples (R, n) of a seed's deviation from the mean of the n seeds."""
+    deviations = sampled - sampled.mean(axis=1, keepdims=True)
+    return float(np.nanvar(deviations, axis=0, ddof=1).sum() / (sampled.shape[1] - 1))
+
+
+def _satterthwaite(parts: Sequence[tuple[float, float]]) -> float:
+    """Degrees of freedom of a sum of variances, each (variance, degrees of freedom)."""
+    total = sum(part for part, _ in parts)
+    if total == 0:
+        return float(min(degrees for _, degrees in parts))
+    return total**2 / sum(part**2 / degrees for part, degrees in parts)

@@ -20,7 +20,7 @@ from hilum.targets import resolve_targets
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from hilum.metrics.metrics import Metrics
+    from hilum.metrics.history import Metrics
 
 #: Columns of counts; all other numbers are shown with three decimals.
 COUNTS = ("epoch", "positives", "negatives", "predicted_positives", "true_positives")
@@ -104,7 +104,7 @@ def show_epoch(
             screen.table(_itemized_of(metrics, epoch, part, targets), f"{title}: each target")
     if not (roc or precision_recall) or not screen.draws():
         return screen.written
-    from hilum.metrics.figures import precision_recall_figure, roc_figure
+    from hilum.plots.curves import precision_recall_figure, roc_figure
 
     ranked = {part: metrics.rankings(epoch, part) for part in parts}
     rankings = {part: {target: of_part[target] for target in targets} for part, of_part in ranked.items()}
@@ -158,7 +158,7 @@ def show_progression(
             screen.table(by_epoch.rename_axis(columns=None).reset_index(), f"{name} by epoch")
     if not (combined or score_names) or not screen.draws():
         return screen.written
-    from hilum.metrics.figures import combined_progression_figure, progression_figure
+    from hilum.plots.curves import combined_progression_figure, progression_figure
 
     if combined:
         screen.figure(combined_progression_figure(metrics.combined), "progression-combined")

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from hilum.data.patient_bootstrap import patient_weights, percentile_interval
 from hilum.metrics.bootstrap import ScoreReplicates, score_replicates
+from hilum.metrics.resampling import patient_weights, percentile_interval
 from hilum.metrics.scores import COMBINED_COLUMNS, combined_scores, rank_targets, scores_of_rankings
 
 #: The scores that get `<score>_low` and `<score>_high`, the most important first.

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from hilum.errors import HilumError, nearest
-from hilum.models.normalized import Normalized
+from hilum.models.normalization import Normalized
 from hilum.randomness import derived_seed
 
 #: The models that can be named, and the class of each; `timm:NAME` is any network of timm.
@@ -22,7 +22,7 @@ MODELS = {
     "custom_pneumonia": "hilum.models.custom_pneumonia:CustomPneumonia",
     "densenet": "hilum.models.densenet:DenseNet",
     "resnet_grayscale": "hilum.models.resnet:ResNetGrayScale",
-    "resnet_pretrained": "hilum.models.resnet_pretrained:ResNetPretrained",
+    "resnet_pretrained": "hilum.models.resnet:ResNetPretrained",
 }
 
 #: Arguments that come from the run, not from `net_kwargs`.

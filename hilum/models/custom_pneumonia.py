@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from hilum.errors import HilumError
-from hilum.models.values import share, whole_number, whole_numbers
+from hilum.models.argument_checks import share, whole_number, whole_numbers
 
 
 class CustomPneumonia(nn.Module):
@@ -104,7 +104,7 @@ class CustomPneumonia(nn.Module):
         return self.logits(self.dropout(self.relu(self.hidden(numbers))))
 
     def parameter_stages(self) -> list[tuple[str, list[nn.Parameter]]]:
-        """From input to head, see `hilum.models.parts`."""
+        """From input to head, see `hilum.models.layer_groups`."""
         blocks = [
             (f"block {number}", list(block.parameters())) for number, block in enumerate(self.blocks, 1)
         ]

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from hilum.errors import HilumError
-from hilum.models.values import one_of, share, whole_number, whole_numbers
+from hilum.models.argument_checks import one_of, share, whole_number, whole_numbers
 
 
 class DenseLayer(nn.Module):
@@ -155,7 +155,7 @@ class DenseNet(nn.Module):
         return self.classifier(features.mean(dim=(2, 3)))
 
     def parameter_stages(self) -> list[tuple[str, list[nn.Parameter]]]:
-        """From input to head, see `hilum.models.parts`; a transition belongs to the block before it."""
+        """From input to head, see `hilum.models.layer_groups`; a transition belongs to the block before it."""
         stages = [("stem", list(self.stem.parameters()))]
         after = [*self.transitions, self.norm]
         for number, (block, following) in enumerate(zip(self.blocks, after, strict=True), 1):

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hilum.errors import HilumError
 from hilum.models import MODELS, Normalized, build_model, model_class
-from hilum.models.probe import Call, calls_of, run_without_numbers
+from hilum.models.shape_trace import Call, calls_of, run_without_numbers
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from hilum.errors import HilumError, nearest
-from hilum.models.probe import calls_of
-from hilum.models.values import one_of
+from hilum.models.argument_checks import one_of
+from hilum.models.shape_trace import calls_of
 from hilum.models.weights import PATIENCE, impatient, in_a_line, read_weights
 
 #: What timm's weights are called on its hub, the newer form first.
@@ -98,7 +98,7 @@ class TimmBackbone(nn.Module):
         return self.net(images.expand(-1, self.in_channels, -1, -1))
 
     def parameter_stages(self) -> list[tuple[str, list[nn.Parameter]]]:
-        """From input to head, see `hilum.models.parts`."""
+        """From input to head, see `hilum.models.layer_groups`."""
         return timm_stages(self.net)
 
 

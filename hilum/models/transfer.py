@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from hilum.errors import HilumError
 from hilum.files import sha256_of_file, whole_folder
-from hilum.models.normalized import Normalized
-from hilum.models.parts import split_head
+from hilum.models.layer_groups import split_head
+from hilum.models.normalization import Normalized
 from hilum.models.weights import in_a_line
 from hilum.run_folder import RunFolder
 
@@ -85,7 +85,7 @@ def initialise_from(
         run_folder: of the former run.
         targets: of the new run, one for each of the first outputs of `net`.
         model: the new network's net_name, for messages.
-        image_size: of the new run, see `hilum.models.parts.stages`.
+        image_size: of the new run, see `hilum.models.layer_groups.stages`.
 
     Raises:
         HilumError: the former run has no whole checkpoint, or is of another architecture: both models and the

@@ -22,10 +22,10 @@ from hilum.metrics.comparison import (
     not_seen_to_differ,
     pooled_degrees_of_freedom,
     score_runs,
+    settings_difference,
 )
 from hilum.metrics.ranking import refuse_bad_labels, refuse_bad_probabilities
-from hilum.metrics.seeds import settings_difference
-from hilum.report.comparison_tree import (
+from hilum.report.comparison_types import (
     FLIP_KINDS,
     PAIRS_BY_SEED,
     SAME_IMAGES,

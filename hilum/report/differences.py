@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hilum.config import DEFAULTS
-from hilum.report.tables import in_words
+from hilum.report.terminal import in_words
 from hilum.run_folder import RunFolder
 
 #: Settings that no score can depend on: they name the run, show it, feed it faster, warn, or refuse to begin.

@@ -10,12 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from hilum.errors import HilumError
-from hilum.report.tables import (
-    new_table,
-    score_and_interval,
-    standard_console,
-    threshold_in_words,
-)
+from hilum.report.terminal import new_table, score_and_interval, standard_console, threshold_in_words
 from hilum.run_folder import RunFolder
 
 _ALWAYS_THERE = ("name", "run", "epoch", "images", "patients", "remarks", "left_out", "evaluated")

@@ -5,7 +5,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hilum.models.describe import Description, Layer, Summary
-from hilum.report.tables import new_table, standard_console
+from hilum.report.terminal import new_table, standard_console
 
 
 def show_models(

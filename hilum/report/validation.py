@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from hilum.errors import HilumError
-from hilum.metrics.ledger import labels_of_part, probabilities_of_part, targets_of_ledger
+from hilum.metrics.predictions import labels_of_part, probabilities_of_part, targets_of_ledger
 from hilum.run_folder import RunFolder
 
 

@@ -53,7 +53,7 @@ def open_catalog(source: str, root: str | Path | None, **filters) -> "Catalog":
         raise HilumError(
             f"There is no source {source!r}.{nearest(source, SOURCES)} Known: {', '.join(SOURCES)}."
         )
-    module = import_module(f"hilum.sources.{source}")
+    module = import_module("hilum.phantom" if source == "phantom" else f"hilum.sources.{source}")
     known = _keywords(getattr(module, "FILTERS_OF", module.open_catalog))
     for name in filters:
         if name not in known:

@@ -19,10 +19,9 @@ import platformdirs
 
 from hilum.errors import HilumError
 from hilum.files import replacing, sha256_of_file
-from hilum.sources.catalog import FEATURE_COLUMNS, Catalog
-from hilum.sources.hierarchy import hierarchical_paths
+from hilum.sources.catalog import FEATURE_COLUMNS, Catalog, hierarchical_paths
+from hilum.sources.csv import first_file, mapped, read_csv, refuse, whole_numbers
 from hilum.sources.images import read_gray
-from hilum.sources.tables import first_file, mapped, read_csv, refuse, whole_numbers
 from hilum.targets import CHEXPERT_FINDINGS, CHEXPERT_TARGETS
 
 #: Mean and standard deviation of the pixels (0..1), as the founding project measured them.

@@ -15,7 +15,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing
 
 from hilum.errors import ImageError
-from hilum.sources.content import read_bytes
+from hilum.sources.images import read_bytes
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

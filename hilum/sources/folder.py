@@ -13,11 +13,9 @@ import numpy as np
 import pandas as pd
 
 from hilum.errors import HilumError, nearest
-from hilum.sources.catalog import Catalog
-from hilum.sources.hierarchy import extensions_of, hierarchical_paths
-from hilum.sources.images import checked_window
-from hilum.sources.presence import absent
-from hilum.sources.tables import mapped, read_csv, refuse
+from hilum.sources.catalog import Catalog, extensions_of, hierarchical_paths
+from hilum.sources.csv import mapped, read_csv, refuse
+from hilum.sources.images import absent, checked_window
 from hilum.targets import canonical_target
 
 #: By which names (without case, spaces, dashes and underscores) a column is found if it is not named.

@@ -15,8 +15,7 @@ import numpy as np
 import pandas as pd
 
 from hilum.errors import HilumError
-from hilum.sources.catalog import Catalog
-from hilum.sources.hierarchy import hierarchical_paths
+from hilum.sources.catalog import Catalog, hierarchical_paths
 
 PARTS = ("train", "val", "test")
 _CLASSES = ("NORMAL", "PNEUMONIA")

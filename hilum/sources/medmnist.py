@@ -26,8 +26,7 @@ import platformdirs
 
 from hilum.errors import HilumError
 from hilum.files import replacing
-from hilum.sources.catalog import Catalog
-from hilum.sources.hierarchy import hierarchical_paths
+from hilum.sources.catalog import Catalog, hierarchical_paths
 from hilum.targets import canonical_target
 
 PARTS = ("train", "val", "test")

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from hilum.errors import HilumError, nearest
-from hilum.sources.catalog import FEATURE_COLUMNS, Catalog
-from hilum.sources.hierarchy import extensions_of, hierarchical_paths
+from hilum.sources.catalog import FEATURE_COLUMNS, Catalog, extensions_of, hierarchical_paths
 from hilum.targets import canonical_target, resolve_targets
 
 #: The ImageIDs of the source at position p, counted from 0, begin at p times this.

@@ -17,10 +17,9 @@ import numpy as np
 import pandas as pd
 
 from hilum.errors import HilumError
-from hilum.sources.catalog import Catalog
+from hilum.sources.catalog import Catalog, hierarchical_paths
 from hilum.sources.chexpert import CODES
-from hilum.sources.hierarchy import hierarchical_paths
-from hilum.sources.tables import first_file, mapped, read_csv, refuse, whole_numbers
+from hilum.sources.csv import first_file, mapped, read_csv, refuse, whole_numbers
 from hilum.targets import CHEXPERT_FINDINGS, CHEXPERT_TARGETS
 
 _EDITIONS = ("2.0.0", "2.1.0")

@@ -13,9 +13,8 @@ import numpy as np
 import pandas as pd
 
 from hilum.errors import HilumError
-from hilum.sources.catalog import Catalog
-from hilum.sources.hierarchy import extensions_of, hierarchical_paths
-from hilum.sources.tables import first_file, mapped, read_csv, refuse, whole_numbers
+from hilum.sources.catalog import Catalog, extensions_of, hierarchical_paths
+from hilum.sources.csv import first_file, mapped, read_csv, refuse, whole_numbers
 from hilum.targets import NIH_TARGETS, canonical_target
 
 INDEX_NAMES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")

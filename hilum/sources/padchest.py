@@ -17,10 +17,9 @@ import numpy as np
 import pandas as pd
 
 from hilum.errors import HilumError
-from hilum.sources.catalog import Catalog
-from hilum.sources.hierarchy import extensions_of, hierarchical_paths
-from hilum.sources.presence import absent
-from hilum.sources.tables import first_file, mapped, read_csv, refuse
+from hilum.sources.catalog import Catalog, extensions_of, hierarchical_paths
+from hilum.sources.csv import first_file, mapped, read_csv, refuse
+from hilum.sources.images import absent
 
 _STEM = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
 INDEX_NAMES = (_STEM, f"{_STEM}.gz")

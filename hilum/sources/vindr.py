@@ -16,10 +16,9 @@ import numpy as np
 import pandas as pd
 
 from hilum.errors import HilumError
-from hilum.sources.catalog import Catalog
-from hilum.sources.hierarchy import extensions_of, hierarchical_paths
-from hilum.sources.presence import absent
-from hilum.sources.tables import mapped, read_csv, refuse
+from hilum.sources.catalog import Catalog, extensions_of, hierarchical_paths
+from hilum.sources.csv import mapped, read_csv, refuse
+from hilum.sources.images import absent
 from hilum.targets import VINDR_TARGETS
 
 _READERS = 3

@@ -9,13 +9,13 @@ from rich.console import Console
 
 from hilum.config import RunConfig
 from hilum.errors import HilumError
-from hilum.sweeps import devices
-from hilum.sweeps.child import Command, hilum_command
+from hilum.sweeps import executors
 from hilum.sweeps.plan import SweepPlan, make_plan, read_plan
+from hilum.sweeps.process import Command, hilum_command
 from hilum.sweeps.state import SweepState, begin, held
 
 if TYPE_CHECKING:
-    from hilum.sweeps.result import SweepResult
+    from hilum.sweeps.results import SweepResult
 
 EXECUTORS = ("local", "ray")
 
@@ -119,7 +119,7 @@ class ModelLoop:
 
             require_optuna()
         if executor == "ray":
-            from hilum.sweeps.ray_cluster import require_ray
+            from hilum.sweeps.ray_executor import require_ray
 
             require_ray()
         console = console or Console(file=sys.stdout)
@@ -130,7 +130,7 @@ class ModelLoop:
                     run.state = "pending"
             state.save()
             self._run(state, parallel, executor, address, console, command)
-            from hilum.sweeps.result import SweepResult
+            from hilum.sweeps.results import SweepResult
 
             return SweepResult.of(state)
 
@@ -143,7 +143,7 @@ class ModelLoop:
         console: Console,
         command: Command,
     ) -> None:
-        from hilum.sweeps.view import SweepView
+        from hilum.sweeps.progress import SweepView
 
         refill, total = (lambda free: None), None
         if self.plan.search is not None:
@@ -155,13 +155,13 @@ class ModelLoop:
             _say_where_it_stands(state, view.say)
             try:
                 if executor == "ray":
-                    from hilum.sweeps.ray_cluster import run_on_ray
+                    from hilum.sweeps.ray_executor import run_on_ray
 
                     run_on_ray(state, parallel, view, refill, command, address)
                 else:
                     places = _local_places(self.plan, state, parallel)
                     _say_of_threads(state, places, view.say)
-                    from hilum.sweeps.local import run_local
+                    from hilum.sweeps.executors import run_local
 
                     run_local(state, places, view, refill, command)
             except KeyboardInterrupt:
@@ -181,7 +181,7 @@ def _local_places(plan: SweepPlan, state: SweepState, parallel: int | None) -> l
     pending = [run.settings for run in state.in_state("pending")]
     if plan.search is not None:
         pending.append(plan.base)
-    return devices.places(pending, parallel) if pending else [None] * (parallel or 1)
+    return executors.places(pending, parallel) if pending else [None] * (parallel or 1)
 
 
 def _say_where_it_stands(state: SweepState, say: Any) -> None:
@@ -198,7 +198,7 @@ def _say_where_it_stands(state: SweepState, say: Any) -> None:
 
 def _say_of_threads(state: SweepState, places: Sequence[str | None], say: Any) -> None:
     """Their number decides the last bits of a sum: it is never changed for the sake of speed."""
-    on_cpu, cores = len([place for place in places if place is None]), devices.cores()
+    on_cpu, cores = len([place for place in places if place is None]), executors.cores()
     each = state.threads or cores
     if on_cpu > 1 and on_cpu * each > cores:
         say(

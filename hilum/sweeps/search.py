@@ -14,7 +14,7 @@ from hilum.errors import HilumError
 from hilum.randomness import derived_seed
 from hilum.sweeps.extras import require
 from hilum.sweeps.plan import SweepPlan, planned_run, repeated
-from hilum.sweeps.scores import validation_means
+from hilum.sweeps.results import validation_means
 from hilum.sweeps.search_space import SearchRange, SearchSpace
 from hilum.sweeps.state import SweepState
 

@@ -14,21 +14,20 @@ import torch
 from torch import nn
 
 from hilum.config import RunConfig
-from hilum.data.hierarchy import open_hierarchy
-from hilum.data.loaders import Loaders
-from hilum.data.policies import evaluation_labels
-from hilum.data.prepared import without_left_out
+from hilum.data.folder_copy import open_hierarchy
+from hilum.data.label_policies import evaluation_labels
+from hilum.data.loaders import Loaders, without_left_out
 from hilum.errors import HilumError
 from hilum.files import replacing_folder
 from hilum.metrics.calibration import Calibration, calibration_table
 from hilum.metrics.intervals import scores_with_intervals
-from hilum.metrics.pending_epoch import sigmoid
+from hilum.metrics.predictions import sigmoid
 from hilum.metrics.study_level import level_scores
 from hilum.run_folder import RunFolder
 from hilum.sources import Catalog, open_catalog
-from hilum.training.devices import choose_device, has_bf16_units
-from hilum.training.environment import describe_environment
-from hilum.training.trained import target_logits, trained_model
+from hilum.training.checkpoints import target_logits, trained_model
+from hilum.training.distributed import choose_device, has_bf16_units
+from hilum.training.run_writer import describe_environment
 
 #: What may be asked for: a part of the run's own split, of the data set's own, or all images.
 PARTS = ("test", "val", "train", "all")

@@ -39,7 +39,7 @@ print(place)
 import matplotlib.pyplot as plt
 
 from hilum import ModelLoop
-from hilum.report.comparison_tables import show_comparison
+from hilum.report.comparison_page import show_comparison
 
 size = place.choose(128, 32)
 base = place.settings("chexpert", size, size) | {

@@ -39,9 +39,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from hilum.data.metadata_leaks import metadata_leaks
 from hilum.data.split import check_balance, make_split
-from hilum.data.statistics import co_occurrence, findings_per_image, prevalence, target_vectors
+from hilum.metrics.label_statistics import co_occurrence, findings_per_image, prevalence, target_vectors
+from hilum.metrics.metadata_leaks import metadata_leaks
 from hilum.sources import open_catalog
 
 root = place.folder("chexpert")

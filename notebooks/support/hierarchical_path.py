@@ -43,9 +43,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from hilum import Loaders
-from hilum.data.hierarchy import build_hierarchy, open_hierarchy
+from hilum.data.folder_copy import build_hierarchy, open_hierarchy
 from hilum.sources import open_catalog
-from hilum.sources.hierarchy import hierarchical_paths
+from hilum.sources.catalog import hierarchical_paths
 
 # %% [markdown]
 # ## The number, read in base 50

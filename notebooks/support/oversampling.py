@@ -42,7 +42,7 @@ import numpy as np
 import pandas as pd
 
 from hilum.data.oversampling import oversample, oversampling_weights
-from hilum.data.statistics import prevalence, target_vectors
+from hilum.metrics.label_statistics import prevalence, target_vectors
 from hilum.sources import open_catalog
 
 root = place.folder("chexpert")

@@ -15,8 +15,8 @@ CLAIMS = {
 
 
 def test_quick_load_is_answered_and_the_exit_code_says_what_held(monkeypatch, capsys):
-    monkeypatch.setattr("hilum.training.standard.write_figures", lambda folder, metrics: [])
-    monkeypatch.setattr("hilum.training.standard.write_report", lambda folder: None)
+    monkeypatch.setattr("hilum.training.run.write_figures", lambda folder, metrics: [])
+    monkeypatch.setattr("hilum.training.run.write_report", lambda folder: None)
     monkeypatch.setattr(sys, "argv", ["service_load.py", "--quick", "--json", "--clients", "4"])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(BENCHMARK), run_name="__main__")

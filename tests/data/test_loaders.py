@@ -7,8 +7,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hilum.data.loaders import EpochBatchSampler, Loaders, actual_labels, default_workers, measure_pixels
-from hilum.data.packing import build_pack
+from hilum.data import loaders, shards
+from hilum.data.loaders import (
+    EpochBatchSampler,
+    Loaders,
+    actual_labels,
+    default_workers,
+    measure_pixels,
+    open_pixels,
+)
+from hilum.data.pack import Pack
+from hilum.data.pack_builder import build_pack
+from hilum.data.pixels import RawImages
 from hilum.data.resize import resize
 from hilum.data.split import make_split
 from hilum.errors import HilumError
@@ -273,3 +283,37 @@ def test_devices_validate_whole_batches_of_one_device_in_turn(devices):
 def test_a_batch_without_an_image_for_each_device_is_refused():
     with pytest.raises(HilumError, match="batch_size 2, 50 training images: 3 devices share each batch"):
         EpochBatchSampler(50, 2, shuffle=True, seed=0, devices=3)
+
+
+def test_without_a_pack_the_files_are_read(small_catalog):
+    pixels = open_pixels(None, small_catalog, 20, 10, "letterbox", "nearest", "Hierarchical_Path")
+    assert isinstance(pixels, RawImages)
+    assert (pixels.size, pixels.fit, pixels.interpolation) == ((20, 10), "letterbox", "nearest")
+    assert pixels.path(small_catalog.table.index[0]).endswith(
+        small_catalog.table["Hierarchical_Path"].iloc[0]
+    )
+
+
+def test_a_pack_is_opened_and_checked(small_catalog, tmp_path):
+    build_pack(small_catalog, tmp_path / "pack", width=24, height=16)
+    assert isinstance(open_pixels(str(tmp_path / "pack"), small_catalog, 24, 16), Pack)
+    with pytest.raises(HilumError, match="height is 16 there, but 20 here"):
+        open_pixels(tmp_path / "pack", small_catalog, 24, 20)
+
+
+@pytest.mark.parametrize("where", ["s3://bucket/x", "a folder with their record"])
+def test_shards_are_opened_and_checked(small_catalog, tmp_path, monkeypatch, where):
+    class NoShards:
+        def __init__(self, url):
+            self.url = url
+
+        def check(self, *settings):
+            self.checked = settings
+
+    monkeypatch.setattr(loaders, "Shards", NoShards)
+    if "://" not in where:
+        where = str(tmp_path)
+        (tmp_path / shards.RECORD).write_text("{}")
+    opened = open_pixels(where, small_catalog, 24, 16, "crop")
+    assert opened.url == where
+    assert opened.checked == (small_catalog, 24, 16, "crop", "auto")

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hilum.data.loaders import without_left_out
 from hilum.data.pack import CORRUPT, INDEX, PIXELS, RECORD, Pack
-from hilum.data.packing import build_pack
+from hilum.data.pack_builder import build_pack
 from hilum.data.pixels import RawImages
-from hilum.data.prepared import without_left_out
 from hilum.errors import HilumError
 
 

@@ -15,10 +15,10 @@ from torch import nn
 
 from hilum.data.object_storage import Bucket
 from hilum.data.pack import Pack
-from hilum.data.packing import build_pack
+from hilum.data.pack_builder import build_pack
 from hilum.data.shards import RECORD, Shards, write_shards
 from hilum.errors import HilumError
-from hilum.training import standard
+from hilum.training import run
 
 pytest.importorskip("litdata", reason="litdata is not installed: pip install hilum[shards]")
 moto_server = pytest.importorskip(
@@ -127,11 +127,11 @@ def test_a_run_has_the_same_digest_from_a_url_as_from_the_pack(
 ):
     url, requests = bucket
     write_shards(pack, url, chunk_bytes=CHUNK)
-    monkeypatch.setattr(standard, "write_figures", lambda folder, metrics: [])
-    monkeypatch.setattr(standard, "write_report", lambda folder: None)
+    monkeypatch.setattr(run, "write_figures", lambda folder, metrics: [])
+    monkeypatch.setattr(run, "write_report", lambda folder: None)
     digests = []
     for where in (str(pack.path), url):
-        training = standard.StandardTraining(
+        training = run.StandardTraining(
             catalog=small_catalog,
             net=small_net(),
             pack=where,

@@ -54,7 +54,7 @@ def test_every_command_takes_what_it_is_given(place):
 
 def check_settings(command: click.Command, given: dict, where: str) -> None:
     """A setting that is given as a flag must be one that a run takes."""
-    from hilum.cli.settings import SettingsCommand, given_settings
+    from hilum.cli.options import SettingsCommand, given_settings
 
     if isinstance(command, SettingsCommand):
         flags = {name: value for name, value in given.items() if name in RunConfig.model_fields}
@@ -87,7 +87,7 @@ def test_what_python_imports_is_there(place):
 @pytest.mark.parametrize("place", RUN)
 def test_python_on_drawn_radiographs_runs(place, tmp_path, monkeypatch):
     """At a small size: the settings that cost time are put lower, the rest runs as it stands."""
-    import hilum.sources.phantom.catalog as phantom
+    import hilum.phantom.dataset as phantom
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(phantom.DEFAULTS, "images", 120)

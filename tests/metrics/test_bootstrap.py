@@ -6,10 +6,10 @@ import pytest
 from scipy import stats
 from sklearn import metrics as reference
 
-from hilum.data.patient_bootstrap import patient_weights, percentile_interval
 from hilum.errors import HilumError
 from hilum.metrics import itemized_scores
 from hilum.metrics.bootstrap import REPLICATED_SCORES, ScoreReplicates, _weight_dtype, score_replicates
+from hilum.metrics.resampling import patient_weights, percentile_interval
 
 THRESHOLDS = np.array([0.5, 0.2, 0.7])
 

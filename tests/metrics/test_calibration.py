@@ -11,12 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from hilum.errors import HilumError
-from hilum.metrics.calibration import (
-    Calibration,
-    calibration_table,
-    fit_calibration,
-    reliability_curve,
-)
+from hilum.metrics.calibration import Calibration, calibration_table, fit_calibration, reliability_curve
 
 
 def overconfident(images: int = 4000, seed: int = 3) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hilum.data.patient_bootstrap import patient_weights
 from hilum.metrics.bootstrap import score_replicates
 from hilum.metrics.intervals import (
     SCORES_WITH_INTERVALS,
@@ -12,6 +11,7 @@ from hilum.metrics.intervals import (
     mean_with_interval,
     scores_with_intervals,
 )
+from hilum.metrics.resampling import patient_weights
 from hilum.metrics.scores import COMBINED_COLUMNS, combined_scores, itemized_scores
 
 

@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from torch.nn import functional
 from torchvision.models import resnet18, resnet34, resnet50
 
-from hilum.models.resnet import ResNetGrayScale
+from hilum.errors import HilumError
+from hilum.models import build_model
+from hilum.models.resnet import ResNetGrayScale, ResNetPretrained
 
 TORCHVISION = {18: (resnet18, 512), 34: (resnet34, 512), 50: (resnet50, 2048)}
 
@@ -57,3 +60,105 @@ def test_dropout_sets_whole_channels_to_zero_behind_each_stage():
     for output in seen.values():
         dropped = (output == 0).all(dim=(2, 3)).float().mean()
         assert 0.35 < dropped < 0.65
+
+
+def built(file, pretrained=True, seed=0, **net_kwargs):
+    kwargs = {"weights": str(file)} if file else {}
+    return build_model(
+        "resnet_pretrained", 3, kwargs | net_kwargs, mean=0.1, sd=0.9, seed=seed, pretrained=pretrained
+    ).eval()
+
+
+def reference(path, images):
+    """Torchvision's own network on gray bytes, normalized for ImageNet: features and 1000 outputs."""
+    net = resnet18(weights=None).eval()
+    net.load_state_dict(torch.load(path, weights_only=True))
+    mean, sd = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    three = images.repeat_interleave(3, dim=1).float() / 255
+    outputs = net((three - mean.view(1, 3, 1, 1)) / sd.view(1, 3, 1, 1))
+    return net, outputs
+
+
+@pytest.fixture
+def images():
+    return torch.randint(
+        0, 256, (2, 1, 48, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
+
+
+@torch.no_grad()
+def test_a_stacked_head_stands_behind_torchvisions_1000_outputs(imagenet_resnet18, images):
+    model = built(imagenet_resnet18, head="stacked")
+    _, outputs = reference(imagenet_resnet18, images)
+    wanted = functional.linear(outputs, model.net.head.weight, model.net.head.bias)
+    torch.testing.assert_close(model(images), wanted)
+
+
+@torch.no_grad()
+def test_a_replaced_head_stands_in_the_place_of_the_last_layer(imagenet_resnet18, images):
+    model = built(imagenet_resnet18)
+    net, _ = reference(imagenet_resnet18, images)
+    fc = model.net.resnet.fc
+    assert fc.weight.shape == (3, 512)
+    net.fc = fc
+    mean, sd = model.mean.view(1, 3, 1, 1), model.sd.view(1, 3, 1, 1)
+    torch.testing.assert_close(model(images), net((images.repeat(1, 3, 1, 1) / 255 - mean) / sd))
+
+
+def test_its_normalization_is_its_own(imagenet_resnet18):
+    model = built(imagenet_resnet18)
+    assert model.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+    assert model.sd.shape == (3, 1, 1)
+
+
+def test_rebuilt_for_a_checkpoint_it_needs_no_file(imagenet_resnet18, offline, images):
+    trained = built(imagenet_resnet18)
+    again = built("gone.pth", pretrained=False)
+    again.load_state_dict(trained.state_dict())
+    torch.testing.assert_close(again(images), trained(images), rtol=0, atol=0)
+
+
+def test_the_cache_is_read_where_no_file_is_given(imagenet_resnet18, offline):
+    offline.mkdir(parents=True, exist_ok=True)
+    cached = offline / "resnet18-f37072fd.pth"
+    cached.write_bytes(imagenet_resnet18.read_bytes())
+    weights = torch.load(imagenet_resnet18, weights_only=True)
+    assert torch.equal(built(None).net.resnet.conv1.weight, weights["conv1.weight"])
+    cached.write_bytes(b"cut short")
+    with pytest.raises(
+        HilumError, match=r"resnet18-f37072fd.pth: this is no file of weights, or it is damaged"
+    ):
+        built(None)
+
+
+def test_without_a_network_the_file_to_bring_is_named(offline):
+    with pytest.raises(HilumError, match=r"Bring the file resnet18-f37072fd.pth"):
+        built(None)
+
+
+def test_the_file_of_another_resnet_is_refused(imagenet_resnet18):
+    with pytest.raises(
+        HilumError, match=r"not the weights of resnet34: \d+ tensors differ, layer1.2.conv1.weight"
+    ):
+        built(imagenet_resnet18, layers=34)
+
+
+def test_the_files_last_layer_matters_only_where_it_is_kept(imagenet_resnet18, tmp_path):
+    weights = torch.load(imagenet_resnet18, weights_only=True)
+    torch.save(
+        {name: value for name, value in weights.items() if not name.startswith("fc.")}, tmp_path / "w.pth"
+    )
+    built(tmp_path / "w.pth")
+    with pytest.raises(HilumError, match=r"fc.weight for one: absent in the file"):
+        built(tmp_path / "w.pth", head="stacked")
+
+
+def test_dropout_stands_behind_its_stages():
+    net = ResNetPretrained(3, drop_out_percent=0.5, load_weights=False).train()
+    image = torch.randn(2, 1, 32, 32)
+    assert not torch.equal(net(image), net(image))
+
+
+def test_an_unknown_head_is_refused():
+    with pytest.raises(HilumError, match="head must be one of replaced, stacked; it is 'added'"):
+        ResNetPretrained(3, head="added", load_weights=False)

@@ -12,12 +12,11 @@ from sklearn.linear_model import LogisticRegression
 from hilum.data.split import make_split
 from hilum.errors import HilumError
 from hilum.metrics import Metrics
-from hilum.report.audit import NOT_RECORDED, audit_run, groups_of
-from hilum.report.audit_tables import show_audit
+from hilum.phantom import write_phantom
+from hilum.report.audit import NOT_RECORDED, audit_run, groups_of, show_audit
 from hilum.run_folder import RunFolder
 from hilum.sources import open_catalog
 from hilum.sources.images import read_gray
-from hilum.sources.phantom import write_phantom
 
 TARGETS = ("Pleural_Effusion", "Cardiomegaly")
 

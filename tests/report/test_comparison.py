@@ -13,8 +13,8 @@ from hilum.config import RunConfig
 from hilum.errors import HilumError
 from hilum.metrics.ranking import rank
 from hilum.report.comparison import FEWER_POSITIVES, MORE_POSITIVES, compare_runs
-from hilum.report.comparison_tables import show_comparison
-from hilum.report.comparison_tree import FLIP_KINDS, PAIRS_BY_SEED, SAME_IMAGES
+from hilum.report.comparison_page import show_comparison
+from hilum.report.comparison_types import FLIP_KINDS, PAIRS_BY_SEED, SAME_IMAGES
 from hilum.run_folder import RunFolder
 
 TARGETS = ("Edema", "Mass")

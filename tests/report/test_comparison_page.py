@@ -9,8 +9,8 @@ import pytest
 
 from hilum.config import RunConfig
 from hilum.errors import HilumError
+from hilum.plots.comparison import MEAN, differences_figure
 from hilum.report.comparison import compare_runs
-from hilum.report.comparison_figures import MEAN, differences_figure
 from hilum.report.comparison_page import write_comparison
 from hilum.run_folder import RunFolder
 

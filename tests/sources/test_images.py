@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hilum.errors import HilumError
-from hilum.sources.images import check_images, parse_address, read_gray, read_samples
+from hilum.sources.images import absent, check_images, declared_size, parse_address, read_gray, read_samples
 
 #: PNG color types, as the file's header has them.
 GRAY, RGB, PALETTE, GRAY_ALPHA, RGBA = 0, 2, 3, 4, 6
@@ -272,3 +272,30 @@ def test_checking_good_images_says_nothing(small_catalog):
     seen = []
     check_images(small_catalog.image_paths(), progress=lambda: seen.append(1))
     assert len(seen) == len(small_catalog)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_it_is_what_the_encoder_wrote(suffix):
+    data = cv2.imencode(suffix, np.zeros((37, 53), np.uint8))[1].tobytes()
+    assert declared_size(data) == (37, 53)
+
+
+def test_jpeg_2000_counts_from_its_offset():
+    sizes = b"".join(value.to_bytes(4, "big") for value in (60, 45, 10, 5))
+    assert declared_size(b"\xff\x4f\xff\x51\x00\x29\x00\x00" + sizes) == (40, 50)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\xff\xd8\xff\xd9", b"GIF89a"])
+def test_what_says_nothing(data):
+    assert declared_size(data) is None
+
+
+def test_files_are_found_whatever_their_folder_and_address(tmp_path):
+    (tmp_path / "a" / "folder.png").mkdir(parents=True)
+    for name in ("top.png", "a/1.png", "a/stack.npy"):
+        (tmp_path / name).touch()
+    paths = ["top.png", "a/1.png", "a/1.png#window=0,9", "a/stack.npy#3"]
+    assert absent(tmp_path, paths).tolist() == [False] * 4
+    missing = ["a/2.png", "b/1.png", "1.png", "a/folder.png", "A/1.png"]
+    assert absent(tmp_path, missing).tolist() == [True] * 5
+    assert absent(tmp_path, []).tolist() == []

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from hilum.sources.catalog import FEATURE_COLUMNS, Catalog
-from hilum.training import standard
+from hilum.training import run
 
 TARGETS = ("Edema", "Fracture", "Mine")
 
@@ -76,7 +76,7 @@ def own_catalog(tmp_path_factory) -> Catalog:
 @pytest.fixture(scope="session")
 def finished(own_catalog, tmp_path_factory):
     """A StandardTraining that has ended, two epochs of a ResNet-18, and the Metrics that it gave."""
-    training = standard.StandardTraining(
+    training = run.StandardTraining(
         catalog=own_catalog,
         image_width=32,
         image_height=32,
@@ -99,15 +99,15 @@ def finished(own_catalog, tmp_path_factory):
 @pytest.fixture
 def without_pictures(monkeypatch) -> None:
     """Figures and pages take longer than the training of a tiny model; here they are left out."""
-    monkeypatch.setattr(standard, "write_figures", lambda folder, metrics: [])
-    monkeypatch.setattr(standard, "write_report", lambda folder: None)
+    monkeypatch.setattr(run, "write_figures", lambda folder, metrics: [])
+    monkeypatch.setattr(run, "write_report", lambda folder: None)
 
 
 @pytest.fixture
 def train(own_catalog, tmp_path, without_pictures):
     """Trains a tiny net on `own_catalog` with these changes, without pictures; gives the StandardTraining."""
 
-    def run(**changes) -> standard.StandardTraining:
+    def run(**changes) -> run.StandardTraining:
         small = {
             "catalog": own_catalog,
             "image_width": 16,
@@ -123,7 +123,7 @@ def train(own_catalog, tmp_path, without_pictures):
         }
         if "net_name" not in changes and "net_kwargs" not in changes:
             small["net"] = TinyNet()
-        training = standard.StandardTraining(**small | changes)
+        training = run.StandardTraining(**small | changes)
         training.train()
         return training
 

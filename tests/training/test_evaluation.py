@@ -15,14 +15,14 @@ from hilum.data.loaders import Loaders
 from hilum.errors import HilumError
 from hilum.metrics import itemized_scores
 from hilum.models import build_model
+from hilum.phantom import write_phantom
 from hilum.report.evaluations import evaluation_json, read_evaluations, show_evaluation
-from hilum.report.page import write_report
+from hilum.report.run_page import write_report
 from hilum.run_folder import RunFolder
 from hilum.sources.catalog import Catalog
-from hilum.sources.phantom import write_phantom
 from hilum.training.checkpoints import load_weights
 from hilum.training.evaluation import evaluate
-from hilum.training.standard import StandardTraining
+from hilum.training.run import StandardTraining
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*undefined there")
 

@@ -11,9 +11,8 @@ import torch
 from hilum.errors import HilumError, nearest
 from hilum.training.losses.asymmetric import AsymmetricLoss
 from hilum.training.losses.auc_margin import AUCMarginLoss
-from hilum.training.losses.bce import MaskedBCEWithLogitsLoss, positivity_weights
+from hilum.training.losses.bce import MaskedBCEWithLogitsLoss, MaskedLoss, positivity_weights
 from hilum.training.losses.focal import FocalLoss
-from hilum.training.losses.masked import MaskedLoss
 from hilum.training.losses.multiclass import MultiClassLoss
 
 #: The losses that can be named.

@@ -4,8 +4,8 @@ import torch
 from torch.nn import functional
 
 from hilum.errors import HilumError
+from hilum.training.losses.bce import MaskedLoss
 from hilum.training.losses.focal import focused
-from hilum.training.losses.masked import MaskedLoss
 
 
 class AsymmetricLoss(MaskedLoss):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from hilum.errors import HilumError
-from hilum.training.losses.masked import MaskedLoss
+from hilum.training.losses.bce import MaskedLoss
 
 
 class AUCMarginLoss(MaskedLoss):

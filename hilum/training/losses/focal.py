@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional
 
 from hilum.errors import HilumError
-from hilum.training.losses.masked import MaskedLoss
+from hilum.training.losses.bce import MaskedLoss
 
 
 class FocalLoss(MaskedLoss):

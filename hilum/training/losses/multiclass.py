@@ -4,8 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from hilum.training.losses.bce import MaskedBCEWithLogitsLoss
-from hilum.training.losses.masked import at_least_float32, refuse_other_shape
+from hilum.training.losses.bce import MaskedBCEWithLogitsLoss, at_least_float32, refuse_other_shape
 
 
 class MultiClassLoss(nn.Module):

@@ -8,7 +8,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from hilum.run_folder import RunFolder
-from hilum.training.trackers.content import HEADLINE, Conclusion, flat_settings
+from hilum.training.trackers.payload import HEADLINE, Conclusion, flat_settings
 
 #: The scalar that `epoch_scalars` puts last: an epoch is whole where it is.
 LAST_SCALAR = "loss/train"

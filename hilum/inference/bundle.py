@@ -1,0 +1,167 @@
+"""A bundle: a model with everything that reading needs, run by ONNX Runtime without any of the training's code.
+
+bundle.json        the card (see `hilum.inference.metadata`), `network`, `agreement`, and each file's SHA-256
+model.onnx         uint8 images (batch, 1, height, width) → float32 logits (batch, targets)
+model.safetensors  the same weights for PyTorch, which heatmaps need
+README.md          the model card
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from hilum.errors import HilumError
+from hilum.files import sha256_of_file
+from hilum.inference.reader import Reader, TargetLogits
+from hilum.models import build_model
+
+#: Of the layout above; a reader refuses a bundle that is newer than it.
+BUNDLE_FORMAT = 1
+
+RECORD, ONNX, WEIGHTS, MODEL_CARD = "bundle.json", "model.onnx", "model.safetensors", "README.md"
+
+_NEEDED = ("bundle_format", "targets", "thresholds", "preprocessing", "files", "network")
+
+
+class OnnxNetwork:
+    """The `Network` of a bundle.
+
+    Args:
+        path: of the ONNX file.
+        device: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        HilumError: ONNX Runtime is not installed or not for that device, or the file is no model.
+    """
+
+    def __init__(self, path: Path, device: str = "auto"):
+        try:
+            import onnxruntime
+        except ImportError:
+            raise HilumError("Reading a bundle needs ONNX Runtime: pip install 'hilum[export]'.") from None
+        providers = _providers(device, onnxruntime.get_available_providers())
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        except Exception as error:  # its exceptions have no public base
+            raise HilumError(f"{path}: ONNX Runtime cannot load it: {error}.") from None
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """See `hilum.inference.reader.Network.logits`."""
+        return self._session.run(None, {"images": images})[0]
+
+
+def _providers(device: str, available: list[str]) -> list[Any]:
+    name, _, number = device.partition(":")
+    if name not in ("auto", "cpu", "cuda") or (number and (name != "cuda" or not number.isdigit())):
+        raise HilumError(f"device: {device!r} is no device. Use auto, cpu, cuda or cuda:N.")
+    cuda = "CUDAExecutionProvider"
+    if name == "cuda" and cuda not in available:
+        raise HilumError("device: this ONNX Runtime has no CUDA. Use cpu, or install onnxruntime-gpu.")
+    if name == "cpu" or cuda not in available:
+        return ["CPUExecutionProvider"]
+    return [(cuda, {"device_id": int(number or 0)}), "CPUExecutionProvider"]
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The content of `bundle.json`.
+
+    Raises:
+        HilumError: it is missing, damaged, or newer than this version.
+    """
+    file = path / RECORD
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise HilumError(f"{path}: this is no bundle: {RECORD} is missing.") from None
+    except (OSError, ValueError) as error:
+        raise HilumError(f"{file}: the file is damaged: {error}.") from None
+    missing = [name for name in _NEEDED if not isinstance(record, dict) or name not in record]
+    if missing:
+        raise HilumError(f"{file}: this is no record of a bundle: it lacks {', '.join(missing)}.")
+    if record["bundle_format"] > BUNDLE_FORMAT:
+        raise HilumError(f"{file}: the bundle was written by a newer Hilum. Update hilum to read it.")
+    return record
+
+
+def open_bundle(path: str | Path, device: str = "auto") -> Reader:
+    """Opens a bundle.
+
+    Args:
+        path: what `hilum export` wrote.
+        device: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        HilumError: no bundle, a file of it is damaged, or ONNX Runtime is not installed.
+    """
+    path = Path(path)
+    record = read_record(path)
+    _check(path, ONNX, record)
+    network = OnnxNetwork(path / ONNX, device)
+
+    def explain() -> Callable[[np.ndarray, int, str], np.ndarray]:
+        try:
+            import torch  # noqa: F401
+        except ImportError:
+            raise HilumError(
+                "Heatmaps from a bundle need PyTorch and Captum: pip install torch torchvision captum."
+            ) from None
+        from hilum.inference.bundle import rebuilt_network
+        from hilum.inference.heatmaps import Heatmaps
+
+        _check(path, WEIGHTS, record)
+        return Heatmaps(
+            rebuilt_network(path / WEIGHTS, record),
+            record["targets"],
+            record["preprocessing"].get("reference"),
+        )
+
+    return Reader(record, network, explain)
+
+
+def _check(path: Path, name: str, record: dict[str, Any]) -> None:
+    try:
+        found = sha256_of_file(path / name)
+    except OSError as error:
+        raise HilumError(f"{path / name}: it cannot be read: {error.strerror}.") from None
+    if found != record["files"].get(name):
+        raise HilumError(f"{path / name}: the file is not the one that was exported. Export the run again.")
+
+
+def rebuilt_network(weights_file: Path, record: dict[str, Any]) -> TargetLogits:
+    """The network of a bundle, on the CPU, in evaluation mode.
+
+    Args:
+        weights_file: of the bundle, safetensors.
+        record: its `bundle.json`.
+
+    Raises:
+        HilumError: the network was one of the user's own, or is not known here.
+    """
+    about = record["network"]
+    if about["net_name"] is None:
+        raise HilumError(
+            f"{weights_file.parent}: the bundle's network was one of the run's own making; heatmaps need its code. "
+            "Open the run from Python, with net=."
+        )
+    weights = load_file(weights_file)
+    mixing = weights.pop("mixing", None)
+    model = build_model(
+        about["net_name"],
+        about["outputs"],
+        about["net_kwargs"],
+        mean=record["preprocessing"]["pixel_mean"],
+        sd=record["preprocessing"]["pixel_sd"],
+        seed=0,
+        image_size=(record["preprocessing"]["width"], record["preprocessing"]["height"]),
+        pretrained=False,
+    )
+    network = TargetLogits(model, None if mixing is None else torch.empty_like(mixing))
+    network.load_state_dict(weights | ({} if mixing is None else {"mixing": mixing}))
+    return network.eval()

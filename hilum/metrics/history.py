@@ -1,0 +1,431 @@
+"""The record of a run's epochs: what the model gave for each image, and how good that was."""
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hilum.errors import HilumError
+from hilum.metrics import display
+from hilum.metrics.display import MetricDataSource
+from hilum.metrics.predictions import (
+    PARTS,
+    ActualLabels,
+    PendingEpoch,
+    labels_of_part,
+    ledger_columns,
+    ledger_of_part,
+    losses_of_table,
+    probabilities_of_part,
+    sigmoid,
+    targets_of_ledger,
+)
+from hilum.metrics.ranking import Ranking
+from hilum.metrics.scores import (
+    COMBINED_COLUMNS,
+    ITEMIZED_COLUMNS,
+    combined_scores,
+    rank_targets,
+    scores_of_rankings,
+)
+from hilum.metrics.thresholds import Thresholds, resolve_thresholds
+
+
+class UndefinedScoreWarning(UserWarning):
+    """A target has scores without a value, because a part has no positive or no negative image of it."""
+
+
+class Metrics:
+    """Takes the raw outputs of each batch, and keeps probabilities, predictions and scores per epoch.
+
+    A probability is the sigmoid of the output; a prediction is 1 where it reaches the target's threshold,
+    else 0. Thresholds affect nothing but predictions, and the scores that are made from them.
+
+    Attributes:
+        target_columns: (T,) names.
+        target_thresholds: (T,) float64.
+        train_actual, val_actual: actual labels, float32, each ImageID once; val_actual may be None.
+        train_probability_hx, val_probability_hx: epoch -> DataFrame (N, T) float32, index ImageID.
+        train_prediction_hx, val_prediction_hx: epoch -> DataFrame (N, T) int8, index ImageID.
+
+    Rows are sorted by ImageID. An image that oversampling showed several times in an epoch has a row for
+    each; these stay in the order in which they were appended.
+    """
+
+    def __init__(
+        self,
+        target_columns: Sequence[str],
+        train_actual: pd.DataFrame,
+        val_actual: pd.DataFrame | None,
+        target_thresholds: Thresholds = None,
+    ) -> None:
+        """Starts without epochs.
+
+        Args:
+            target_columns: (T,) names, in the order of the model's outputs.
+            train_actual: indexed by integer ImageID, with the target columns: 1, 0 or NaN (unknown: left
+                out of every score). Of a repeated ImageID the first row counts.
+            val_actual: the same for the validation part, or None if there is none.
+            target_thresholds: see `resolve_thresholds`; 0.5 each by default.
+
+        Raises:
+            HilumError: labels or thresholds that cannot be used.
+        """
+        self.target_columns = tuple(target_columns)
+        self.target_thresholds = resolve_thresholds(target_thresholds, self.target_columns)
+        tables = {"train": train_actual, "val": val_actual}
+        self._actual = {
+            part: ActualLabels(part, table, self.target_columns)
+            for part, table in tables.items()
+            if table is not None
+        }
+        self._pending = {part: PendingEpoch(part, len(self.target_columns)) for part in self._actual}
+        self._probability_hx: dict[str, dict[int, pd.DataFrame]] = {part: {} for part in PARTS}
+        self._prediction_hx: dict[str, dict[int, pd.DataFrame]] = {part: {} for part in PARTS}
+        self._losses: dict[tuple[int, str], float] = {}
+        self._itemized: dict[tuple[int, str], pd.DataFrame] = {}
+        self._combined: dict[tuple[int, str], dict[str, float]] = {}
+        self._warned: set[tuple[str, str]] = set()
+
+    # ---- what the training loop calls -------------------------------------------------------------
+
+    def append_epoch_batch_data(self, ids: Any, outputs: Any, is_validation: bool = False) -> None:
+        """Keeps one batch of the epoch that is running.
+
+        The values stay on their device until the epoch is closed, so this waits for nothing.
+
+        Args:
+            ids: (B,) integer ImageIDs, tensor or array.
+            outputs: (B, T) raw outputs of the model, before any sigmoid; tensor or array.
+            is_validation: whether the batch is of the validation part.
+
+        Raises:
+            HilumError: other shapes, or a validation batch without `val_actual`.
+        """
+        self._pending[self._part(is_validation)].append(ids, outputs)
+
+    def take_pending(self, is_validation: bool = False) -> list[tuple[Any, Any]]:
+        """The appended batches of a part as (ids, outputs), on the CPU; afterwards none is appended.
+
+        For several devices, which bring their batches together before they close an epoch.
+
+        Raises:
+            HilumError: a validation part is asked for without `val_actual`.
+        """
+        return self._pending[self._part(is_validation)].take()
+
+    def close_epoch(self, epoch: int, is_validation: bool = False, loss: float = float("nan")) -> None:
+        """Turns the appended batches of one part into its tables and scores of this epoch.
+
+        Args:
+            epoch: its number.
+            is_validation: which part.
+            loss: mean loss of the part, kept beside the combined scores.
+
+        Raises:
+            HilumError: no batches, an ImageID that the part does not have, an output that is NaN, or an
+                epoch that is closed already.
+        """
+        part = self._part(is_validation)
+        pending = self._pending[part]
+        if epoch in self._probability_hx[part]:
+            raise HilumError(f"Epoch {epoch} of {part} is closed already; its scores cannot change any more.")
+        if not len(pending):
+            raise HilumError(f"Epoch {epoch} of {part} is empty: no batch was appended before close_epoch.")
+        ids, logits = pending.read()
+        order = np.argsort(ids, kind="stable")
+        index = pd.Index(ids[order], name="ImageID")
+        self._record(
+            epoch,
+            part,
+            pd.DataFrame(sigmoid(logits[order]), index=index, columns=list(self.target_columns)),
+            loss,
+        )
+        pending.clear()
+
+    # ---- what was recorded -------------------------------------------------------------------------
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """All epochs: `epoch`, `part`, then the columns of `itemized_scores`; train before val."""
+        columns = ["epoch", "part", *ITEMIZED_COLUMNS]
+        if not self._itemized:
+            return pd.DataFrame(columns=columns)
+        return pd.concat([self._itemized[key] for key in _in_order(self._itemized)], ignore_index=True)[
+            columns
+        ]
+
+    @property
+    def combined(self) -> pd.DataFrame:
+        """All epochs: `epoch`, `part`, `loss`, then the keys of `combined_scores`, averaged over images."""
+        rows = [
+            {"epoch": epoch, "part": part, "loss": self._losses[epoch, part], **self._combined[epoch, part]}
+            for epoch, part in _in_order(self._combined)
+        ]
+        return pd.DataFrame(rows, columns=["epoch", "part", "loss", *COMBINED_COLUMNS])
+
+    @property
+    def train_actual(self) -> pd.DataFrame:
+        """Actual labels of the train part, each ImageID once, float32."""
+        return self._actual["train"].table
+
+    @property
+    def val_actual(self) -> pd.DataFrame | None:
+        """Actual labels of the validation part, or None."""
+        return self._actual["val"].table if "val" in self._actual else None
+
+    @property
+    def train_probability_hx(self) -> dict[int, pd.DataFrame]:
+        """Epoch -> probabilities of the train part, (N, T) float32."""
+        return self._probability_hx["train"]
+
+    @property
+    def val_probability_hx(self) -> dict[int, pd.DataFrame]:
+        """Epoch -> probabilities of the validation part, (N, T) float32."""
+        return self._probability_hx["val"]
+
+    @property
+    def train_prediction_hx(self) -> dict[int, pd.DataFrame]:
+        """Epoch -> predictions of the train part, (N, T) int8."""
+        return self._prediction_hx["train"]
+
+    @property
+    def val_prediction_hx(self) -> dict[int, pd.DataFrame]:
+        """Epoch -> predictions of the validation part, (N, T) int8."""
+        return self._prediction_hx["val"]
+
+    @property
+    def df_train_probability(self) -> pd.DataFrame | None:
+        """Probabilities of the train part in the epoch closed last; None before the first."""
+        return _last(self.train_probability_hx)
+
+    @property
+    def df_val_probability(self) -> pd.DataFrame | None:
+        """Probabilities of the validation part in the epoch closed last; None before the first."""
+        return _last(self.val_probability_hx)
+
+    @property
+    def df_train_prediction(self) -> pd.DataFrame | None:
+        """Predictions of the train part in the epoch closed last; None before the first."""
+        return _last(self.train_prediction_hx)
+
+    @property
+    def df_val_prediction(self) -> pd.DataFrame | None:
+        """Predictions of the validation part in the epoch closed last; None before the first."""
+        return _last(self.val_prediction_hx)
+
+    def epochs(self, part: str | None = None) -> list[int]:
+        """The numbers of the closed epochs of a part, rising; of either part if it is None."""
+        return sorted({epoch for epoch, closed in self._itemized if part in (None, closed)})
+
+    def actual(self, epoch: int, part: str) -> pd.DataFrame:
+        """Actual labels, row for row those of the epoch's probabilities: (N, T) float32, index ImageID."""
+        probabilities = self._closed(epoch, part)
+        values = self._actual[part].of(probabilities.index.to_numpy())
+        return pd.DataFrame(values, index=probabilities.index, columns=list(self.target_columns))
+
+    def rankings(self, epoch: int, part: str) -> dict[str, Ranking]:
+        """Target -> `Ranking`: everything that the curves of an epoch are drawn from."""
+        probabilities = self._closed(epoch, part)
+        return rank_targets(self.actual(epoch, part), probabilities, self.target_columns)
+
+    # ---- to a run folder and back ------------------------------------------------------------------
+
+    def predictions(self, epoch: int) -> pd.DataFrame:
+        """An epoch's probabilities beside the actual labels, as the run folder keeps them.
+
+        Returns:
+            `part` (train, then val), `ImageID`, `draw` (occurrence number of an image in the epoch), then
+            `label_<target>` and `prob_<target>` for all targets, float32. Sorted by part, ImageID, draw.
+
+        Raises:
+            HilumError: neither part of the epoch is closed.
+        """
+        tables = [
+            ledger_of_part(part, self.actual(epoch, part).to_numpy(), self._probability_hx[part][epoch])
+            for part in PARTS
+            if epoch in self._probability_hx[part]
+        ]
+        if not tables:
+            raise HilumError(f"Epoch {epoch} is not closed; closed are {self.epochs() or 'none'}.")
+        return pd.concat(tables, ignore_index=True)[ledger_columns(self.target_columns)]
+
+    @classmethod
+    def from_predictions(
+        cls,
+        predictions: Mapping[int, pd.DataFrame],
+        thresholds: Thresholds = None,
+        combined: pd.DataFrame | None = None,
+    ) -> "Metrics":
+        """The Metrics that gave these tables.
+
+        Args:
+            predictions: epoch -> what `predictions(epoch)` gave.
+            thresholds: see `resolve_thresholds`.
+            combined: what `combined` gave, for the losses (they cannot be computed again); NaN without.
+
+        Raises:
+            HilumError: no tables, other columns, or tables of different targets.
+        """
+        if not predictions:
+            raise HilumError("There are no predictions to make metrics from: no epoch was given.")
+        targets = {epoch: targets_of_ledger(table) for epoch, table in predictions.items()}
+        if len(set(targets.values())) > 1:
+            raise HilumError(f"The epochs are not of one run, their targets differ: {targets}.")
+        target_columns = next(iter(targets.values()))
+        actual = {part: labels_of_part(predictions.values(), part, target_columns) for part in PARTS}
+        metrics = cls(
+            target_columns, actual["train"], None if actual["val"].empty else actual["val"], thresholds
+        )
+        metrics.take_up(predictions, combined)
+        return metrics
+
+    def take_up(self, predictions: Mapping[int, pd.DataFrame], combined: pd.DataFrame | None = None) -> None:
+        """Adds epochs that were closed before, as those of a run that is taken up again.
+
+        Args:
+            predictions: epoch -> what `predictions(epoch)` gave.
+            combined: what `combined` gave, for the losses; NaN without.
+
+        Raises:
+            HilumError: an ImageID that the part does not have.
+        """
+        losses = losses_of_table(combined)
+        for epoch in sorted(predictions):
+            for part in PARTS:
+                probabilities = probabilities_of_part(predictions[epoch], part, self.target_columns)
+                if len(probabilities):
+                    self._record(epoch, part, probabilities, losses.get((epoch, part), float("nan")))
+
+    def with_thresholds(self, thresholds: Thresholds) -> "Metrics":
+        """The same epochs judged at other thresholds; this object stays as it is."""
+        other = Metrics(self.target_columns, self.train_actual, self.val_actual, thresholds)
+        other._warned |= self._warned
+        for epoch, part in _in_order(self._itemized):
+            other._record(epoch, part, self._probability_hx[part][epoch], self._losses[epoch, part])
+        return other
+
+    # ---- for people --------------------------------------------------------------------------------
+
+    def display_metrics(
+        self,
+        metric_data_source: MetricDataSource | str = MetricDataSource.Both,
+        show_combined_metrics: bool = True,
+        show_metric_data_frame: bool = True,
+        show_roc_curves: bool = True,
+        show_precision_recall_curves: bool = True,
+        include_targets: str | Sequence[str] | None = None,
+        combined_average_method: str = "samples",
+        grid_spec_column_count: int = 4,
+        grid_spec_height: float = 3,
+        grid_spec_width: float = 20,
+        epoch: int | None = None,
+        figures_to: str | Path | None = None,
+    ) -> list[Path]:
+        """Shows one epoch's scores and curves; see `hilum.metrics.display.show_epoch`."""
+        return display.show_epoch(
+            self,
+            source=metric_data_source,
+            combined=show_combined_metrics,
+            itemized=show_metric_data_frame,
+            roc=show_roc_curves,
+            precision_recall=show_precision_recall_curves,
+            include_targets=include_targets,
+            average=combined_average_method,
+            grid=(grid_spec_column_count, grid_spec_height, grid_spec_width),
+            epoch=epoch,
+            figures_to=figures_to,
+        )
+
+    def display_epoch_progression(
+        self,
+        show_result_data_frames: bool = False,
+        show_accuracy_progression: bool = True,
+        show_recall_progression: bool = True,
+        show_precision_progression: bool = True,
+        show_f1_progression: bool = True,
+        show_roc_auc_progression: bool = True,
+        show_avg_precision_progression: bool = True,
+        include_targets: str | Sequence[str] | None = None,
+        figures_to: str | Path | None = None,
+    ) -> list[Path]:
+        """Shows how the scores went from epoch to epoch; see `hilum.metrics.display.show_progression`."""
+        wanted = {
+            "recall": show_recall_progression,
+            "precision": show_precision_progression,
+            "f1": show_f1_progression,
+            "roc_auc": show_roc_auc_progression,
+            "avg_precision": show_avg_precision_progression,
+        }
+        return display.show_progression(
+            self,
+            tables=show_result_data_frames,
+            combined=show_accuracy_progression,
+            score_names=[name for name, show in wanted.items() if show],
+            include_targets=include_targets,
+            figures_to=figures_to,
+        )
+
+    # ---- inside ------------------------------------------------------------------------------------
+
+    def _record(self, epoch: int, part: str, probabilities: pd.DataFrame, loss: float) -> None:
+        """Scores one part of an epoch and enters it; probabilities (N, T) float32, index sorted ImageID."""
+        labels = self._actual[part].of(probabilities.index.to_numpy())
+        # Compared in float32, as `Ranking.confusion` does: tables and counts must never disagree.
+        reached = probabilities.to_numpy() >= self.target_thresholds.astype(np.float32)
+        rankings = rank_targets(labels, probabilities, self.target_columns)
+        itemized = scores_of_rankings(rankings, self.target_thresholds)
+        itemized.insert(0, "epoch", int(epoch))
+        itemized.insert(1, "part", part)
+        self._warn_of_undefined(part, rankings)
+        self._itemized[epoch, part] = itemized
+        self._combined[epoch, part] = combined_scores(labels, reached)
+        self._losses[epoch, part] = float(loss)
+        self._probability_hx[part][epoch] = probabilities
+        self._prediction_hx[part][epoch] = pd.DataFrame(
+            reached.astype(np.int8), index=probabilities.index, columns=probabilities.columns
+        )
+
+    def _warn_of_undefined(self, part: str, rankings: dict[str, Ranking]) -> None:
+        """Once per part and target: it is a fact of the data, not of an epoch."""
+        for target, ranking in rankings.items():
+            lack = ranking.lack()
+            if lack is None or (part, target) in self._warned:
+                continue
+            self._warned.add((part, target))
+            lost = (
+                "ROC AUC is"
+                if ranking.positives
+                else "recall, precision, F1, ROC AUC and average precision are"
+            )
+            warnings.warn(
+                f"{target}: {lack} in {part}, so its {lost} undefined there: NaN in the tables, and left "
+                "out of averages over targets.",
+                UndefinedScoreWarning,
+                stacklevel=4,
+            )
+
+    def _part(self, is_validation: bool) -> str:
+        if is_validation and "val" not in self._actual:
+            raise HilumError("There is a validation batch, but this Metrics was made without val_actual.")
+        return "val" if is_validation else "train"
+
+    def _closed(self, epoch: int, part: str) -> pd.DataFrame:
+        """The probabilities of a part of an epoch."""
+        history = self._probability_hx.get(part, {})
+        if epoch not in history:
+            closed = ", ".join(map(str, sorted(history))) or "none"
+            raise HilumError(f"Epoch {epoch} of {part!r} is not closed; closed are: {closed}.")
+        return history[epoch]
+
+
+def _in_order(keys: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Rising epochs, train before val, in whatever order they were closed."""
+    return sorted(keys, key=lambda key: (key[0], PARTS.index(key[1])))
+
+
+def _last(history: dict[int, pd.DataFrame]) -> pd.DataFrame | None:
+    return history[next(reversed(history))] if history else None

@@ -1,0 +1,252 @@
+"""Is a model as good in every group, and does it see the finding or what comes with it?
+
+A model can score well by a by-product of the finding: chest tubes give away treated pneumothoraces
+(Oakden-Rayner et al. 2020, "Hidden stratification", arXiv 1909.12475), portable films the very ill (Zech et
+al. 2018, PLOS Medicine 15(11) e1002683). Within a group whose images all have, or all lack, the by-product it
+is of no use; so a ROC AUC that falls when only pairs of images of one group are compared tells of it. The
+AUC within groups is the mean of the groups' AUCs, each weighted by its pairs of a positive and a negative:
+the covariate-adjusted AUC of Janes & Pepe 2009, doi 10.1093/biomet/asp002, with the pairs as weights.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from hilum.metrics.intervals import scores_with_intervals
+from hilum.metrics.ranking import NAN
+from hilum.metrics.resampling import patient_weights
+
+#: Fewer positive images or patients than this, and a group's scores are shown but marked.
+FEWEST = 10
+
+#: What a possible shortcut must have at least: this much AUC lost within groups, and a column that by
+#: itself tells positives from negatives this well, at the lower end of its interval.
+LEAST_LOSS, LEAST_COLUMN_AUC = 0.03, 0.55
+
+#: From this AUC of the column alone (lower end of its interval) on, the finding is given away: whatever the
+#: model does, these images cannot tell the finding from the column.
+GIVEN_AWAY = 0.8
+
+SIGNIFICANCE = 0.05
+
+
+def scores_by_group(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    patients: np.ndarray,
+    groups: pd.Series,
+    targets: Sequence[str],
+    thresholds: np.ndarray,
+    *,
+    replicates: int = 200,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The scores in each group, at the same thresholds.
+
+    Args:
+        labels: (N, T), 1, 0 or NaN.
+        probabilities: (N, T) from 0 to 1.
+        patients: (N,) whose image it is.
+        groups: (N,) the name of each image's group.
+        targets: (T,) names.
+        thresholds: (T,) of the frozen operating points.
+        replicates: of the patient bootstrap.
+        seed: of its draws.
+
+    Returns:
+        `group`, `images`, `patients`, `few` (fewer than `FEWEST` positive images, or patients), then the
+        columns of `scores_with_intervals`; a row per group and target.
+    """
+    tables = []
+    for group in sorted(groups.unique()):
+        rows = (groups == group).to_numpy()
+        table = scores_with_intervals(
+            labels[rows],
+            probabilities[rows],
+            patients[rows],
+            targets,
+            thresholds,
+            replicates=replicates,
+            seed=seed,
+        )
+        its_patients = len(np.unique(patients[rows]))
+        few = (table["positives"] < FEWEST) | (its_patients < FEWEST)
+        for place, (name, value) in enumerate(
+            {"group": group, "images": int(rows.sum()), "patients": its_patients, "few": few}.items()
+        ):
+            table.insert(place, name, value)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def auc_within_groups(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    patients: np.ndarray,
+    columns: dict[str, pd.Series],
+    targets: Sequence[str],
+    *,
+    replicates: int = 200,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """For each column and target the pooled AUC, the AUC within the column's groups, and what is lost.
+
+    Args:
+        labels: (N, T), 1, 0 or NaN.
+        probabilities: (N, T) from 0 to 1.
+        patients: (N,) whose image it is.
+        columns: name -> (N,) the group of each image.
+        targets: (T,) names.
+        replicates: of the patient bootstrap; its standard deviation is the standard error.
+        seed: of its draws.
+
+    Returns:
+        A row per column and target: `column`, `target`, `pooled_auc`, `within_auc`, `loss` (their
+        difference) with `loss_low` and `loss_high` (95 %), the one-sided `p` that nothing is lost, corrected
+        over all rows (Benjamini-Hochberg); `column_auc`, how well the groups alone, ordered by their
+        prevalence, tell positives from negatives, with `column_auc_low` and `column_auc_high`;
+        `given_away` (bool), the column alone is as good as a model; `possible_shortcut` (bool), that, or AUC
+        is lost within groups that the column tells apart; and `lack`, why there is no AUC within groups, or "".
+    """
+    distinct, patient_of = np.unique(patients, return_inverse=True)
+    weights = patient_weights(len(distinct), replicates, seed).astype(np.float32)
+    weights = np.concatenate([np.ones((1, len(distinct)), np.float32), weights])  # first, each patient once
+    rows = []
+    for position, target in enumerate(targets):
+        known = ~np.isnan(labels[:, position])
+        positive = labels[known, position] == 1
+        given = np.asarray(probabilities[known, position], dtype=np.float64)
+        drawn = weights[:, patient_of[known]]
+        won, pairs = _pairs_won(positive, given, drawn)
+        pooled = _share(won, pairs)
+        for column, groups in columns.items():
+            group_of = groups.to_numpy()[known]
+            within, compared = _within(positive, given, drawn, group_of)
+            alone = _column_auc(positive, group_of, drawn)
+            row = _row(column, target, pooled, within, alone, positive, compared)
+            row["positive_patients"] = len(np.unique(patient_of[known][positive]))
+            rows.append(row)
+    table = pd.DataFrame(rows)
+    if table.empty:
+        return table
+    tested = table["p"].notna()
+    table.loc[tested, "p"] = stats.false_discovery_control(table.loc[tested, "p"])
+    lost = (table["p"] < SIGNIFICANCE) & (table["loss"] >= LEAST_LOSS)
+    table["given_away"] = (table["column_auc_low"] >= GIVEN_AWAY) & (table["positive_patients"] >= FEWEST)
+    table["possible_shortcut"] = table["given_away"] | (lost & (table["column_auc_low"] >= LEAST_COLUMN_AUC))
+    table = table.drop(columns="positive_patients")
+    return table.sort_values(
+        "column", key=lambda names: names.map(list(columns).index), kind="stable"
+    ).reset_index(drop=True)
+
+
+def in_words(row: pd.Series) -> str:
+    """A possible shortcut as a sentence, with its figures.
+
+    Args:
+        row: of `auc_within_groups`.
+    """
+    finding, column = row["target"].replace("_", " "), row["column"]
+    alone = f"{column} alone tells positive from negative with an AUC of {row['column_auc']:.2f}"
+    if row["lack"]:
+        return (
+            f"{finding}: the model may be using {column} in place of the finding, and these images cannot tell: "
+            f"{alone}, and {row['lack']}."
+        )
+    lost = (
+        f"the model's AUC is {row['pooled_auc']:.3f} over all images, and {row['within_auc']:.3f} among images "
+        f"alike in {column} (lost: {row['loss']:.3f}, 95 % interval {row['loss_low']:.3f} to {row['loss_high']:.3f})"
+    )
+    return f"{finding}: the model may be using {column}, or something that comes with it. {alone}; {lost}."
+
+
+def _row(
+    column: str,
+    target: str,
+    pooled: np.ndarray,
+    within: np.ndarray,
+    alone: np.ndarray,
+    positive: np.ndarray,
+    compared: int,
+) -> dict:
+    loss = pooled - within
+    lack = ""
+    if not positive.any() or positive.all():
+        lack = "its known labels are all alike" if len(positive) else "no image has a known label"
+    elif np.isnan(within[0]):
+        lack = "no group has both positive and negative images"
+    elif compared < FEWEST:
+        lack = f"only {compared} positive images have a negative one in their group"
+    error = np.nanstd(loss[1:], ddof=1) if not lack and np.isfinite(loss[1:]).sum() > 1 else NAN
+    z = stats.norm.ppf(0.975)
+    p = NAN
+    if error == error:
+        p = float(stats.norm.sf(loss[0] / error)) if error > 0 else 1.0
+    spread = np.nanstd(alone[1:], ddof=1) if np.isfinite(alone[1:]).sum() > 1 else NAN
+    return {
+        "column": column,
+        "target": target,
+        "pooled_auc": float(pooled[0]),
+        "within_auc": NAN if lack else float(within[0]),
+        "loss": NAN if lack else float(loss[0]),
+        "loss_low": float(loss[0] - z * error),
+        "loss_high": float(loss[0] + z * error),
+        "p": p,
+        "column_auc": float(alone[0]),
+        "column_auc_low": float(max(alone[0] - z * spread, 0)),
+        "column_auc_high": float(min(alone[0] + z * spread, 1)),
+        "lack": lack,
+    }
+
+
+def _within(
+    positive: np.ndarray, given: np.ndarray, drawn: np.ndarray, group_of: np.ndarray
+) -> tuple[np.ndarray, int]:
+    """The AUC within groups of each sample, (R + 1,), and how many positives have a negative in their group."""
+    won, pairs = np.zeros(len(drawn)), np.zeros(len(drawn))
+    compared = 0
+    for group in np.unique(group_of):
+        rows = group_of == group
+        if positive[rows].any() and not positive[rows].all():
+            more_won, more_pairs = _pairs_won(positive[rows], given[rows], drawn[:, rows])
+            won, pairs = won + more_won, pairs + more_pairs
+            compared += int(positive[rows].sum())
+    return _share(won, pairs), compared
+
+
+def _column_auc(positive: np.ndarray, group_of: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """The AUC of the groups alone, ordered by their prevalence on the full sample, (R + 1,)."""
+    if not len(positive):
+        return np.full(len(drawn), NAN)
+    _, place = np.unique(group_of, return_inverse=True)
+    prevalence = np.bincount(place, positive) / np.bincount(place)
+    return _share(*_pairs_won(positive, prevalence[place], drawn))
+
+
+def _pairs_won(positive: np.ndarray, given: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of a positive and a negative in each sample, and in how many the positive ranks higher.
+
+    A tie is half a pair won.
+
+    Args:
+        positive: (N,) bool.
+        given: (N,) what is ranked by.
+        drawn: (R, N) how often each image is drawn.
+    """
+    order = np.argsort(given, kind="stable")
+    ranked = given[order]
+    starts = np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1])) if len(ranked) else np.empty(0, int)
+    if not len(starts):
+        return np.zeros(len(drawn)), np.zeros(len(drawn))
+    times = drawn[:, order]
+    positives = np.add.reduceat(times * positive[order], starts, axis=1)
+    negatives = np.add.reduceat(times * ~positive[order], starts, axis=1)
+    below = np.cumsum(negatives, axis=1, dtype=np.float64) - negatives / 2
+    won = np.einsum("rk,rk->r", positives, below)
+    return won, positives.sum(axis=1, dtype=np.float64) * negatives.sum(axis=1, dtype=np.float64)
+
+
+def _share(won: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    return np.divide(won, pairs, out=np.full(len(won), NAN), where=pairs > 0)

@@ -1,0 +1,217 @@
+"""The parts of a network that training and reading treat apart: its stages, its head, its last feature map."""
+
+from collections.abc import Iterable
+
+from torch import nn
+
+from hilum.errors import HilumError
+from hilum.models.normalization import Normalized
+from hilum.models.resnet import resnet_stages
+from hilum.models.shape_trace import Call, calls_of
+
+Stage = tuple[str, list[nn.Parameter]]
+
+_NORMALIZATIONS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+
+
+def stages(net: nn.Module, image_size: tuple[int, int] = (320, 320)) -> list[Stage]:
+    """The parameters of a network grouped from its input to its head, each once; the head is last.
+
+    A network says so itself in a method `parameter_stages() -> list[tuple[str, list[nn.Parameter]]]`, as
+    Hilum's own do. torchvision's ResNets and DenseNets and timm's networks are known. Any other is taken
+    apart by its children, in the order in which an image goes through them: the last layer that has parameters
+    is the head, each child before it a stage.
+
+    Args:
+        net: the network, or `Normalized` around it.
+        image_size: width and height of an image that it can take, pixels; for networks that are not known.
+
+    Raises:
+        HilumError: it has no parameters, or those that it names itself are not all of its own, each once.
+    """
+    inner = _inner(net)
+    if not _has_parameters(inner):
+        raise HilumError(f"{type(inner).__name__} has no parameters, so there is nothing to train.")
+    if hasattr(inner, "parameter_stages"):
+        found = inner.parameter_stages()
+    elif _is_torchvisions(inner, "ResNet"):
+        found = resnet_stages(inner)
+    elif _is_torchvisions(inner, "DenseNet"):
+        found = _densenet_stages(inner)
+    elif hasattr(inner, "group_matcher") and hasattr(inner, "get_classifier"):
+        from hilum.models.timm_backbone import timm_stages
+
+        found = timm_stages(inner)
+    else:
+        found = []
+    if not found or not found[-1][1]:
+        found = _by_children(net, image_size)
+    _refuse_incomplete(inner, found)
+    return found
+
+
+def split_head(
+    net: nn.Module, image_size: tuple[int, int] = (320, 320)
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The parameters of the backbone, and those of the head: the layers that make the logits.
+
+    Raises:
+        HilumError: as `stages`.
+    """
+    *backbone, (_, head) = stages(net, image_size)
+    return [parameter for _, parameters in backbone for parameter in parameters], head
+
+
+def backbone_modules(net: nn.Module, image_size: tuple[int, int] = (320, 320)) -> list[nn.Module]:
+    """The largest parts of a network that the head is not in, and that have parameters or buffers.
+
+    While only the head learns they belong in evaluation mode, with what is inside them: their batch
+    normalization then keeps the statistics that their weights were trained with. Dropout that stands beside
+    the head, outside of them, goes on.
+
+    Raises:
+        HilumError: as `stages`.
+    """
+    head = {id(parameter) for parameter in split_head(net, image_size)[1]}
+
+    def without_head(module: nn.Module) -> Iterable[nn.Module]:
+        if not any(id(parameter) in head for parameter in module.parameters()):
+            if any(True for _ in (*module.parameters(), *module.buffers())):
+                yield module
+            return
+        for child in module.children():
+            yield from without_head(child)
+
+    return list(without_head(_inner(net)))
+
+
+def last_spatial_layer(net: nn.Module, image_size: tuple[int, int] = (320, 320)) -> nn.Module:
+    """The layer whose output is the network's last feature map (B, C, h, w), h and w above 1 if there is one.
+
+    It is where Grad-CAM looks (Selvaraju et al. 2017, arXiv 1610.02391). It is found by following one image
+    through the network; of modules that end with the same map it is the outermost.
+
+    Args:
+        net: the network, or `Normalized` around it.
+        image_size: width and height of the images that it is used with, pixels.
+
+    Raises:
+        HilumError: it makes no feature map, or only at its entrance, as transformers do that go on with tokens;
+            or it cannot take images of that size.
+    """
+    inner = _inner(net)
+    kind = type(getattr(inner, "net", inner)).__name__
+    for module in inner.modules():
+        if getattr(module, "output_fmt", "NCHW") not in ("NCHW", None):
+            raise HilumError(f"{kind} has no feature map (B, C, h, w): its own are laid out otherwise.")
+    calls = [call for call in calls_of(net, image_size) if call.module not in (net, inner)]
+    calls = [
+        call for call in calls if not isinstance(call.module, nn.Identity | nn.modules.dropout._DropoutNd)
+    ]
+    maps = [position for position, call in enumerate(calls) if call.made is not None and len(call.made) == 4]
+    wide = [position for position in maps if min(calls[position].made[2:]) > 1]
+    if not maps:
+        raise HilumError(
+            f"{kind} has no layer that makes a feature map (B, C, h, w), so no heatmap can be made."
+        )
+    last = (wide or maps)[-1]
+    if _goes_on_with_tokens(calls, last):
+        raise HilumError(
+            f"{kind} has a feature map only at its entrance and goes on with tokens, so no heatmap can be made of it."
+        )
+    return calls[last].module
+
+
+def _goes_on_with_tokens(calls: list[Call], last: int) -> bool:
+    """Whether what follows the last feature map has the shape (B, tokens, C) and most of the parameters."""
+    after = calls[last + 1 :]
+    if not any(call.made is not None and len(call.made) == 3 and call.made[1] > 1 for call in after):
+        return False
+    before = {id(p): p.numel() for call in calls[: last + 1] for p in call.module.parameters()}
+    later = {id(p): p.numel() for call in after for p in call.module.parameters() if id(p) not in before}
+    return sum(later.values()) > sum(before.values())
+
+
+def _inner(net: nn.Module) -> nn.Module:
+    return net.net if isinstance(net, Normalized) else net
+
+
+def _is_torchvisions(net: nn.Module, name: str) -> bool:
+    # By name: the import of torchvision takes longer than all else that a small training needs.
+    return any(
+        kind.__name__ == name and kind.__module__.startswith("torchvision.models")
+        for kind in type(net).__mro__
+    )
+
+
+def _densenet_stages(net: nn.Module) -> list[Stage]:
+    found: dict[str, list[nn.Parameter]] = {"stem": []}
+    stage = "stem"
+    for name, module in net.features.named_children():
+        if name.startswith("denseblock"):
+            stage = name
+        found.setdefault(stage, []).extend(module.parameters())
+    return [*found.items(), ("classifier", list(net.classifier.parameters()))]
+
+
+def _by_children(net: nn.Module, image_size: tuple[int, int]) -> list[Stage]:
+    """Stages of a network that is not known, see `stages`."""
+    root = _inner(net)
+    layers = _layers_in_order(net, image_size)
+    head = layers[-1]
+    while len(holders := [child for child in root.children() if _has_parameters(child)]) == 1:
+        if holders[0] is head or any(True for _ in root.parameters(recurse=False)):
+            break
+        root = holders[0]
+    position = {layer: number for number, layer in enumerate(layers)}
+    children = sorted(
+        root.named_children(),
+        key=lambda named: min((position[m] for m in named[1].modules() if m in position), default=-1),
+    )
+    taken = {id(parameter) for parameter in head.parameters(recurse=False)}
+    found: list[Stage] = [("stem", [p for p in root.parameters(recurse=False) if id(p) not in taken])]
+    for name, child in children:
+        taken |= {id(parameter) for parameter in found[-1][1]}
+        own = [parameter for parameter in child.parameters() if id(parameter) not in taken]
+        # A normalization belongs to the layer whose output it normalizes.
+        if isinstance(child, _NORMALIZATIONS):
+            found[-1][1].extend(own)
+        else:
+            found.append((name, own))
+    head_name = next(name for name, module in root.named_modules() if module is head)
+    found = [stage for stage in found if stage[1]]
+    return [*found, (head_name or "head", list(head.parameters(recurse=False)))]
+
+
+def _layers_in_order(net: nn.Module, image_size: tuple[int, int]) -> list[nn.Module]:
+    """The innermost modules that have parameters, in the order in which an image goes through them.
+
+    If the network cannot take the image, it is the order in which they were made.
+    """
+    layers = [
+        module
+        for module in _inner(net).modules()
+        if any(True for _ in module.parameters(recurse=False)) and not any(True for _ in module.children())
+    ]
+    try:
+        last_call = {call.module: position for position, call in enumerate(calls_of(net, image_size))}
+    except HilumError:
+        last_call = {}
+    called = sorted((layer for layer in layers if layer in last_call), key=last_call.__getitem__)
+    return called or layers or [_inner(net)]
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters())
+
+
+def _refuse_incomplete(net: nn.Module, found: list[Stage]) -> None:
+    wanted = {id(parameter): name for name, parameter in net.named_parameters()}
+    given = [id(parameter) for _, parameters in found for parameter in parameters]
+    missing = [name for key, name in wanted.items() if key not in set(given)]
+    if missing or len(given) != len(set(given)) or len(given) != len(wanted):
+        what = f"{missing[0]} is in none" if missing else "one is in two of them, or is not the network's"
+        raise HilumError(
+            f"The stages of {type(net).__name__} must hold each of its parameters once: {what}. Check its "
+            "parameter_stages()."
+        )

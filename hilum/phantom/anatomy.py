@@ -1,0 +1,311 @@
+"""The healthy chest: what differs between patients, and the outlines of one patient on one film.
+
+Side 0 is the patient's right lung (left in the image), side 1 the left one.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from hilum.phantom.canvas import curve
+
+SIDES = (0, 1)
+#: The sign of x on each side.
+SIGN = (-1.0, 1.0)
+RIBS = 9
+
+
+class Patient(NamedTuple):
+    """What stays the same on all films of one patient; lengths in patient coordinates."""
+
+    female: bool
+    age: int
+    half_width: float  # of the thorax, inside the ribs
+    apex: float  # y of the top of the lungs
+    base: float  # y of the costophrenic angles at full inspiration
+    dome: float  # height of the diaphragm above them
+    heart_ratio: float  # cardiothoracic ratio of the healthy heart
+    heart_tilt: float
+    habitus: float  # 0 thin … 1 obese
+    breast: float
+    bone: float  # density, 1 is average
+    knob: float  # of the aorta
+    rib_drop: float
+    scoliosis: float
+    carina: float
+
+
+def draw_patient(rng: np.random.Generator, *, female: bool, age: int) -> Patient:
+    """Draws the anatomy of a patient."""
+    old = np.clip((age - 40) / 50, 0, 1)
+    return Patient(
+        female=female,
+        age=age,
+        half_width=float(np.clip(rng.normal(0.64 if female else 0.69, 0.03), 0.56, 0.76)),
+        apex=float(rng.normal(-0.72, 0.025)),
+        base=float(rng.normal(0.56, 0.035)),
+        dome=float(np.clip(rng.normal(0.19, 0.03), 0.12, 0.26)),
+        heart_ratio=float(rng.uniform(0.39, 0.463)),
+        heart_tilt=float(rng.uniform(-0.04, 0.04)),
+        habitus=float(rng.beta(2, 2.6)),
+        breast=float(rng.uniform(0.25, 1.0)) if female else 0.0,
+        bone=float(np.clip(rng.normal(1.08 - 0.2 * old, 0.1), 0.7, 1.35)),
+        knob=float(rng.uniform(0.0, 0.025) + 0.035 * old),
+        rib_drop=float(rng.uniform(0.19, 0.29)),
+        scoliosis=float(rng.normal(0, 0.012)),
+        carina=float(rng.normal(-0.2, 0.02)),
+    )
+
+
+@dataclass
+class Chest:
+    """The outlines of one patient on one frontal film, float32 arrays of shape (N, 2).
+
+    Attributes:
+        lungs: closed outlines of both lungs.
+        walls: the chest wall along each lung, from its apex to the costophrenic angle.
+        domes: (x, y) of the top of each half of the diaphragm.
+        angles: (x, y) of the costophrenic angles.
+        hila: (x, y) of the roots of the lungs.
+        heart: closed outline; its width over `2 * half_width` is the cardiothoracic ratio
+            (Danzer 1919, Am J Med Sci 157:513).
+        mediastinum: closed outline of what lies above the heart.
+        ribs: per side, the posterior ribs from above, shape (ribs, points, 2); `fronts` the anterior ones.
+    """
+
+    patient: Patient
+    portable: bool
+    half_width: float
+    shift: float
+    lungs: list[np.ndarray] = field(default_factory=list)
+    walls: list[np.ndarray] = field(default_factory=list)
+    domes: list[tuple[float, float]] = field(default_factory=list)
+    angles: list[tuple[float, float]] = field(default_factory=list)
+    hila: list[tuple[float, float]] = field(default_factory=list)
+    heart: np.ndarray | None = None
+    mediastinum: np.ndarray | None = None
+    ribs: list[np.ndarray] = field(default_factory=list)
+    fronts: list[np.ndarray] = field(default_factory=list)
+
+    def wall_x(self, side: int, y: float | np.ndarray) -> np.ndarray:
+        """X of the chest wall at height y."""
+        wall = self.walls[side]
+        return np.interp(y, wall[:, 1], wall[:, 0])
+
+
+def frontal_chest(
+    patient: Patient,
+    rng: np.random.Generator,
+    *,
+    portable: bool,
+    heart_ratio: float | None = None,
+    wide_mediastinum: float = 0.0,
+    raised: tuple[float, float] = (0.0, 0.0),
+) -> Chest:
+    """The outlines of a patient on one frontal film.
+
+    Args:
+        patient: the anatomy.
+        rng: draws what differs between films: inspiration and rotation.
+        portable: an AP film taken in bed: magnified heart, shallow breath, rotation.
+        heart_ratio: the cardiothoracic ratio, if not the healthy one of the patient.
+        wide_mediastinum: 0 … 1, how far it is widened.
+        raised: by how much each half of the diaphragm stands too high.
+    """
+    shallow = rng.uniform(0.04, 0.19) if portable else rng.uniform(0.0, 0.06)
+    turn = rng.normal(0, 0.022 if portable else 0.008)
+    chest = Chest(patient, portable, patient.half_width, float(turn))
+    for side in SIDES:
+        _add_lung(chest, side, patient.base - shallow, raised[side])
+    ratio = heart_ratio or patient.heart_ratio
+    # An AP film is magnified: the heart lies far from the detector.
+    _add_heart(chest, ratio + (0.02 if portable else 0.0))
+    _add_mediastinum(chest, wide_mediastinum, 0.02 if portable else 0.0)
+    for side in SIDES:
+        _add_ribs(chest, side)
+    return chest
+
+
+def _add_lung(chest: Chest, side: int, base: float, raised: float) -> None:
+    patient, width, sign = chest.patient, chest.half_width, SIGN[side]
+    apex = patient.apex
+    height = base - apex
+    # The liver holds the right half of the diaphragm up; the heart presses on the left one.
+    dome_y = base - patient.dome - (0.035 if side == 0 else 0.0) - raised
+    angle_y = base - 0.35 * raised
+    wall = curve(
+        [
+            (0.40, apex),
+            (0.62, apex + 0.07 * height),
+            (0.81, apex + 0.24 * height),
+            (0.93, apex + 0.48 * height),
+            (1.0, apex + 0.78 * height),
+            (0.985, angle_y),
+        ]
+    )
+    floor = curve(
+        [
+            (0.985, angle_y),
+            (0.86, dome_y + 0.45 * (angle_y - dome_y)),
+            (0.70, dome_y + 0.055),
+            (0.52, dome_y + 0.006),
+            (0.37, dome_y),
+            (0.22, dome_y + 0.022),
+            (0.06, dome_y + 0.07),
+        ]
+    )
+    inner = curve(
+        [
+            (0.06, dome_y + 0.07),
+            (0.10, 0.0),
+            (0.11, -0.3),
+            (0.14, apex + 0.16),
+            (0.23, apex + 0.035),
+            (0.40, apex),
+        ]
+    )
+    scale = np.array([sign * width, 1], np.float32)
+    chest.walls.append(wall * scale)
+    chest.lungs.append(np.vstack([wall, floor[1:], inner[1:]]) * scale)
+    chest.domes.append((sign * 0.46 * width, dome_y))
+    chest.angles.append((sign * 0.985 * width, angle_y))
+    chest.hila.append((sign * 0.25 * width + chest.shift, patient.carina + (0.07 if side == 0 else 0.03)))
+
+
+def _add_heart(chest: Chest, ratio: float) -> None:
+    patient, shift = chest.patient, chest.shift
+    full = 2 * chest.half_width * ratio
+    right, left = -0.33 * full + shift, 0.67 * full + shift
+    # Where the right border would leave the lung, all the growth goes to the left one.
+    floor = chest.domes[1][1] + 0.085
+    top = patient.carina + 0.06
+    tall = floor - top
+    apex_y = floor - (0.24 + patient.heart_tilt) * tall
+    outline = [
+        (right * 0.45, top),
+        (right * 0.74, top + 0.26 * tall),
+        (right, top + 0.60 * tall),
+        (right * 0.90, floor - 0.1 * tall),
+        (right * 0.3, floor + 0.02),
+        (left * 0.45, floor + 0.03),
+        (left * 0.88, floor - 0.03),
+        (left, apex_y),
+        (left * 0.88, apex_y - 0.22 * tall),
+        (left * 0.60, apex_y - 0.46 * tall),
+        (left * 0.36, top + 0.08 * tall),
+        (left * 0.25, top),
+    ]
+    chest.heart = curve([*outline, outline[0]])
+    middle = chest.heart[:, 0]
+    # The spline swings a little past its knots: the ratio is made exact.
+    half = full / (middle.max() - middle.min())
+    chest.heart[:, 0] = (middle - shift) * half + shift
+
+
+def _add_mediastinum(chest: Chest, wide: float, bed: float) -> None:
+    patient, top = chest.patient, chest.patient.apex
+    grow = 1 + 1.25 * wide
+    half = (0.095 + bed) * grow
+    knob = patient.knob * (1 + wide)
+    down = chest.domes[1][1]
+    right = [
+        (-half * 0.85, top - 0.4),
+        (-half, top + 0.12),
+        (-half * 1.2, -0.42),
+        (-half * 1.25, -0.22),
+        (-half, 0.02),
+    ]
+    left = [
+        (half, 0.02),
+        (half * 1.2 + 0.025, -0.13),
+        (half * 1.1, -0.25),
+        (half * 1.25 + knob, -0.34),
+        (half * 1.05 + 0.6 * knob, -0.43),
+        (half, top + 0.1),
+        (half * 0.85, top - 0.4),
+    ]
+    outline = np.vstack([curve([*right, (-0.09, down)]), curve([(0.09, down), *left])])
+    outline[:, 0] += chest.shift
+    chest.mediastinum = outline
+
+
+def _add_ribs(chest: Chest, side: int) -> None:
+    patient, sign, width = chest.patient, SIGN[side], chest.half_width
+    top, base = patient.apex - 0.02, chest.angles[side][1]
+    pitch = (base - 0.06 - top) / (RIBS + 0.1)
+    posterior, anterior = [], []
+    for rib in range(RIBS):
+        y = top + rib * pitch
+        drop = patient.rib_drop * min(1.0, 0.42 + 0.13 * rib)
+        turn_y = y + drop
+        # Below the lungs the cage goes on widening.
+        out = abs(float(chest.wall_x(side, turn_y))) + 0.012 + 0.5 * max(0.0, turn_y - base)
+        start = 0.045
+        span = out - start
+        line = [
+            (start, y + 0.01),
+            (start + 0.3 * span, y - 0.005),
+            (start + 0.62 * span, y + 0.17 * drop),
+            (start + 0.88 * span, y + 0.55 * drop),
+            (out, turn_y),
+        ]
+        posterior.append(line)
+        if rib < RIBS - 1:
+            end = width * (0.36 + 0.035 * rib)
+            fall = drop * 0.75 + 0.03
+            front = [
+                (out, turn_y),
+                (out - 0.05 * span, turn_y + 0.3 * fall),
+                (0.5 * (out + end), turn_y + 0.85 * fall),
+                (end, turn_y + 1.0 * fall),
+            ]
+            anterior.append(front)
+    mirror = np.array([sign, 1], np.float32)
+    chest.ribs.append(curve(posterior, 4) * mirror)
+    chest.fronts.append(curve(anterior, 4) * mirror)
+
+
+_POINTS = 5
+_TWIGS = 3
+
+
+def branching(
+    rng: np.random.Generator,
+    root: tuple[float, float],
+    *,
+    fan: tuple[float, float],
+    reach: float,
+    stems: int = 8,
+    levels: int = 3,
+) -> list[np.ndarray]:
+    """Lines of a tree, one array of shape (branches, points, 2) per level, stems first.
+
+    Args:
+        rng: draws it.
+        root: (x, y) where the stems start.
+        fan: angles in radians between which the stems leave; 0 is to the right, pi / 2 down.
+        reach: length of a stem.
+        stems: how many leave the root.
+        levels: how often they branch, the stems included.
+    """
+    angle = np.linspace(*fan, stems) + rng.normal(0, 0.12, stems)
+    start = np.asarray(root) + rng.normal(0, 0.012, (stems, 2))
+    length = reach * rng.uniform(0.65, 1.1, stems)
+    tree = []
+    along = np.linspace(0, 1, _POINTS)
+    for _ in range(levels):
+        bend = rng.normal(0, 0.38, len(angle))
+        heading = angle[:, None] + bend[:, None] * along[None, 1:]
+        step = (length / (_POINTS - 1))[:, None]
+        moves = np.stack([np.cos(heading) * step, np.sin(heading) * step], axis=2)
+        lines = np.concatenate([start[:, None], start[:, None] + np.cumsum(moves, axis=1)], axis=1)
+        tree.append(lines.astype(np.float32))
+        joint = rng.integers(1, _POINTS, (len(angle), _TWIGS))
+        start = lines[np.arange(len(angle))[:, None], joint].reshape(-1, 2)
+        side = rng.choice([-1.0, 1.0], joint.shape)
+        angle = (
+            heading[np.arange(len(angle))[:, None], joint - 1] + side * rng.uniform(0.3, 0.75, joint.shape)
+        ).ravel()
+        length = (length[:, None] * rng.uniform(0.3, 0.6, joint.shape)).ravel()
+    return tree

@@ -1,1 +1,0 @@
-"""A run folder or a bundle, and an image → findings, with reasons. Research use only."""

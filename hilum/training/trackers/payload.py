@@ -1,0 +1,142 @@
+"""What trackers are told of a run: its settings, the scores of its epochs, and what it came to."""
+
+import base64
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hilum.report.error_gallery import hardest_images
+from hilum.report.validation import best_validation
+from hilum.run_folder import RunFolder
+
+#: The scores of a target that are followed over the epochs; the counts behind them are in scores.parquet.
+TARGET_SCORES = ("recall", "precision", "f1", "roc_auc", "avg_precision")
+
+#: The scalar that runs are compared by.
+HEADLINE = "mean/val/roc_auc"
+
+#: How many images each kind of mistake is shown by.
+MISTAKES = 4
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A radiograph that the model was badly wrong about.
+
+    Attributes:
+        name: as in `missed-1-Edema-0.03-image-1012`, the number after the target its probability.
+        jpeg: the bytes of a small copy.
+    """
+
+    name: str
+    jpeg: bytes
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What a finished run came to.
+
+    Attributes:
+        record: run.json.
+        best_epoch: the epoch that the operating points are of.
+        points: `operating_point_<value>/<target>` -> the value; what is undefined is left out.
+        files: run.json and the report.
+        figures: PNG files.
+        mistakes: the worst of each kind, where the images can be read.
+    """
+
+    record: dict[str, Any]
+    best_epoch: int
+    points: dict[str, float]
+    files: list[Path]
+    figures: list[Path]
+    mistakes: list[Mistake]
+
+    @property
+    def summary(self) -> dict[str, str]:
+        """The end of the run in a few words each."""
+        names = ("status", "digest", "best_epoch", "best_roc_auc", "epochs_done", "seconds", "finished")
+        return {name: str(self.record[name]) for name in names if self.record.get(name) is not None}
+
+
+def flat_settings(record: dict[str, Any]) -> dict[str, bool | int | float | str]:
+    """The settings of a run, each as one value: tables and lists are JSON, what is left out is `none`."""
+    return {
+        name: value
+        if isinstance(value, bool | int | float | str)
+        else ("none" if value is None else json.dumps(value))
+        for name, value in record["settings"].items()
+    }
+
+
+def epoch_scalars(
+    scores: pd.DataFrame, combined: pd.DataFrame, epoch: int, learning_rate: float | None
+) -> dict[str, float]:
+    """An epoch's numbers by name: `roc_auc/val/Edema`, `mean/val/roc_auc`, `combined/val/f1`, `loss/val`.
+
+    A score without a value, as that of a target without a positive image, is left out; a mean is over the
+    targets that have one. `loss/…` come last, `loss/train` at the very end: where it is, all is.
+
+    Args:
+        scores: one row per epoch, part and target, as `Metrics.scores`.
+        combined: one row per epoch and part, as `Metrics.combined`.
+        epoch: which.
+        learning_rate: at its end; None where it is not known.
+    """
+    named: dict[str, float] = {}
+    itemized = scores[scores["epoch"] == epoch]
+    for score in TARGET_SCORES:
+        for part, target, value in zip(
+            itemized["part"], itemized["target"], itemized[score].tolist(), strict=True
+        ):
+            named[f"{score}/{part}/{target}"] = value
+        for part, values in itemized.groupby("part", sort=False)[score]:
+            named[f"mean/{part}/{score}"] = values.mean()
+    if learning_rate is not None:
+        named["learning_rate"] = learning_rate
+    together = combined[combined["epoch"] == epoch].set_index("part")
+    for score in together.columns.drop(["epoch", "loss"]):
+        named |= {f"combined/{part}/{score}": value for part, value in together[score].items()}
+    for part in reversed(together.index):
+        named[f"loss/{part}"] = together.at[part, "loss"]
+    return {name: float(value) for name, value in named.items() if np.isfinite(value)}
+
+
+def conclusion(folder: RunFolder) -> Conclusion:
+    """What the folder of a run says of its end.
+
+    Raises:
+        HilumError: no epoch has ended, or a file is damaged.
+    """
+    points = folder.record.get("operating_points") or {}
+    names = ("threshold", "recall", "precision", "specificity")
+    return Conclusion(
+        record=folder.record,
+        best_epoch=folder.best_epoch,
+        points={
+            f"operating_point_{name}/{target}": float(point[name])
+            for name in names
+            for target, point in points.items()
+            if point[name] is not None and np.isfinite(point[name])
+        },
+        files=[path for path in (folder.path / "run.json", folder.path / "report.html") if path.is_file()],
+        figures=sorted(folder.figures.glob("*.png")),
+        mistakes=_worst_mistakes(folder),
+    )
+
+
+def _worst_mistakes(folder: RunFolder) -> list[Mistake]:
+    validation = best_validation(folder)
+    image_root = folder.record.get("catalog", {}).get("image_root")
+    found = []
+    for kind, missed in (("missed", True), ("false-alarm", False)):
+        hardest = hardest_images(validation, image_root, missed=missed, most=MISTAKES)
+        for place, image in enumerate(hardest, 1):
+            if image.thumbnail is not None:
+                name = f"{kind}-{place}-{image.target}-{image.probability:.2f}-image-{image.image_id}"
+                found.append(Mistake(name, base64.b64decode(image.thumbnail.partition(",")[2])))
+    return found

@@ -1,0 +1,93 @@
+"""Out of memory: what would fit is said, or less is computed at once and the result is the same."""
+
+import pytest
+import torch
+from torch import nn
+
+from hilum.errors import HilumError
+from hilum.training.oom import MemoryKeeper, pieces_of
+
+
+def batch(size: int) -> dict[str, torch.Tensor]:
+    return {
+        "id": torch.arange(size),
+        "img": torch.randn(size, 3, 2, 2, generator=torch.Generator().manual_seed(1)),
+    }
+
+
+class FitsOnly:
+    """A step that is out of memory above so many images; it draws, and moves the batch statistics."""
+
+    def __init__(self, most: int, net: nn.Module, error: type[RuntimeError] = torch.OutOfMemoryError):
+        self.most, self.net, self.error, self.drawn = most, net, error, None
+
+    def __call__(self, pieces):
+        drawn = torch.rand(3)
+        for piece in pieces:
+            self.net(piece["img"])
+            if len(piece["id"]) > self.most:
+                raise self.error("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+        self.drawn = drawn
+        return [piece["id"].tolist() for piece in pieces]
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    return nn.BatchNorm2d(3)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
+def test_what_would_fit_is_said(net, error):
+    with pytest.raises(
+        HilumError, match=r"Out of memory with 64 images at once .*Try batch_size 32; or on_oom"
+    ):
+        MemoryKeeper().fitting(net, [batch(64)], FitsOnly(10, net, error))
+
+
+def test_the_advice_is_for_the_batch_that_all_devices_share(net):
+    with pytest.raises(HilumError, match=r"Out of memory with 16 images at once .*Try batch_size 32\.$"):
+        MemoryKeeper(devices=4).fitting(net, [batch(16)], FitsOnly(10, net))
+
+
+def test_halving_goes_on_until_it_fits_and_stays(net):
+    halved = []
+    memory = MemoryKeeper(halve=True, on_halved=halved.append)
+    assert memory.fitting(net, [batch(8)], FitsOnly(2, net)) == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert halved == [2, 4]
+    assert memory.fitting(net, [batch(5)], FitsOnly(2, net)) == [[0], [1], [2], [3, 4]]
+    assert halved == [2, 4]
+
+
+def test_the_tries_that_failed_leave_no_trace(net):
+    torch.manual_seed(3)
+    tried = FitsOnly(2, net)
+    MemoryKeeper(halve=True).fitting(net, [batch(8)], tried)
+    statistics = {name: value.clone() for name, value in net.state_dict().items()}
+
+    torch.manual_seed(3)
+    other = nn.BatchNorm2d(3)
+    straight = FitsOnly(2, other)
+    MemoryKeeper(halve=True, pieces=4).fitting(other, [batch(8)], straight)
+    assert torch.equal(tried.drawn, straight.drawn)
+    for name, value in other.state_dict().items():
+        assert torch.equal(value, statistics[name]), name
+
+
+def test_a_single_image_that_does_not_fit_is_told(net):
+    with pytest.raises(HilumError, match="Out of memory with a single image at once"):
+        MemoryKeeper(halve=True).fitting(net, [batch(4)], FitsOnly(0, net))
+
+
+def test_another_error_is_not_taken_for_it(net):
+    def step(pieces):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        MemoryKeeper(halve=True).fitting(net, [batch(4)], step)
+
+
+@pytest.mark.parametrize(("size", "pieces", "sizes"), [(8, 1, [8]), (7, 2, [3, 4]), (3, 4, [1, 1, 1])])
+def test_pieces_are_of_nearly_equal_size_and_none_is_empty(size, pieces, sizes):
+    cut = pieces_of(batch(size), pieces)
+    assert [len(piece["id"]) for piece in cut] == sizes
+    assert torch.cat([piece["id"] for piece in cut]).tolist() == list(range(size))
