@@ -14,8 +14,8 @@ from hilum.metrics.metadata_leaks import ALL_TOGETHER, FEATURES
 from hilum.plots.dataset import (
     co_actual,
     co_occurrence_figure,
-    co_prediction_figure,
     co_predicted,
+    co_prediction_figure,
     feature_figure,
     findings_figure,
     leaks_figure,
