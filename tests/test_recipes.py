@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hilum.config import RunConfig, settings_from_toml
-from hilum.training import run
+from hilum.training.run import StandardTraining
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.toml"))
@@ -96,8 +96,8 @@ def test_each_says_how_it_is_called(name):
 @pytest.mark.filterwarnings("ignore::hilum.metrics.history.UndefinedScoreWarning")  # a toy lacks positives
 @pytest.mark.parametrize("name", RECIPES)
 def test_each_trains(name, request, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "write_figures", lambda folder, metrics: [])
-    monkeypatch.setattr(run, "write_report", lambda folder: None)
+    monkeypatch.setattr("hilum.training.run.write_figures", lambda folder, metrics: [])
+    monkeypatch.setattr("hilum.training.run.write_report", lambda folder: None)
     settings = settings_from_toml(FOLDER / f"{name}.toml")
     toy = {
         "root": request.getfixturevalue("nih_tree" if settings["source"] == "nih" else "chexpert_tree"),
@@ -115,7 +115,7 @@ def test_each_trains(name, request, tmp_path, monkeypatch):
         "quiet": True,
         "epoch_args": "none",
     }
-    training = run.StandardTraining(**settings | toy | SMALLER.get(name, {}))
+    training = StandardTraining(**settings | toy | SMALLER.get(name, {}))
     training.train()
     assert training.folder.record["status"] == "finished"
     assert training.folder.epochs() == [1]

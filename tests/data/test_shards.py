@@ -18,7 +18,7 @@ from hilum.data.pack import Pack
 from hilum.data.pack_builder import build_pack
 from hilum.data.shards import RECORD, Shards, write_shards
 from hilum.errors import HilumError
-from hilum.training import run
+from hilum.training.run import StandardTraining
 
 pytest.importorskip("litdata", reason="litdata is not installed: pip install hilum[shards]")
 moto_server = pytest.importorskip(
@@ -127,11 +127,11 @@ def test_a_run_has_the_same_digest_from_a_url_as_from_the_pack(
 ):
     url, requests = bucket
     write_shards(pack, url, chunk_bytes=CHUNK)
-    monkeypatch.setattr(run, "write_figures", lambda folder, metrics: [])
-    monkeypatch.setattr(run, "write_report", lambda folder: None)
+    monkeypatch.setattr("hilum.training.run.write_figures", lambda folder, metrics: [])
+    monkeypatch.setattr("hilum.training.run.write_report", lambda folder: None)
     digests = []
     for where in (str(pack.path), url):
-        training = run.StandardTraining(
+        training = StandardTraining(
             catalog=small_catalog,
             net=small_net(),
             pack=where,

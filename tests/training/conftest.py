@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from hilum.sources.catalog import FEATURE_COLUMNS, Catalog
-from hilum.training import run
+from hilum.training import run as run_module
 
 TARGETS = ("Edema", "Fracture", "Mine")
 
@@ -76,7 +76,7 @@ def own_catalog(tmp_path_factory) -> Catalog:
 @pytest.fixture(scope="session")
 def finished(own_catalog, tmp_path_factory):
     """A StandardTraining that has ended, two epochs of a ResNet-18, and the Metrics that it gave."""
-    training = run.StandardTraining(
+    training = run_module.StandardTraining(
         catalog=own_catalog,
         image_width=32,
         image_height=32,
@@ -89,6 +89,7 @@ def finished(own_catalog, tmp_path_factory):
         net_kwargs={"layers": 18},
         num_workers=0,
         device="cpu",
+        precision="32",
         quiet=True,
         save_path=tmp_path_factory.mktemp("runs"),
         name="finished",
@@ -99,15 +100,15 @@ def finished(own_catalog, tmp_path_factory):
 @pytest.fixture
 def without_pictures(monkeypatch) -> None:
     """Figures and pages take longer than the training of a tiny model; here they are left out."""
-    monkeypatch.setattr(run, "write_figures", lambda folder, metrics: [])
-    monkeypatch.setattr(run, "write_report", lambda folder: None)
+    monkeypatch.setattr(run_module, "write_figures", lambda folder, metrics: [])
+    monkeypatch.setattr(run_module, "write_report", lambda folder: None)
 
 
 @pytest.fixture
 def train(own_catalog, tmp_path, without_pictures):
     """Trains a tiny net on `own_catalog` with these changes, without pictures; gives the StandardTraining."""
 
-    def run(**changes) -> run.StandardTraining:
+    def run(**changes) -> run_module.StandardTraining:
         small = {
             "catalog": own_catalog,
             "image_width": 16,
@@ -118,12 +119,13 @@ def train(own_catalog, tmp_path, without_pictures):
             "aug_percent": 0.5,
             "num_workers": 0,
             "device": "cpu",
+            "precision": "32",
             "quiet": True,
             "save_path": tmp_path / "runs",
         }
         if "net_name" not in changes and "net_kwargs" not in changes:
             small["net"] = TinyNet()
-        training = run.StandardTraining(**small | changes)
+        training = run_module.StandardTraining(**small | changes)
         training.train()
         return training
 
