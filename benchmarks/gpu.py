@@ -224,7 +224,7 @@ def sides(
         batch_size=batch_size,
         image_width=size,
         image_height=size,
-        aug_percent=AUGMENTED,
+        aug_fraction=AUGMENTED,
         pack=pack,
         num_workers=workers,
         pin_memory=cuda,

@@ -147,7 +147,7 @@ def hilum_loader(catalog: Catalog, pixels: RawImages | Pack, items: int, workers
         batch_size=BATCH,
         image_width=width,
         image_height=height,
-        aug_percent=AUGMENTED,
+        aug_fraction=AUGMENTED,
         num_workers=workers,
     )
     rows = np.resize(np.arange(len(catalog)), items)

@@ -17,7 +17,7 @@ SETTINGS = {
     "batch_size": 32,
     "learning_rate": 1e-3,
     "schedule": "cosine",
-    "aug_percent": 0.2,
+    "aug_fraction": 0.2,
     "epoch_args": "none",
 }
 

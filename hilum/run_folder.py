@@ -23,11 +23,12 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from hilum.config import with_current_names
 from hilum.errors import HilumError
 from hilum.files import replacing
 
 #: Of the layout above; a reader refuses a folder that is newer than it.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _ALWAYS_THERE = ("status", "started", "settings", "targets")
 
@@ -63,9 +64,17 @@ class RunFolder:
                 f"{file}: the run was written by a newer Hilum ({self.record.get('versions', {}).get('hilum')}). "
                 "Update hilum to read it."
             )
+        if self.record["format"] < FORMAT_VERSION:
+            self._upgrade()
         missing = [name for name in _ALWAYS_THERE if name not in self.record]
         if missing:
             raise HilumError(f"{file}: this is no record of a run: it lacks {', '.join(missing)}.")
+
+    def _upgrade(self) -> None:
+        """Brings the record of an older format to today's; the file changes with the next `update`."""
+        if isinstance(self.record.get("settings"), dict):  # format 1 has the founding document's names
+            self.record["settings"] = with_current_names(self.record["settings"])
+        self.record["format"] = FORMAT_VERSION
 
     @classmethod
     def create(cls, save_path: str | Path, name: str | None, default_name: str, record: dict) -> "RunFolder":

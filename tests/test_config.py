@@ -3,7 +3,16 @@ import math
 
 import pytest
 
-from hilum.config import DEFAULTS, EPOCH_ARGS, RunConfig, refuse_idle, settings_from_file, settings_from_toml
+from hilum.config import (
+    DEFAULTS,
+    EPOCH_ARGS,
+    AugmentationSettings,
+    RunConfig,
+    check_effect,
+    setting_fields,
+    settings_from_file,
+    settings_from_toml,
+)
 from hilum.errors import HilumError
 
 
@@ -14,7 +23,7 @@ def refusal(**settings) -> str:
 
 
 def test_every_setting_says_what_it_is():
-    assert [name for name, field in RunConfig.model_fields.items() if not field.description] == []
+    assert [name for name, field in setting_fields().items() if not field.description] == []
 
 
 def test_a_record_makes_the_same_settings_again():
@@ -132,7 +141,7 @@ def test_a_toml_file_is_read(tmp_path):
 
 
 def test_a_missing_toml_file_is_named(tmp_path):
-    with pytest.raises(HilumError, match=r"none\.toml: there is no such settings file"):
+    with pytest.raises(HilumError, match=r"none\.toml: this settings file does not exist"):
         settings_from_toml(tmp_path / "none.toml")
 
 
@@ -140,7 +149,7 @@ def test_a_missing_toml_file_is_named(tmp_path):
 def test_a_file_that_is_no_toml_is_named(tmp_path, content):
     path = tmp_path / "settings.toml"
     path.write_bytes(content)
-    with pytest.raises(HilumError, match=r"settings\.toml: this is no TOML file: "):
+    with pytest.raises(HilumError, match=r"settings\.toml: this is not a TOML file: "):
         settings_from_toml(path)
 
 
@@ -152,12 +161,12 @@ def test_a_toml_syntax_error_is_told_with_its_line(tmp_path):
 
 
 def test_a_folder_is_no_toml_file(tmp_path):
-    with pytest.raises(HilumError, match="this is no TOML file"):
+    with pytest.raises(HilumError, match="this is not a TOML file"):
         settings_from_toml(tmp_path)
 
 
 def test_a_split_file_and_settings_of_another_split_are_refused_together():
-    with pytest.raises(HilumError, match="number_images, val_fraction would do nothing"):
+    with pytest.raises(HilumError, match="number_images, val_fraction would have no effect"):
         RunConfig(split_file="split.parquet", number_images=50, val_fraction=0.3)
     assert RunConfig(split_file="split.parquet", val_fraction=0.2).split_file is not None
 
@@ -173,21 +182,21 @@ def test_a_policy_that_is_none_is_told_once_with_all_there_are():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"momentum": 0.5}, "momentum does nothing without optimizer sgd"),
+        ({"momentum": 0.5}, "momentum has no effect without optimizer sgd"),
         (
             {"plateau_patience": 5, "schedule": "cosine"},
-            "plateau_patience does nothing without schedule plateau",
+            "plateau_patience has no effect without schedule plateau",
         ),
         (
             {"mlflow_uri": "sqlite:///x.db", "loggers": ["tensorboard"]},
-            "mlflow_uri does nothing without loggers",
+            "mlflow_uri has no effect without loggers",
         ),
     ],
 )
 def test_what_would_do_nothing_is_refused_for_a_new_run(settings, words):
     with pytest.raises(HilumError, match=words):
-        refuse_idle(RunConfig(**settings))
-    refuse_idle(RunConfig(optimizer="sgd", momentum=0.5, schedule="plateau", plateau_patience=3))
+        check_effect(RunConfig(**settings))
+    check_effect(RunConfig(optimizer="sgd", momentum=0.5, schedule="plateau", plateau_patience=3))
 
 
 @pytest.mark.parametrize(
@@ -209,6 +218,31 @@ def test_settings_come_from_toml_or_from_a_runs_record(tmp_path):
     assert settings_from_file(tmp_path / "a.toml") == {"num_epochs": 3}
     assert RunConfig(**settings_from_file(tmp_path / "run.json")) == RunConfig(num_epochs=3, name="x")
     (tmp_path / "list.json").write_text("[1]")
-    for name, words in (("list.json", "holds no settings"), ("none.json", "there is no such settings file")):
+    for name, words in (("list.json", "has no settings"), ("none.json", "this settings file does not exist")):
         with pytest.raises(HilumError, match=words):
             settings_from_file(tmp_path / name)
+
+
+def test_settings_are_grouped_and_read_flat():
+    config = RunConfig(learning_rate=0.01, aug_fraction=0.5)
+    assert config.training.learning_rate == config.learning_rate == 0.01
+    assert config.augmentation.aug_fraction == 0.5
+    assert config.given == {"learning_rate", "aug_fraction"}
+    with pytest.raises(AttributeError, match="no attribute 'learning_rat'"):
+        _ = config.learning_rat
+
+
+def test_founding_names_are_accepted_in_settings_and_groups():
+    config = RunConfig(aug_percent=0.5, translate_percent=0.1)
+    assert (config.aug_fraction, config.aug_percent) == (0.5, 0.5)
+    assert config.augmentation == AugmentationSettings(aug_percent=0.5, translate_fraction=0.1)
+    assert "aug_percent" not in config.as_record()
+    with pytest.raises(HilumError, match="aug_percent is another name of aug_fraction: give one"):
+        RunConfig(aug_percent=0.5, aug_fraction=0.5)
+
+
+def test_a_group_refuses_settings_of_another_group():
+    with pytest.raises(HilumError, match=r"There is no setting .learning_rat."):
+        AugmentationSettings(learning_rat=1)
+    with pytest.raises(HilumError, match="2 settings cannot be used"):
+        AugmentationSettings(aug_fraction=2, shear_degrees=-1)

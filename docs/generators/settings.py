@@ -1,6 +1,5 @@
-"""The page of every setting, made from `hilum.config.RunConfig`."""
+"""The page of every setting, generated from `hilum.config.RunConfig`."""
 
-import inspect
 import re
 import types
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from hilum.config import RunConfig
+from hilum.config import setting_fields, setting_groups
 
 _INTRODUCTION = """# Settings of a run
 
@@ -20,17 +19,8 @@ impossible value stops the run before it begins.
 
 
 def groups() -> dict[str, list[str]]:
-    """Heading -> names of settings, as the comments in `RunConfig` group them."""
-    found: dict[str, list[str]] = {}
-    heading = ""
-    for line in inspect.getsource(RunConfig).splitlines():
-        comment = re.fullmatch(r"    # (.+)", line)
-        field = re.match(r"    (\w+): .*=", line)
-        if comment:
-            heading = comment[1]
-        elif field and field[1] in RunConfig.model_fields:
-            found.setdefault(heading, []).append(field[1])
-    return found
+    """Heading -> names of settings: the groups of `RunConfig`, each headed by its docstring."""
+    return {(kind.__doc__ or "").strip(): list(kind.model_fields) for kind in setting_groups().values()}
 
 
 def settings_page() -> str:
@@ -43,7 +33,7 @@ def settings_page() -> str:
             "| setting | default | values | what it is |",
             "| --- | --- | --- | --- |",
         ]
-        parts += [_row(name, RunConfig.model_fields[name]) for name in names]
+        parts += [_row(name, setting_fields()[name]) for name in names]
         parts.append("")
     return "\n".join(parts)
 

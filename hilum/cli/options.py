@@ -20,16 +20,19 @@ class SettingsCommand(click.Command):
 
 
 def _setting_options() -> list[click.Option]:
-    from hilum.config import RunConfig
+    from hilum.config import ALIASES, setting_fields
 
     options = []
-    for name, field in RunConfig.model_fields.items():
+    for name, field in setting_fields().items():
         flag = f"--{name.replace('_', '-')}"
         shown = field.description or ""
         if field.annotation is bool:
             declared, kind = [f"{flag}/--no-{flag[2:]}"], {"default": None}
         else:
-            declared, kind = [flag], {"metavar": "VALUE"}
+            aliases = [
+                f"--{alias.replace('_', '-')}" for alias, current in ALIASES.items() if current == name
+            ]
+            declared, kind = [name, flag, *aliases], {"metavar": "VALUE"}
         if field.default is not None and field.default is not False and field.default not in ({}, ()):
             default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
             shown += f"  [{default}]"
@@ -39,11 +42,11 @@ def _setting_options() -> list[click.Option]:
 
 def parse_setting(name: str, value: str) -> Any:
     """A flag's text as a TOML value, so that 0.2, true and {layers = 34} mean what they mean in a file."""
-    from hilum.config import RunConfig
+    from hilum.config import setting_fields
 
     if value == "none" and name != "epoch_args":  # which has a "none" of its own
         return None
-    if RunConfig.model_fields[name].annotation in (str, Path, str | None, Path | None):
+    if setting_fields()[name].annotation in (str, Path, str | None, Path | None):
         return value
     try:
         return tomllib.loads(f"value = {value}")["value"]

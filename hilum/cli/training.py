@@ -68,9 +68,9 @@ def train(file: Path | None, **flags: Any) -> None:
     FILE is TOML, or the run.json of a former run. A flag wins over the file.
     """
     settings = given_settings(file, flags)
-    from hilum.config import RunConfig, refuse_idle
+    from hilum.config import RunConfig, check_effect
 
-    refuse_idle(RunConfig(**settings))  # a mistake is told before torch is waited for
+    check_effect(RunConfig(**settings))  # a mistake is told before torch is waited for
     from hilum.training.run import StandardTraining
 
     training = StandardTraining(**settings)

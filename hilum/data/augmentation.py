@@ -15,7 +15,7 @@ class Augmentation:
     Attributes:
         percent: share of the images that are changed at all, 0..1.
         affine_degrees: rotation, uniform within +- this.
-        translate_percent: shift, uniform within +- this share of the width and of the height.
+        translate_fraction: shift, uniform within +- this share of the width and of the height.
         shear_degrees: shear along the rows, uniform within +- this.
         brightness: factor, uniform within 1 +- this.
         contrast: factor about the image's mean, uniform within 1 +- this.
@@ -23,7 +23,7 @@ class Augmentation:
 
     percent: float
     affine_degrees: float
-    translate_percent: float
+    translate_fraction: float
     shear_degrees: float
     brightness: float
     contrast: float
@@ -46,7 +46,7 @@ class Augmentation:
         draw.bit_generator.advance(start * 7 // 4)
         uniform = draw.random((count, 7))
         within = 2 * uniform[:, 1:] - 1
-        reach = [self.affine_degrees, self.translate_percent, self.translate_percent, self.shear_degrees]
+        reach = [self.affine_degrees, self.translate_fraction, self.translate_fraction, self.shear_degrees]
         return np.column_stack(
             [
                 uniform[:, 0] < self.percent,

@@ -128,11 +128,11 @@ class Loaders:
         image_column: which path image files are read by: "Image_Path", or "Hierarchical_Path" for the
             catalog of `hilum.data.folder_copy.open_hierarchy`.
         affine_degrees: of the augmentation, as the next five.
-        translate_percent: share of the width and height.
+        translate_fraction: share of the width and height.
         shear_degrees: along the rows.
         brightness_jitter: factor within 1 +- this.
         contrast_jitter: factor within 1 +- this.
-        aug_percent: share of the training images that are augmented.
+        aug_fraction: share of the training images that are augmented.
         observation_min_count: oversample the training part so that each target vector occurs so often.
         sampling: "rows" oversamples by repeating rows, which makes the epoch longer; "weights" by drawing
             each epoch's images with chances that give the same expected shares, in the usual length.
@@ -162,11 +162,11 @@ class Loaders:
         interpolation: str = DEFAULTS.interpolation,
         image_column: str = "Image_Path",
         affine_degrees: float = DEFAULTS.affine_degrees,
-        translate_percent: float = DEFAULTS.translate_percent,
+        translate_fraction: float = DEFAULTS.translate_fraction,
         shear_degrees: float = DEFAULTS.shear_degrees,
         brightness_jitter: float = DEFAULTS.brightness_jitter,
         contrast_jitter: float = DEFAULTS.contrast_jitter,
-        aug_percent: float = DEFAULTS.aug_percent,
+        aug_fraction: float = DEFAULTS.aug_fraction,
         observation_min_count: int | None = DEFAULTS.observation_min_count,
         sampling: str = DEFAULTS.sampling,
         training_labels: pd.DataFrame | None = None,
@@ -184,11 +184,11 @@ class Loaders:
             fit=fit,
             interpolation=interpolation,
             affine_degrees=affine_degrees,
-            translate_percent=translate_percent,
+            translate_fraction=translate_fraction,
             shear_degrees=shear_degrees,
             brightness_jitter=brightness_jitter,
             contrast_jitter=contrast_jitter,
-            aug_percent=aug_percent,
+            aug_fraction=aug_fraction,
             observation_min_count=observation_min_count,
             sampling=sampling,
             num_workers=num_workers,
@@ -199,9 +199,9 @@ class Loaders:
         self.size = (image_width, image_height)
         self.pixels = open_pixels(pack, catalog, *self.size, fit, interpolation, image_column)
         self.augmentation = Augmentation(
-            percent=aug_percent,
+            percent=aug_fraction,
             affine_degrees=affine_degrees,
-            translate_percent=translate_percent,
+            translate_fraction=translate_fraction,
             shear_degrees=shear_degrees,
             brightness=brightness_jitter,
             contrast=contrast_jitter,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from hilum.config import RunConfig, settings_from_toml
+from hilum.config import RunConfig, setting_fields, settings_from_toml
 from hilum.errors import HilumError, nearest
 from hilum.sweeps.names import run_name
 from hilum.sweeps.overrides import with_overrides
@@ -96,7 +96,7 @@ def read_plan(path: str | Path, flags: Mapping[str, Any] | None = None) -> Sweep
     mistakes = []
     for key in given:
         if key not in FILE_KEYS:
-            where = " Settings of a run go into [base]." if key in RunConfig.model_fields else ""
+            where = " Settings of a run go into [base]." if key in setting_fields() else ""
             mistakes.append(f"there is no {key!r} in a sweep file.{where or nearest(key, FILE_KEYS)}")
     known = {key: value for key, value in given.items() if key in FILE_KEYS}
     known |= {key: flags.pop(key) for key in ("name", "save_path") if key in flags}
@@ -187,11 +187,7 @@ def _all_runs(plan: SweepPlan) -> tuple[PlannedRun, ...]:
 def _given(base: Any) -> Any:
     if isinstance(base, RunConfig):
         record = base.as_record()
-        return {
-            name: record[name]
-            for name in record
-            if name in base.model_fields_set and record[name] is not None
-        }
+        return {name: record[name] for name in record if name in base.given and record[name] is not None}
     return {} if base is None else base
 
 

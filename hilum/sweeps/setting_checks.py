@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hilum.config import RunConfig
+from hilum.config import RunConfig, setting_fields
 from hilum.errors import HilumError, nearest
 from hilum.sweeps.overrides import with_overrides
 
@@ -23,8 +23,8 @@ def complaint(table: str, key: str) -> list[str]:
     setting, _, inside = key.partition(".")
     if setting in _OF_THE_SWEEP:
         return [f"{table} {setting}: {_OF_THE_SWEEP[setting]}"]
-    if setting not in RunConfig.model_fields:
-        return [f"{table}: there is no setting {setting!r}.{nearest(setting, RunConfig.model_fields)}"]
+    if setting not in setting_fields():
+        return [f"{table}: there is no setting {setting!r}.{nearest(setting, setting_fields())}"]
     if inside and not admits_table(setting):
         return [f"{table} {key}: {setting} is no table, so it has no {inside!r}."]
     return []
@@ -42,7 +42,7 @@ def value_complaint(table: str, key: str, value: Any) -> list[str]:
 
 def admits_table(setting: str) -> bool:
     """Whether a setting may be a table, such as `net_kwargs`."""
-    field = RunConfig.model_fields.get(setting)
+    field = setting_fields().get(setting)
     return field is not None and "dict" in str(field.annotation)
 
 
@@ -50,7 +50,7 @@ def is_whole(setting: str) -> bool | None:
     """Whether a setting is a whole number: never a fraction, always, or None where it may be either."""
     if "." in setting:
         return None
-    kind = str(RunConfig.model_fields[setting].annotation)
+    kind = str(setting_fields()[setting].annotation)
     if "int" in kind:
         return None if "float" in kind else True
     return False

@@ -136,7 +136,7 @@ assert shared["patient"] == 0 < shared["image"]
 # %%
 size = place.choose(320, 64)
 strong = Augmentation(
-    percent=1, affine_degrees=15, translate_percent=0.1, shear_degrees=10, brightness=0.3, contrast=0.3
+    percent=1, affine_degrees=15, translate_fraction=0.1, shear_degrees=10, brightness=0.3, contrast=0.3
 )
 plain = CheXpertDataset(catalog, size, size)
 changed = CheXpertDataset(catalog, size, size, augmentation=strong, seed=0)

@@ -44,7 +44,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from hilum import HilumError, RunConfig, RunFolder, StandardTraining
+from hilum import HilumError, RunFolder, StandardTraining
+from hilum.config import setting_fields
 from hilum.metrics import UndefinedScoreWarning
 from hilum.run_folder import digest_of
 
@@ -64,7 +65,7 @@ base["save_path"] = Path(folder.name)
 # ## Every setting, its default, its unit
 
 # %%
-fields = RunConfig.model_fields
+fields = setting_fields()
 settings = pd.DataFrame(
     [(name, field.default, field.description) for name, field in fields.items()],
     columns=["setting", "default", "what it is"],

@@ -134,7 +134,7 @@ image_height = 16
 batch_size = 8
 num_epochs = 1
 num_workers = 0
-aug_percent = 0
+aug_fraction = 0
 device = "cpu"
 net_kwargs = {layers = 18}
 """

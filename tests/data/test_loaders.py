@@ -26,7 +26,7 @@ from hilum.sources.images import read_gray
 
 
 def loaders_of(catalog, **changes) -> Loaders:
-    small = {"batch_size": 8, "image_width": 32, "image_height": 32, "aug_percent": 0.7, "num_workers": 0}
+    small = {"batch_size": 8, "image_width": 32, "image_height": 32, "aug_fraction": 0.7, "num_workers": 0}
     return Loaders(catalog, **small | changes)
 
 
@@ -105,7 +105,7 @@ def test_a_pass_draws_nothing_from_the_global_generator(small_catalog):
 
 
 def test_the_validation_loader_is_in_order_and_unchanged_by_augmentation(small_catalog):
-    loaders = loaders_of(small_catalog, aug_percent=1.0, image_width=64, image_height=64)
+    loaders = loaders_of(small_catalog, aug_fraction=1.0, image_width=64, image_height=64)
     train, val = loaders.get_train_val_loaders()
     first, second = epoch_of(val, 1), epoch_of(val, 2)
     assert_same(first, second)
@@ -123,7 +123,7 @@ def test_training_labels_belong_to_their_ids(small_catalog):
 
 
 def test_repeats_of_oversampling_keep_their_id_but_are_augmented_for_themselves(small_catalog):
-    loaders = loaders_of(small_catalog, target_columns="Edema", observation_min_count=60, aug_percent=1.0)
+    loaders = loaders_of(small_catalog, target_columns="Edema", observation_min_count=60, aug_fraction=1.0)
     train, _ = loaders.get_train_val_loaders()
     epoch = epoch_of(train, 1)
     assert len(epoch["id"]) == len(train.dataset) == 120
@@ -137,7 +137,7 @@ def test_repeats_of_oversampling_keep_their_id_but_are_augmented_for_themselves(
 
 
 def test_one_loader_gives_all_images_in_the_catalogs_order_without_augmentation(small_catalog):
-    epoch = epoch_of(loaders_of(small_catalog, aug_percent=1.0).get_loader(), 1)
+    epoch = epoch_of(loaders_of(small_catalog, aug_fraction=1.0).get_loader(), 1)
     assert epoch["id"].tolist() == small_catalog.table.index.tolist()
     chosen = small_catalog.table.index[[7, 1]]
     assert epoch_of(loaders_of(small_catalog).get_loader(chosen), 1)["id"].tolist() == chosen.tolist()
@@ -170,7 +170,7 @@ def test_the_actual_labels_of_a_loader_are_the_catalogs(small_catalog):
     ("setting", "value"),
     [
         ("batch_size", 0),
-        ("aug_percent", 20),
+        ("aug_fraction", 20),
         ("image_width", 0),
         ("num_workers", -1),
         ("contrast_jitter", -0.1),
@@ -186,7 +186,7 @@ def test_a_value_that_a_run_would_refuse_is_refused_here_too(small_catalog, sett
 
 def test_pixel_statistics_are_those_of_numpy(small_catalog):
     train, _ = loaders_of(
-        small_catalog, image_width=64, image_height=64, aug_percent=1.0
+        small_catalog, image_width=64, image_height=64, aug_fraction=1.0
     ).get_train_val_loaders()
     paths = [small_catalog.image_path(image_id) for image_id in actual_labels(train).index]
     pixels = np.stack([read_gray(path) for path in paths]) / 255

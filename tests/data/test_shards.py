@@ -137,7 +137,7 @@ def test_a_run_has_the_same_digest_from_a_url_as_from_the_pack(
             pack=where,
             image_width=SIDE,
             image_height=SIDE,
-            aug_percent=0.5,
+            aug_fraction=0.5,
             batch_size=8,
             num_epochs=1,
             num_workers=0,

@@ -11,6 +11,7 @@ import pytest
 import hilum
 from hilum import HilumError, RunConfig
 from hilum.cli import cli
+from hilum.config import setting_fields
 from tests.docs.conftest import DOCS, ROOT, fenced, pages
 
 PLACES = [str(page.relative_to(ROOT)) for page in pages()]
@@ -57,7 +58,7 @@ def check_settings(command: click.Command, given: dict, where: str) -> None:
     from hilum.cli.options import SettingsCommand, given_settings
 
     if isinstance(command, SettingsCommand):
-        flags = {name: value for name, value in given.items() if name in RunConfig.model_fields}
+        flags = {name: value for name, value in given.items() if name in setting_fields()}
         RunConfig(**given_settings(None, flags))
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hilum.config import RunConfig
+from hilum.config import RunConfig, setting_fields
 from hilum.report.differences import WITHOUT_EFFECT, Changed, differences, repeats_key
 from hilum.run_folder import RunFolder
 
@@ -49,7 +49,7 @@ def test_what_cannot_matter_is_no_difference(run):
         mlflow_uri="sqlite:///elsewhere.db",
     )
     changed = {name for name, value in other.settings.items() if value != RunConfig().as_record()[name]}
-    assert changed == set(WITHOUT_EFFECT) & set(RunConfig.model_fields)
+    assert changed == set(WITHOUT_EFFECT) & set(setting_fields())
     found = differences(run(), other)
     assert (found.groups, found.seeds_only) == ({}, False)
     assert found.statement == "Nothing differs between the runs that could matter."

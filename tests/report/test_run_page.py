@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import cv2
 import pytest
 
-from hilum.config import RunConfig
+from hilum.config import setting_fields
 from hilum.errors import HilumError
 from hilum.report.run_page import FIGURE_TITLES, write_figures, write_report
 
@@ -126,7 +126,7 @@ def test_every_target_score_and_setting_is_on_the_page(report):
             f"{row[name]:.3f}" for name in ("loss", "accuracy", "hamming_loss", "recall", "precision", "f1")
         ]
         assert f"{row['epoch']} {row['part']} {' '.join(line)}" in text
-    for name in RunConfig.model_fields:
+    for name in setting_fields():
         assert name in text
     assert "layers: 34" in text
     assert folder.record["catalog"]["fingerprint"] in text

@@ -70,7 +70,7 @@ def test_all_mistakes_are_told_at_once(written):
         l2_reg = []
         momentum = {from = 0.9, to = 0.1, steps = 3}
         clip_norm = {from = 0, to = 1, steps = 3, scale = "log"}
-        aug_percent = {form = 0, to = 1}
+        aug_fraction = {form = 0, to = 1}
         ema_decay = {from = 0.1, to = 0.2, steps = 1}
         seed = 3
         save_path = ["a"]
@@ -95,7 +95,7 @@ def test_all_mistakes_are_told_at_once(written):
         "[grid] l2_reg: the list is empty; give at least one value.",
         "[grid] momentum: the range goes from 0.9 to 0.1; from must be below to.",
         "[grid] clip_norm: from is 0; a logarithmic range begins above 0.",
-        "[grid] aug_percent: a range has no 'form'. Did you mean 'from'? It has from, to, steps, scale.",
+        "[grid] aug_fraction: a range has no 'form'. Did you mean 'from'? It has from, to, steps, scale.",
         "[grid] ema_decay: steps is 1; it is the number of values with both ends, a whole number from 2 on.",
         "[grid] seed: 3 is one value; give a list such as [3], or a range.",
         "[grid] save_path: all runs lie in the sweep's folder; `save_path` at the top says where that is.",
@@ -162,7 +162,7 @@ def test_flags_win_over_the_base(written):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(HilumError, match="there is no such settings file"):
+    with pytest.raises(HilumError, match="this settings file does not exist"):
         read_plan(tmp_path / "no.toml")
 
 

@@ -116,7 +116,7 @@ def train(own_catalog, tmp_path, without_pictures):
             "batch_size": 8,
             "num_epochs": 1,
             "learning_rate": 0.01,
-            "aug_percent": 0.5,
+            "aug_fraction": 0.5,
             "num_workers": 0,
             "device": "cpu",
             "precision": "32",

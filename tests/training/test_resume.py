@@ -39,7 +39,7 @@ def settings(catalog, tmp_path, name: str) -> dict:
         "batch_size": 8,
         "num_epochs": EPOCHS,
         "learning_rate": 0.01,
-        "aug_percent": 0.5,
+        "aug_fraction": 0.5,
         "num_workers": 0,
         "device": "cpu",
         "quiet": True,
