@@ -1,11 +1,15 @@
-"""Files that are either whole or absent: written beside their place, then renamed into it."""
+"""Files that are either whole or absent: written next to their place, then renamed; and lock files."""
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from hilum.errors import HilumError
 
 
 @contextmanager
@@ -25,6 +29,38 @@ def replacing(path: str | Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, record: Any) -> None:
+    """Writes a JSON file, indented by 2, whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def locked(path: str | Path, busy: str | None = None) -> Iterator[None]:
+    """Holds a lock file. The lock is free when the block or the process ends, however it ends.
+
+    Args:
+        path: the lock file; its folder must exist.
+        busy: the error message if another process holds the lock; None waits for that process.
+
+    Raises:
+        HilumError: another process holds the lock.
+        OSError: the file cannot be written.
+    """
+    from filelock import FileLock, Timeout  # a bundle is read without this package
+
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=-1 if busy is None else 0)
+    except Timeout:
+        raise HilumError(busy) from None
+    try:
+        yield
+    finally:
+        Path(path).unlink(missing_ok=True)
+        lock.release()
 
 
 @contextmanager

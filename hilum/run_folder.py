@@ -21,11 +21,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from hilum.config import with_current_names
 from hilum.errors import HilumError
-from hilum.files import replacing
+from hilum.files import locked, replacing, write_json
 
 #: Of the layout above; a reader refuses a folder that is newer than it.
 FORMAT_VERSION = 2
@@ -102,7 +101,7 @@ class RunFolder:
             "status": "running",
             "started": started,
         } | record
-        _write_json(path / "run.json", record)
+        write_json(path / "run.json", record)
         return cls(path)
 
     @staticmethod
@@ -129,7 +128,7 @@ class RunFolder:
     def update(self, **changes: Any) -> None:
         """Writes run.json anew with these entries."""
         self.record = self.record | changes
-        _write_json(self.path / "run.json", self.record)
+        write_json(self.path / "run.json", self.record)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -236,18 +235,9 @@ class RunFolder:
         Raises:
             HilumError: another process holds it.
         """
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise HilumError(
-                f"{self.path}: another process is training this run. Wait for it, or stop it."
-            ) from None
-        try:
+        busy = f"{self.path}: another process is training this run. Wait for it, or stop it."
+        with locked(self.path / ".lock", busy):
             yield
-        finally:
-            (self.path / ".lock").unlink(missing_ok=True)
-            lock.release()
 
     def remove(self) -> None:
         """Deletes the folder and all that is in it."""
@@ -302,8 +292,3 @@ def find_runs(save_path: str | Path) -> tuple[list[RunFolder], list[str]]:
         except HilumError as error:
             problems.append(str(error))
     return sorted(runs, key=lambda run: (run.record["started"], run.path.name)), problems
-
-
-def _write_json(path: Path, record: dict) -> None:
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -1,10 +1,12 @@
 import hashlib
+import json
 import subprocess
 import sys
 
 import pytest
 
-from hilum.files import replacing, replacing_folder, sha256_of_file, whole_folder
+from hilum.errors import HilumError
+from hilum.files import locked, replacing, replacing_folder, sha256_of_file, whole_folder, write_json
 
 #: Run in a process of its own, which is killed right after its `renames`-th rename.
 KILLED_WHILE_REPLACING = """
@@ -133,3 +135,22 @@ def test_sha256_is_of_the_bytes(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"hilum" * 100_000)
     assert sha256_of_file(path) == hashlib.sha256(b"hilum" * 100_000).hexdigest()
+
+
+def test_json_is_written_whole(tmp_path):
+    write_json(tmp_path / "new" / "run.json", {"a": [1, None]})
+    assert json.loads((tmp_path / "new" / "run.json").read_text()) == {"a": [1, None]}
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "new" / "run.json", {"a": object()})
+    assert [entry.name for entry in (tmp_path / "new").iterdir()] == ["run.json"]
+    assert json.loads((tmp_path / "new" / "run.json").read_text()) == {"a": [1, None]}
+
+
+def test_a_lock_is_held_once_and_leaves_no_file(tmp_path):
+    with locked(tmp_path / ".lock", "busy"):
+        with pytest.raises(HilumError, match="busy"), locked(tmp_path / ".lock", "busy"):
+            pytest.fail("the lock was given twice")
+        assert (tmp_path / ".lock").exists()
+    assert not (tmp_path / ".lock").exists()
+    with locked(tmp_path / ".lock"):
+        pass

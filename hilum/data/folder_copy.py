@@ -14,6 +14,7 @@ import pandas as pd
 
 from hilum.errors import HilumError
 from hilum.files import replacing, sha256_of_file
+from hilum.machine import cores
 from hilum.sources.catalog import FOLDER_SIZE, Catalog, extensions_of, hierarchical_paths
 from hilum.sources.images import parse_address
 
@@ -257,7 +258,7 @@ def _run(
         except _UnreadableError as error:
             return str(error)
 
-    pool = ThreadPoolExecutor(workers or 2 * (os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(workers or 2 * cores())
     try:
         for start in range(0, len(rows), _BLOCK):
             block = range(start, min(start + _BLOCK, len(rows)))

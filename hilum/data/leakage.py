@@ -13,7 +13,6 @@ phantoms (1,978,135 pairs), which are more alike than people, the closest are 28
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
@@ -24,6 +23,7 @@ import pandas as pd
 
 from hilum.data.split import PARTS, Split
 from hilum.errors import HilumError
+from hilum.machine import cores
 from hilum.sources.catalog import Catalog
 from hilum.sources.images import read_gray
 
@@ -159,7 +159,7 @@ def _read_hashes(
         if looks is not None:
             near[position], has_near[position] = looks, True
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=cores()) as pool:
         for _ in pool.map(hash_one, range(len(paths))):
             if progress:
                 progress()

@@ -1,6 +1,5 @@
 """Batches in an order that depends on the seed and the epoch alone."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from hilum.data.resize import Fit, Interpolation
 from hilum.data.shards import RECORD, Shards
 from hilum.data.split import Split, make_split
 from hilum.errors import HilumError
+from hilum.machine import cores
 from hilum.randomness import generator
 from hilum.sources.catalog import Catalog
 
@@ -339,7 +339,7 @@ def measure_pixels(loader: DataLoader, seed: int, sample: int = 1000) -> tuple[f
 
 def default_workers() -> int:
     """Half the cores this process may use, at most 8: the model needs the others."""
-    return min(8, len(os.sched_getaffinity(0)) // 2) if hasattr(os, "sched_getaffinity") else 2
+    return min(8, cores() // 2)
 
 
 def _as_collated(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

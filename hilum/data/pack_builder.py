@@ -35,7 +35,8 @@ from hilum.data.pack import (
 )
 from hilum.data.resize import Fit, Interpolation, check_fit, resize
 from hilum.errors import HilumError
-from hilum.files import replacing, sha256_of_file
+from hilum.files import replacing, sha256_of_file, write_json
+from hilum.machine import cores
 from hilum.sources.catalog import Catalog
 from hilum.sources.images import parse_address, read_gray
 
@@ -201,7 +202,7 @@ def _start(out: Path, parameters: dict, images: int) -> None:
         needed, free = images * parameters["width"] * parameters["height"], shutil.disk_usage(out).free
         if needed > free:
             raise OSError(ENOSPC, os.strerror(ENOSPC), str(out))
-        _write_json(out / STARTED, parameters)
+        write_json(out / STARTED, parameters)
     (out / PROGRESS).mkdir(exist_ok=True)
     if not _pixels_file(out).is_file():
         shutil.rmtree(out / PROGRESS)
@@ -261,9 +262,7 @@ def _fill(
 def _usable_workers(workers: int | None, images: int) -> int:
     if workers is not None:
         return workers
-    affinity = getattr(os, "sched_getaffinity", None)
-    available = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return available if images >= _WORTH_WORKERS else 1
+    return cores() if images >= _WORTH_WORKERS else 1
 
 
 def _run(chunks: Iterator[tuple[int, _Chunk | None]], workers: int) -> Iterator[int]:
@@ -389,7 +388,7 @@ def _refuse_unreadable(out: Path, unreadable: pd.DataFrame, images: int, on_corr
 def _finish(out: Path, catalog: Catalog, parameters: dict, images: int, unreadable: pd.DataFrame) -> None:
     if (out / _PARTIAL).is_file():
         (out / _PARTIAL).replace(out / PIXELS)
-    _write_json(
+    write_json(
         out / RECORD,
         {
             **parameters,
@@ -405,11 +404,6 @@ def _finish(out: Path, catalog: Catalog, parameters: dict, images: int, unreadab
 def _remove_progress(out: Path) -> None:
     shutil.rmtree(out / PROGRESS, ignore_errors=True)
     (out / STARTED).unlink(missing_ok=True)
-
-
-def _write_json(path: Path, content: dict) -> None:
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from torch import nn
 
 from hilum.data.resize import resize
 from hilum.errors import HilumError
-from hilum.files import replacing_folder, sha256_of_file
+from hilum.files import replacing_folder, sha256_of_file, write_json
 from hilum.inference.bundle import BUNDLE_FORMAT, MODEL_CARD, ONNX, RECORD, WEIGHTS, OnnxNetwork
 from hilum.inference.metadata import card_of, located
 from hilum.inference.reader import TargetLogits, network_of
@@ -89,7 +89,7 @@ def export_bundle(run: RunFolder | str | Path, out: str | Path, net: nn.Module |
         }
         (partial / MODEL_CARD).write_text(model_card(record, audit_warnings(folder)), encoding="utf-8")
         record["files"] = {name: sha256_of_file(partial / name) for name in (ONNX, WEIGHTS, MODEL_CARD)}
-        (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_json(partial / RECORD, record)
     return out
 
 

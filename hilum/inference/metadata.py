@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hilum.errors import HilumError
-from hilum.files import replacing
+from hilum.files import write_json
 from hilum.inference import RESEARCH_USE
 from hilum.inference.intensity import measure_reference
 from hilum.metrics.intervals import scores_with_intervals
@@ -99,11 +100,8 @@ def _with_reference(
 
 
 def _keep_card(path: Path, card: dict[str, Any]) -> None:
-    try:
-        with replacing(path) as partial:
-            partial.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    except OSError:
-        pass  # a run that may only be read is measured each time
+    with suppress(OSError):  # a run that may only be read is measured each time
+        write_json(path, card)
 
 
 def _thresholds(folder: RunFolder) -> dict[str, dict[str, Any]]:

@@ -5,7 +5,6 @@ excitation backprop", arXiv 1608.00507). Their tolerance of 15 pixels, for photo
 Only true positives play: where the model missed a finding, or there is none, there is nothing to point at.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 
 from hilum.data.resize import resize
 from hilum.errors import HilumError
-from hilum.files import replacing
+from hilum.files import write_json
 from hilum.inference import DEFAULT_METHOD
 from hilum.inference.metadata import located
 from hilum.inference.overlay import heat_on_film
@@ -163,8 +162,7 @@ def write_pointing(folder: RunFolder, **options: Any) -> dict[str, Any]:
         "digest": folder.record.get("digest"),
         "findings": [asdict(pointing) for pointing in played],
     }
-    with replacing(folder.path / RESULT) as partial:
-        partial.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(folder.path / RESULT, result)
     return result
 
 

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from hilum.errors import HilumError, ImageError
-from hilum.files import replacing
+from hilum.files import replacing, write_json
 from hilum.inference import DEFAULT_METHOD, RESEARCH_NOTE, RESEARCH_USE
 from hilum.inference.image import Film, Limits
 from hilum.inference.opener import open_reader
 from hilum.inference.reader import Finding, Reader, Reading
+from hilum.machine import cores
 from hilum.report.format import small_share
 from hilum.sources.images import read_bytes
 
@@ -125,7 +126,7 @@ def predict(
         workers: threads that decode; one per core if left out.
         limits: what a file may ask for.
     """
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(workers or cores()) as pool:
         waiting = iter(files)
         ahead: deque[tuple[str, Future[Film]]] = deque()
 
@@ -275,12 +276,10 @@ def _csv_writer(
 
 def _write_json(reader: Reader, images: list[dict[str, Any]], speed: float, file: str) -> None:
     content = {"model": model_values(reader), "images": images, "images_per_second": round(speed, 1)}
-    text = json.dumps(content, indent=2)
     if file == "-":
-        print(text)
-        return
-    with replacing(file) as partial:
-        partial.write_text(text + "\n", encoding="utf-8")
+        print(json.dumps(content, indent=2))
+    else:
+        write_json(file, content)
 
 
 CSV_COLUMNS = (

@@ -6,7 +6,6 @@ per patient: how often it is drawn. The probabilities are sorted once per target
 that order are then one sparse product per block of samples, and every score follows from their running sums.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ import pandas as pd
 from scipy import sparse, special, stats
 
 from hilum.errors import HilumError, nearest
+from hilum.machine import cores
 from hilum.metrics.ranking import NAN, Ranking, rank
 from hilum.metrics.resampling import patient_weights
 
@@ -194,7 +194,7 @@ def score_replicates(
             scores[:, first:last, column] = target.scores(weights)
 
     # NumPy's and SciPy's loops run outside Python's lock. Blocks do not depend on the number of threads.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         list(pool.map(fill, range(0, replicates, block)))
     return ScoreReplicates(
         estimate=_by_score([target.estimate for target in targets]),

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 import pandas as pd
 import platformdirs
-from filelock import FileLock
 
 from hilum.errors import HilumError, nearest
-from hilum.files import replacing
+from hilum.files import locked, replacing, write_json
+from hilum.machine import cores
 from hilum.phantom.cohort import COLUMNS, DATASET, LEAKS, cohort_table
 from hilum.phantom.drawing import Shot, draw_shot
 from hilum.sources.catalog import Catalog
@@ -92,7 +92,7 @@ def write_phantom(
     }
     if _already_whole(root, parameters):
         return root
-    _write_json(root / _STARTED, parameters)
+    write_json(root / _STARTED, parameters)
     table = cohort_table(images, seed=seed, leak=leak)
     jobs = _jobs(table, seed, masks)
     done = 0
@@ -102,7 +102,7 @@ def write_phantom(
             progress(done, images)
     with replacing(root / "train.csv") as partial:
         table[list(COLUMNS)].to_csv(partial, index=False, lineterminator="\n")
-    _write_json(root / COMPLETE, parameters)
+    write_json(root / COMPLETE, parameters)
     (root / _STARTED).unlink()
     return root
 
@@ -159,15 +159,9 @@ def _compare(root: Path, name: str, parameters: dict) -> None:
         )
 
 
-def _write_json(path: Path, parameters: dict) -> None:
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(parameters, indent=2) + "\n", encoding="utf-8")
-
-
 def _usable_workers(workers: int | None, images: int) -> int:
     if workers is None:
-        affinity = getattr(os, "sched_getaffinity", None)
-        workers = len(affinity(0)) if affinity else os.cpu_count() or 1
+        workers = cores()
     return workers if images >= _WORTH_WORKERS else 1
 
 
@@ -286,17 +280,13 @@ def _drawn_by_one(root: Path) -> Iterator[None]:
     if (root / COMPLETE).is_file():
         yield
         return
-    try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(root.with_name(f"{root.name}.lock"))
-        lock.acquire()
-    except OSError as error:
-        raise HilumError(f"{root.parent}: it cannot be written: {error.strerror}.") from None
-    try:
+    with ExitStack() as stack:
+        try:
+            root.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(root.with_name(f"{root.name}.lock")))
+        except OSError as error:
+            raise HilumError(f"{root.parent}: it cannot be written: {error.strerror}.") from None
         yield
-    finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
 
 
 def _as_drawn(root: Path | None) -> dict:

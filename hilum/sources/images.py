@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from hilum.errors import HilumError, ImageError
+from hilum.machine import cores
 
 _PNG_SIGNATURE, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 _JPEG_SIGNATURE, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -233,7 +234,7 @@ def check_images(paths: Iterable[str], progress: Callable[[], None] | None = Non
         return None
 
     problems = []
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=cores()) as pool:
         for problem in pool.map(problem_of, paths):
             if problem:
                 problems.append(problem)

@@ -19,6 +19,7 @@ from lightning_fabric.strategies import DDPStrategy
 from torch import nn
 
 from hilum.errors import HilumError
+from hilum.machine import cores
 
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
@@ -142,7 +143,7 @@ def train_on_devices(arguments: list[str], devices: int, device: torch.device) -
 
     _refuse_more_than_there_are(device, devices)
     if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // devices))
+        os.environ["OMP_NUM_THREADS"] = str(max(1, cores() // devices))
     launch = uuid.uuid4().hex
     config = LaunchConfig(
         min_nodes=1,

@@ -18,7 +18,7 @@ from hilum.data.folder_copy import open_hierarchy
 from hilum.data.label_policies import evaluation_labels
 from hilum.data.loaders import Loaders, without_left_out
 from hilum.errors import HilumError
-from hilum.files import replacing_folder
+from hilum.files import replacing_folder, write_json
 from hilum.metrics.calibration import Calibration, calibration_table
 from hilum.metrics.intervals import scores_with_intervals
 from hilum.metrics.predictions import sigmoid
@@ -365,5 +365,5 @@ def _write(
     with replacing_folder(place) as partial:
         for name, table in tables.items():
             table.to_parquet(partial / f"{name}.parquet", index=False)
-        (partial / "evaluation.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_json(partial / "evaluation.json", record)
     return place
