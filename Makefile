@@ -1,21 +1,23 @@
 # `make demo` and `make test` do all their own set-up, on any machine with Python 3.11 or newer.
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint bench notebooks docs clean
+.PHONY: setup demo test test-slow lint bench notebooks docs clean
 
 setup: .venv/.ready
 
-# uv installs several times faster than pip, and keeps to the lock's builds.
+# uv installs several times faster than pip, and keeps to the lock's builds. Bytecode is compiled here, so that
+# the first command is not the slowest.
 .venv/.ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "Hilum needs Python 3.11 or newer; %s is %d.%d. Try: make PYTHON=python3.12" % (sys.executable, v[0], v[1]))'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
-	# A test compares our AUC margin loss with LibAUC's, which needs none of that package's dependencies;
-	# where it cannot be had the test is skipped.
-	-$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps libauc==2.0.1
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --requirement requirements.lock
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps --editable .
+	# A test compares the AUC margin loss with LibAUC's, which needs none of LibAUC's dependencies;
+	# the test is skipped where LibAUC cannot be installed.
+	-$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps libauc==2.0.1
 	touch $@
 
 demo: setup
@@ -23,7 +25,11 @@ demo: setup
 
 # A process per core, each with one thread.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+
+# Real sweeps, killed processes, several devices, a browser and small versions of the benchmarks.
+test-slow: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m slow
 
 lint: setup
 	$(BIN)/ruff check .
@@ -32,11 +38,11 @@ lint: setup
 bench: setup
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
-# Each notebook in a Jupyter kernel, as small as it can be; with outputs in notebooks-executed/.
+# Each notebook in a Jupyter kernel, at its smallest size; notebooks with outputs are in notebooks-executed/.
 notebooks: setup
 	$(BIN)/python notebooks/execute.py --small
 
-# Needs no network, and no warning is let through; the site is in site/.
+# Needs no network; a warning is an error. The site is in site/.
 docs: setup
 	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/python -m mkdocs build --strict --quiet
 

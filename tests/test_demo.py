@@ -2,6 +2,8 @@ import pytest
 
 from hilum import demo
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def short_demo(monkeypatch):

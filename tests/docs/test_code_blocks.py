@@ -84,6 +84,7 @@ def test_what_python_imports_is_there(place):
                     assert known, f"{place}:{line}: {node.module} has no {name.name}"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::hilum.metrics.UndefinedScoreWarning")
 @pytest.mark.parametrize("place", RUN)
 def test_python_on_drawn_radiographs_runs(place, tmp_path, monkeypatch):

@@ -34,6 +34,7 @@ def links(page: Path) -> list[str]:
     return re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", text))
 
 
+@pytest.mark.slow
 def test_every_page_is_built_and_nothing_is_loaded_from_elsewhere(site):
     built = sorted(site.rglob("*.html"))
     assert len(built) > 25
@@ -44,6 +45,7 @@ def test_every_page_is_built_and_nothing_is_loaded_from_elsewhere(site):
         assert not foreign, (page, foreign)
 
 
+@pytest.mark.slow
 def test_generated_pages_and_the_api_are_there(site):
     settings = (site / "reference" / "settings.html").read_text(encoding="utf-8")
     assert 'id="learning_rate"' in settings
@@ -52,6 +54,7 @@ def test_generated_pages_and_the_api_are_there(site):
     assert not (site / "generators").exists()
 
 
+@pytest.mark.slow
 def test_the_diagram_is_on_its_pages(site):
     for name in ("index.html", "explanations/data-flow.html"):
         assert "images/data-flow.svg" in (site / name).read_text(encoding="utf-8")

@@ -1,8 +1,7 @@
-"""Every notebook at its smallest size: what it asserts must hold."""
+"""The notebooks as files. `make notebooks` runs each of them in a kernel, where what it asserts must hold."""
 
 import ast
 import re
-import runpy
 import subprocess
 import sys
 import types
@@ -15,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.glob("*/*.py"))
 
-#: What issue and founding document ask for, folder by folder.
-WANTED = {
+#: What the founding document asks for, folder by folder.
+EXPECTED = {
     "educational": 7,
     "kaggle_pneumonia": 1,
     "model_loop": 2,
@@ -39,41 +38,13 @@ def bootstrap_cell(name: str) -> str:
     return next(source for kind, source in cells(name) if kind == "code")
 
 
-@pytest.fixture(scope="session")
-def drawn_once(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("drawn")
-
-
-@pytest.fixture
-def smallest(monkeypatch, tmp_path, drawn_once):
-    """The environment of `make notebooks`: smallest size, drawn data, runs that go away."""
-    monkeypatch.setenv("HILUM_NOTEBOOKS", "small")
-    monkeypatch.setenv("HILUM_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("HILUM_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("HILUM_CACHE", str(drawn_once))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # of the processes that a ModelLoop starts
-    monkeypatch.chdir(ROOT)
-    import matplotlib.pyplot as plt
-
-    with mpl.rc_context():
-        plt.switch_backend("Agg")
-        yield
-        plt.close("all")
-
-
 def test_all_notebooks_are_there():
     folders = [name.partition("/")[0] for name in NOTEBOOKS]
-    assert {folder: folders.count(folder) for folder in set(folders)} == WANTED
+    assert {folder: folders.count(folder) for folder in set(folders)} == EXPECTED
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_it_runs_and_what_it_asserts_holds(name, smallest):
-    # A ModelLoop's processes and a loader's workers import the main module by its name: it must not be this notebook.
-    runpy.run_path(str(FOLDER / f"{name}.py"), run_name="notebook")
-
-
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_it_explains_and_asserts(name):
+def test_each_explains_and_asserts(name):
     kinds = [kind for kind, _ in cells(name)]
     assert kinds[0] == "markdown"
     title = cells(name)[0][1]
@@ -119,8 +90,10 @@ def test_the_bootstrap_cell_installs_from_the_drive_where_hilum_is_absent(monkey
     assert sys.path[0] == str(clone)
 
 
-def test_one_notebook_in_a_kernel(smallest, tmp_path):
-    """The way of `make notebooks`, with the quickest notebook: outputs and figures are in the file it writes."""
+@pytest.mark.slow
+def test_outputs_and_figures_are_in_the_file_that_execute_writes(tmp_path, monkeypatch):
+    for name in ("HILUM_DATA", "HILUM_RUNS", "HILUM_CACHE"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
     nbformat = pytest.importorskip("nbformat")
     done = subprocess.run(
         [
@@ -141,7 +114,7 @@ def test_one_notebook_in_a_kernel(smallest, tmp_path):
     assert any("180 combinations agree" in output.get("text", "") for output in outputs)
 
 
-def test_a_notebook_that_is_not_there_is_told():
+def test_an_unknown_notebook_is_named():
     done = subprocess.run(
         [sys.executable, FOLDER / "execute.py", "support/metrix"], capture_output=True, text=True
     )
