@@ -165,4 +165,6 @@ def test_no_image_of_a_data_set_is_in_the_repository():
     weights = (".pt", ".pth", ".safetensors", ".onnx", ".ipynb", ".pkl")
     # The fixtures' weights are of tiny networks trained on drawn radiographs.
     fixtures = "tests/fixtures/"
-    assert not [name for name in done.stdout.split() if name.endswith(weights) and not name.startswith(fixtures)]
+    assert not [
+        name for name in done.stdout.split() if name.endswith(weights) and not name.startswith(fixtures)
+    ]
