@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hilum.inference import HEATMAP_METHODS
-from hilum.inference.pointing_game import pointing_game
+from hilum.inference.heatmaps import pointing_game
 from hilum.run_folder import RunFolder
 
 

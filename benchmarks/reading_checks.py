@@ -20,9 +20,8 @@ from typing import Any
 import numpy as np
 
 from hilum.inference.export import export_bundle
-from hilum.inference.intensity import measure_reference
-from hilum.inference.opener import open_reader
-from hilum.inference.quality_checks import flags_of
+from hilum.inference.quality_checks import check_quality, measure_reference
+from hilum.inference.reader import open_reader
 from hilum.phantom import write_phantom
 from hilum.phantom.drawing import Shot, draw_shot
 from hilum.sources.images import read_gray
@@ -71,7 +70,7 @@ def _count(into: dict[str, int], images: Sequence[np.ndarray], preprocessing: di
     for image in images:
         into["images"] += 1
         prepared = resize(image, SIDE, SIDE, "stretch", "area")
-        for flag in flags_of(image, prepared, "PA", {}, preprocessing):
+        for flag in check_quality(image, prepared, "PA", {}, preprocessing):
             into[flag.code] = into.get(flag.code, 0) + 1
 
 
@@ -95,8 +94,8 @@ def largest_difference(source: str, root: Path, files: Sequence[Path], scratch: 
     readers = [open_reader(path, device="cpu") for path in (training.folder.path, scratch / "bundle")]
     largest = 0.0
     for first in range(0, len(files), 32):
-        films = [readers[0].film(file.read_bytes(), file.name) for file in files[first : first + 32]]
-        one, other = (reader.probabilities(films) for reader in readers)
+        images = [readers[0].prepare(file.read_bytes(), file.name) for file in files[first : first + 32]]
+        one, other = (reader.probabilities(images) for reader in readers)
         largest = max(largest, float(np.abs(one - other).max()))
     return largest
 

@@ -68,11 +68,11 @@ def _point(folder: RunFolder) -> None:
         "\n4. Whether its heatmaps point at what was drawn: of the findings that it found at the thresholds of"
     )
     print("   run.json, which aim at a recall of 0.9, so many hottest places lie inside")
-    from hilum.inference.pointing_game import write_pointing
+    from hilum.inference.heatmaps import write_pointing_game
     from hilum.report.run_page import write_report
 
     try:
-        played = write_pointing(folder)["findings"]
+        played = write_pointing_game(folder)["findings"]
     except HilumError as error:  # Captum is an extra
         print(error)
         return

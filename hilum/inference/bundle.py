@@ -1,31 +1,30 @@
-"""A bundle: a model with everything that reading needs, run by ONNX Runtime without any of the training's code.
+"""A bundle: a model with everything needed to read images, run by ONNX Runtime without the training's code.
 
-bundle.json        the card (see `hilum.inference.metadata`), `network`, `agreement`, and each file's SHA-256
+bundle.json        the metadata (see `hilum.inference.metadata`), `network`, `agreement`, and each file's SHA-256
 model.onnx         uint8 images (batch, 1, height, width) → float32 logits (batch, targets)
 model.safetensors  the same weights for PyTorch, which heatmaps need
 README.md          the model card
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from safetensors.torch import load_file
 
 from hilum.errors import HilumError
 from hilum.files import sha256_of_file
-from hilum.inference.reader import Reader, TargetLogits
-from hilum.models import build_model
+from hilum.inference.reader import Explainer, Reader
 
-#: Of the layout above; a reader refuses a bundle that is newer than it.
+if TYPE_CHECKING:
+    from hilum.training.checkpoints import TargetLogits
+
+#: Of the layout above; a newer bundle is not opened.
 BUNDLE_FORMAT = 1
 
 RECORD, ONNX, WEIGHTS, MODEL_CARD = "bundle.json", "model.onnx", "model.safetensors", "README.md"
 
-_NEEDED = ("bundle_format", "targets", "thresholds", "preprocessing", "files", "network")
+_REQUIRED = ("bundle_format", "targets", "thresholds", "preprocessing", "files", "network")
 
 
 class OnnxNetwork:
@@ -36,7 +35,7 @@ class OnnxNetwork:
         device: auto, cpu, cuda or cuda:N.
 
     Raises:
-        HilumError: ONNX Runtime is not installed or not for that device, or the file is no model.
+        HilumError: ONNX Runtime is not installed or not for that device, or the file is not a model.
     """
 
     def __init__(self, path: Path, device: str = "auto"):
@@ -60,7 +59,7 @@ class OnnxNetwork:
 def _providers(device: str, available: list[str]) -> list[Any]:
     name, _, number = device.partition(":")
     if name not in ("auto", "cpu", "cuda") or (number and (name != "cuda" or not number.isdigit())):
-        raise HilumError(f"device: {device!r} is no device. Use auto, cpu, cuda or cuda:N.")
+        raise HilumError(f"device: {device!r} is not a device. Use auto, cpu, cuda or cuda:N.")
     cuda = "CUDAExecutionProvider"
     if name == "cuda" and cuda not in available:
         raise HilumError("device: this ONNX Runtime has no CUDA. Use cpu, or install onnxruntime-gpu.")
@@ -79,12 +78,12 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise HilumError(f"{path}: this is no bundle: {RECORD} is missing.") from None
+        raise HilumError(f"{path}: this is not a bundle: {RECORD} is missing.") from None
     except (OSError, ValueError) as error:
         raise HilumError(f"{file}: the file is damaged: {error}.") from None
-    missing = [name for name in _NEEDED if not isinstance(record, dict) or name not in record]
+    missing = [name for name in _REQUIRED if not isinstance(record, dict) or name not in record]
     if missing:
-        raise HilumError(f"{file}: this is no record of a bundle: it lacks {', '.join(missing)}.")
+        raise HilumError(f"{file}: this is not the record of a bundle: it lacks {', '.join(missing)}.")
     if record["bundle_format"] > BUNDLE_FORMAT:
         raise HilumError(f"{file}: the bundle was written by a newer Hilum. Update hilum to read it.")
     return record
@@ -98,34 +97,29 @@ def open_bundle(path: str | Path, device: str = "auto") -> Reader:
         device: auto, cpu, cuda or cuda:N.
 
     Raises:
-        HilumError: no bundle, a file of it is damaged, or ONNX Runtime is not installed.
+        HilumError: no bundle, one of its files is damaged, or ONNX Runtime is not installed.
     """
     path = Path(path)
     record = read_record(path)
-    _check(path, ONNX, record)
-    network = OnnxNetwork(path / ONNX, device)
+    _check_file(path, ONNX, record)
 
-    def explain() -> Callable[[np.ndarray, int, str], np.ndarray]:
+    def make_explainer() -> Explainer:
         try:
             import torch  # noqa: F401
         except ImportError:
             raise HilumError(
                 "Heatmaps from a bundle need PyTorch and Captum: pip install torch torchvision captum."
             ) from None
-        from hilum.inference.bundle import rebuilt_network
         from hilum.inference.heatmaps import Heatmaps
 
-        _check(path, WEIGHTS, record)
-        return Heatmaps(
-            rebuilt_network(path / WEIGHTS, record),
-            record["targets"],
-            record["preprocessing"].get("reference"),
-        )
+        _check_file(path, WEIGHTS, record)
+        network = torch_network(path / WEIGHTS, record)
+        return Heatmaps(network, record["targets"], record["preprocessing"].get("reference"))
 
-    return Reader(record, network, explain)
+    return Reader(record, OnnxNetwork(path / ONNX, device), make_explainer)
 
 
-def _check(path: Path, name: str, record: dict[str, Any]) -> None:
+def _check_file(path: Path, name: str, record: dict[str, Any]) -> None:
     try:
         found = sha256_of_file(path / name)
     except OSError as error:
@@ -134,34 +128,39 @@ def _check(path: Path, name: str, record: dict[str, Any]) -> None:
         raise HilumError(f"{path / name}: the file is not the one that was exported. Export the run again.")
 
 
-def rebuilt_network(weights_file: Path, record: dict[str, Any]) -> TargetLogits:
-    """The network of a bundle, on the CPU, in evaluation mode.
+def torch_network(weights_file: Path, record: dict[str, Any]) -> "TargetLogits":
+    """The network of a bundle in PyTorch, on the CPU, in evaluation mode.
 
     Args:
         weights_file: of the bundle, safetensors.
         record: its `bundle.json`.
 
     Raises:
-        HilumError: the network was one of the user's own, or is not known here.
+        HilumError: the network was one of the user's own, or is unknown here.
     """
-    about = record["network"]
-    if about["net_name"] is None:
+    from safetensors.torch import load_file
+
+    from hilum.models import build_model
+    from hilum.training.checkpoints import TargetLogits
+
+    network = record["network"]
+    if network["net_name"] is None:
         raise HilumError(
-            f"{weights_file.parent}: the bundle's network was one of the run's own making; heatmaps need its code. "
+            f"{weights_file.parent}: the run was trained with a network of your own; heatmaps need its code. "
             "Open the run from Python, with net=."
         )
     weights = load_file(weights_file)
-    mixing = weights.pop("mixing", None)
+    preprocessing = record["preprocessing"]
     model = build_model(
-        about["net_name"],
-        about["outputs"],
-        about["net_kwargs"],
-        mean=record["preprocessing"]["pixel_mean"],
-        sd=record["preprocessing"]["pixel_sd"],
+        network["net_name"],
+        network["outputs"],
+        network["net_kwargs"],
+        mean=preprocessing["pixel_mean"],
+        sd=preprocessing["pixel_sd"],
         seed=0,
-        image_size=(record["preprocessing"]["width"], record["preprocessing"]["height"]),
+        image_size=(preprocessing["width"], preprocessing["height"]),
         pretrained=False,
     )
-    network = TargetLogits(model, None if mixing is None else torch.empty_like(mixing))
-    network.load_state_dict(weights | ({} if mixing is None else {"mixing": mixing}))
-    return network.eval()
+    logits = TargetLogits(model, weights.get("mixing"))
+    logits.load_state_dict(weights)
+    return logits.eval()

@@ -19,11 +19,11 @@ from hilum.data.resize import resize
 from hilum.errors import HilumError
 from hilum.files import replacing_folder, sha256_of_file, write_json
 from hilum.inference.bundle import BUNDLE_FORMAT, MODEL_CARD, ONNX, RECORD, WEIGHTS, OnnxNetwork
-from hilum.inference.metadata import card_of, located
-from hilum.inference.reader import TargetLogits, network_of
+from hilum.inference.metadata import image_paths, model_metadata
 from hilum.randomness import generator
 from hilum.run_folder import RunFolder
 from hilum.sources.images import read_gray
+from hilum.training.checkpoints import TargetLogits, trained_logits
 
 #: The largest difference between PyTorch's and ONNX Runtime's probabilities that is let through.
 TOLERANCE = 1e-4
@@ -56,10 +56,10 @@ def export_bundle(run: RunFolder | str | Path, out: str | Path, net: nn.Module |
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
     out = Path(out)
     if out.exists() and not (out / RECORD).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise HilumError(f"{out}: this is no bundle; nothing was touched. Choose another folder.")
-    network = network_of(folder, net)
-    card = card_of(folder)
-    images, kind = _images_to_compare(folder, card["preprocessing"])
+        raise HilumError(f"{out}: this is not a bundle; nothing was changed. Choose another folder.")
+    network = trained_logits(folder, net)
+    metadata = model_metadata(folder)
+    images, kind = _images_to_compare(folder, metadata["preprocessing"])
     with replacing_folder(out) as partial:
         save_file(
             {
@@ -69,7 +69,7 @@ def export_bundle(run: RunFolder | str | Path, out: str | Path, net: nn.Module |
             partial / WEIGHTS,
         )
         _write_onnx(network, partial / ONNX, images.shape[-2:])
-        _describe_onnx(partial / ONNX, card)
+        _describe_onnx(partial / ONNX, metadata)
         (partial / WEIGHTS).chmod((partial / ONNX).stat().st_mode)  # safetensors' own are for the owner alone
         agreement = compare(network, OnnxNetwork(partial / ONNX, "cpu"), images) | {"images_of": kind}
         if not agreement["largest_probability_difference"] <= TOLERANCE:
@@ -79,7 +79,7 @@ def export_bundle(run: RunFolder | str | Path, out: str | Path, net: nn.Module |
             )
         record: dict[str, Any] = {
             "bundle_format": BUNDLE_FORMAT,
-            **card,
+            **metadata,
             "network": {
                 "net_name": None if folder.record.get("own_net") else folder.settings["net_name"],
                 "net_kwargs": folder.settings["net_kwargs"],
@@ -116,17 +116,17 @@ def _write_onnx(network: TargetLogits, path: Path, size: tuple[int, int]) -> Non
         raise HilumError(f"The network cannot be written as ONNX: {type(error).__name__}: {reason}") from None
 
 
-def _describe_onnx(path: Path, card: dict[str, Any]) -> None:
+def _describe_onnx(path: Path, metadata: dict[str, Any]) -> None:
     """Writes into the model what must be known of it where it is copied out of its bundle."""
     import onnx
 
     model = onnx.load(path)
-    model.doc_string = card["research_use"]
+    model.doc_string = metadata["research_use"]
     known = {
-        "research_use": card["research_use"],
-        "name": str(card["name"]),
-        "targets": json.dumps(card["targets"]),
-        "digest": str(card["digest"]),
+        "research_use": metadata["research_use"],
+        "name": str(metadata["name"]),
+        "targets": json.dumps(metadata["targets"]),
+        "digest": str(metadata["digest"]),
     }
     onnx.helper.set_model_props(model, {each.key: each.value for each in model.metadata_props} | known)
     onnx.save(model, path)
@@ -170,7 +170,7 @@ def _images_to_compare(folder: RunFolder, preprocessing: dict[str, Any]) -> tupl
             raise HilumError("no images")
         pictures = [
             resize(read_gray(path), *size, preprocessing["fit"], preprocessing["interpolation"])
-            for path in located(chosen, root)
+            for path in image_paths(chosen, root)
         ]
         return np.stack(pictures)[:, None], "the run"
     except HilumError:

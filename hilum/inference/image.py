@@ -8,7 +8,7 @@ import numpy as np
 
 from hilum.data.resize import resize
 from hilum.errors import ImageError
-from hilum.inference.quality_checks import Flag, flags_of
+from hilum.inference.quality_checks import Flag, check_quality
 from hilum.sources.images import declared_size, decode_channels, is_dicom, to_8_bit, to_gray
 
 if TYPE_CHECKING:
@@ -23,32 +23,51 @@ _LATERAL = ("LL", "RL", "LATERAL", "LAT", "LLD", "RLD", "LEFT LATERAL", "RIGHT L
 
 @dataclass(frozen=True)
 class Limits:
-    """What a file may ask for; more is refused before any of its pixels are decoded.
+    """Limits for files, the same for `hilum predict` and the service.
+
+    A detector gives 10 to 20 megapixels of 16 bits, so an ordinary file has at most about 40 MiB.
 
     Attributes:
-        max_bytes: of the file.
-        max_pixels: rows times columns, as the header declares them.
+        file_bytes: of one file.
+        pixels: rows times columns of one image, checked in its header before any pixel is decoded.
+        files: in one request of the service; `hilum predict` reads any number, batch by batch.
     """
 
-    max_bytes: int = 128 * 2**20
-    max_pixels: int = 50_000_000
+    file_bytes: int = 128 * 2**20
+    pixels: int = 50_000_000
+    files: int = 16
+
+    def check_bytes(self, count: int, name: str) -> None:
+        """Raises ImageError ("too-large") if a file of this name has more bytes than allowed."""
+        if count > self.file_bytes:
+            raise ImageError(
+                "too-large", f"{name}: the file has {count:,} bytes; at most {self.file_bytes:,} are read."
+            )
+
+    def check_size(self, size: tuple[int, int] | None, name: str) -> None:
+        """Raises ImageError ("too-large") for too many (rows, columns); None leaves it to the decoder."""
+        if size is not None and size[0] * size[1] > self.pixels:
+            raise ImageError(
+                "too-large",
+                f"{name}: the image is {size[1]:,} x {size[0]:,} pixels; at most {self.pixels:,} are read.",
+            )
 
 
 @dataclass(frozen=True, eq=False)
-class Film:
-    """One decoded, checked and prepared image. It never holds what a DICOM says of its patient.
+class PreparedImage:
+    """One decoded, checked and resized image. It holds nothing of a DICOM's patient.
 
     Attributes:
-        name: what the user called it.
-        pixels: uint8 (rows, columns), all of it, for display: air dark, the window applied.
-        prepared: uint8 (height, width), what the model sees.
-        flags: what the model was not made for; an image with a refusing flag is not scored.
-        view: "PA", "AP" or "lateral"; None if the file does not say.
+        name: path or name, as given.
+        pixels: uint8 (rows, columns), the whole image for display: air dark, the window applied.
+        model_input: uint8 (height, width), what the model sees.
+        flags: quality checks that failed; an image with a refusing flag is not scored.
+        view: "PA", "AP" or "lateral"; None if the file does not state it.
     """
 
     name: str
     pixels: np.ndarray = field(repr=False)
-    prepared: np.ndarray = field(repr=False)
+    model_input: np.ndarray = field(repr=False)
     flags: tuple[Flag, ...] = ()
     view: str | None = None
 
@@ -58,65 +77,52 @@ class Film:
         return any(flag.refused for flag in self.flags)
 
 
-def make_film(data: bytes, name: str, preprocessing: dict[str, Any], limits: Limits) -> Film:
-    """Decodes, checks and prepares one image in memory.
+def prepare_image(data: bytes, name: str, preprocessing: dict[str, Any], limits: Limits) -> PreparedImage:
+    """Decodes, checks and resizes one image in memory.
 
     Args:
         data: the file's content: PNG (8 or 16 bits), JPEG, or a DICOM with one gray frame.
-        name: what the user called it; messages name it, and an ending .dcm means DICOM.
-        preprocessing: of the model's card.
-        limits: what the file may ask for.
+        name: path or name, for messages; the ending .dcm means DICOM.
+        preprocessing: of the model's metadata.
+        limits: for the file.
 
     Raises:
-        ImageError: it cannot be decoded, or asks for too much; `code` says which.
+        ImageError: it cannot be decoded, or exceeds a limit; `code` is "unreadable", "unsupported", "multi-frame"
+            or "too-large".
     """
     try:
-        pixels, view, about = _decoded(data, name, limits)
+        pixels, view, header = _decode(data, name, limits)
     except ImageError as error:
-        # Its cure speaks of data sets.
+        # Its remedy is about data sets.
         raise ImageError(error.code, error.problem) from None
-    except Exception as error:  # whatever a decoder raises for a file made to hurt it
+    except Exception as error:  # a decoder may raise anything for a hostile file
         raise ImageError(
             "unreadable", f"{name}: the file cannot be read ({type(error).__name__}); it is damaged."
         ) from None
-    prepared = resize(
+    model_input = resize(
         pixels,
         preprocessing["width"],
         preprocessing["height"],
         preprocessing["fit"],
         preprocessing["interpolation"],
     )
-    return Film(name, pixels, prepared, flags_of(pixels, prepared, view, about, preprocessing), view)
+    flags = check_quality(pixels, model_input, view, header, preprocessing)
+    return PreparedImage(name, pixels, model_input, flags, view)
 
 
-def _decoded(data: bytes, name: str, limits: Limits) -> tuple[np.ndarray, str | None, dict[str, Any]]:
-    """The pixels, the view, and what else the checks want to know."""
-    if len(data) > limits.max_bytes:
-        raise ImageError(
-            "too-large",
-            f"{name}: the file has {len(data):,} bytes; at most {limits.max_bytes:,} are read.",
-        )
+def _decode(data: bytes, name: str, limits: Limits) -> tuple[np.ndarray, str | None, dict[str, Any]]:
+    """The pixels, the view, and what else the quality checks use."""
+    limits.check_bytes(len(data), name)
     if is_dicom(data, name):
-        return _dicom(data, name, limits)
-    _refuse_size(declared_size(data), name, limits)
+        return _decode_dicom(data, name, limits)
+    limits.check_size(declared_size(data), name)
     channels = decode_channels(data, name)
     view = "lateral" if PurePath(name).stem.lower().endswith("_lateral") else None
     return to_8_bit(to_gray(channels), None), view, {"colour": _colourfulness(channels)}
 
 
-def _refuse_size(size: tuple[int, int] | None, name: str, limits: Limits) -> None:
-    if size is None:
-        return  # the decoder says what is wrong
-    rows, columns = size
-    if rows * columns > limits.max_pixels:
-        raise ImageError(
-            "too-large",
-            f"{name}: the image is {columns:,} x {rows:,} pixels; at most {limits.max_pixels:,} are read.",
-        )
-
-
-def _dicom(data: bytes, name: str, limits: Limits) -> tuple[np.ndarray, str | None, dict[str, Any]]:
-    """The pixels, the view, and what else the checks want to know."""
+def _decode_dicom(data: bytes, name: str, limits: Limits) -> tuple[np.ndarray, str | None, dict[str, Any]]:
+    """The same for a DICOM file."""
     from pydicom.encaps import get_frame
 
     from hilum.sources.dicom import parse_dicom, show_dicom
@@ -128,37 +134,33 @@ def _dicom(data: bytes, name: str, limits: Limits) -> tuple[np.ndarray, str | No
         )
     header = parse_dicom(data, name)
     declared = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
-    _refuse_size(declared, name, limits)
+    limits.check_size(declared, name)
     syntax = getattr(header.file_meta, "TransferSyntaxUID", None)
     if syntax is not None and syntax.is_compressed and "PixelData" in header:
-        within = declared_size(get_frame(header.PixelData, 0, number_of_frames=1))
-        if within is not None and within != declared:
+        compressed = declared_size(get_frame(header.PixelData, 0, number_of_frames=1))
+        if compressed is not None and compressed != declared:
             raise ImageError(
                 "unreadable",
-                f"{name}: the DICOM header says {declared[1]:,} x {declared[0]:,} pixels, its compressed image "
-                f"{within[1]:,} x {within[0]:,}.",
+                f"{name}: the DICOM header declares {declared[1]:,} x {declared[0]:,} pixels, its compressed "
+                f"image {compressed[1]:,} x {compressed[0]:,}.",
             )
-    shown = show_dicom(header, name)
-    about = {
-        "modality": _word(header, "Modality"),
-        "body_part": _word(header, "BodyPartExamined"),
-    }
-    return shown.pixels, _view(header), about
+    pixels = show_dicom(header, name).pixels
+    facts = {"modality": _text(header, "Modality"), "body_part": _text(header, "BodyPartExamined")}
+    return pixels, _view_of(header), facts
 
 
-def _view(header: "Dataset") -> str | None:
-    said = [_word(header, "ViewPosition")]
-    for item in header.get("ViewCodeSequence") or ():
-        said.append(_word(item, "CodeMeaning"))
-    for word in said:
-        if word in _FRONTAL:
-            return _FRONTAL[word]
-        if word in _LATERAL:
+def _view_of(header: "Dataset") -> str | None:
+    names = [_text(header, "ViewPosition")]
+    names += [_text(item, "CodeMeaning") for item in header.get("ViewCodeSequence") or ()]
+    for name in names:
+        if name in _FRONTAL:
+            return _FRONTAL[name]
+        if name in _LATERAL:
             return "lateral"
     return None
 
 
-def _word(header: "Dataset", name: str) -> str:
+def _text(header: "Dataset", name: str) -> str:
     return str(header.get(name) or "").strip().upper()
 
 

@@ -1,4 +1,4 @@
-"""What a reader of a model's findings must know of it: one JSON object, the same for a run and its bundle."""
+"""Metadata of a model: what its findings mean and where they are from. One JSON object, for a run and its bundle."""
 
 import json
 import os
@@ -12,42 +12,45 @@ import pandas as pd
 from hilum.errors import HilumError
 from hilum.files import write_json
 from hilum.inference import RESEARCH_USE
-from hilum.inference.intensity import measure_reference
+from hilum.inference.quality_checks import measure_reference
 from hilum.metrics.intervals import scores_with_intervals
 from hilum.report.validation import best_validation
 from hilum.run_folder import RunFolder
 from hilum.sources.images import read_gray
 
-#: Of the card; a reader refuses one that is newer than it.
-CARD_FORMAT = 2
+#: Of the metadata; a stored file of another format is made again.
+METADATA_FORMAT = 2
 
-#: Kept in the run's folder, as it takes a while to measure.
-_KEPT = "card.json"
+#: Stored in the run's folder, as measuring takes a while.
+_FILE = "card.json"
 
-#: So many training images are measured: the 0.5 % quantiles then rest on two or more.
+#: At most this many training images are measured: two or more are then below the 0.5 % quantile.
 _SAMPLE = 500
 
 
-def card_of(folder: RunFolder) -> dict[str, Any]:
-    """The card of a run's best epoch; read from the run's folder where one of the same epoch is kept.
+def model_metadata(folder: RunFolder) -> dict[str, Any]:
+    """The metadata of a run's best epoch; read from the run's folder where they are stored.
 
-    While the training images could not be read, a kept card lacks their reference: it is tried anew each time.
+    While the training images cannot be read, their reference is missing: they are tried again each time.
 
     Returns:
         `name`, `digest`, `epoch`; `targets`, `thresholds` (by target, as run.json has the operating points);
-        `preprocessing` (`width`, `height`, `fit`, `interpolation`, `bit_depth`, `pixel_mean`, `pixel_sd`, `views`:
-        the training images by view, `reference`: see `hilum.inference.intensity`, or None, and
-        `reference_lack`: why); `calibration` (as run.json has it, or None); `scores` (one object per target, on
-        the validation part: see `hilum.metrics.intervals`); `provenance`; `research_use`.
+        `preprocessing` (`width`, `height`, `fit`, `interpolation`, `bit_depth`, `channels`, `pixel_mean`,
+        `pixel_sd`, `views`: the training images by view, `reference`: see `hilum.inference.quality_checks`, or None,
+        and `reference_lack`: why it is missing); `calibration` (as run.json has it, or None); `scores` (one object
+        per target, on the validation part: see `hilum.metrics.intervals`); `provenance`; `research_use`.
 
     Raises:
-        HilumError: no epoch has ended yet.
+        HilumError: no epoch is finished yet.
     """
-    known = {"format": CARD_FORMAT, "digest": folder.record.get("digest"), "epoch": folder.best_epoch}
-    kept = _kept_card(folder.path / _KEPT)
-    root = folder.record["catalog"].get("image_root")
-    if kept and all(kept.get(name) == value for name, value in known.items()):
-        return _with_reference(folder, root, kept)
+    version = {"format": METADATA_FORMAT, "digest": folder.record.get("digest"), "epoch": folder.best_epoch}
+    stored = _stored(folder.path / _FILE)
+    if stored and all(stored.get(name) == value for name, value in version.items()):
+        if stored["preprocessing"]["reference"] is None:
+            stored["preprocessing"] |= _reference(folder, stored["preprocessing"])
+            if stored["preprocessing"]["reference"] is not None:
+                _store(folder.path / _FILE, stored)
+        return stored
     settings = folder.settings
     preprocessing: dict[str, Any] = {
         "width": settings["image_width"],
@@ -60,48 +63,33 @@ def card_of(folder: RunFolder) -> dict[str, Any]:
         "pixel_sd": folder.record["pixel_sd"],
         "views": _views(folder),
     }
-    reference, lack = _reference(folder, root, preprocessing)
-    card = {
-        **known,
+    metadata = {
+        **version,
         "name": folder.record["name"],
         "research_use": RESEARCH_USE,
         "targets": list(folder.targets),
         "thresholds": _thresholds(folder),
-        "preprocessing": preprocessing | {"reference": reference, "reference_lack": lack},
+        "preprocessing": preprocessing | _reference(folder, preprocessing),
         "calibration": folder.record.get("calibration"),
         "scores": _scores(folder),
         "provenance": _provenance(folder),
     }
     if folder.record["status"] == "finished":
-        _keep_card(folder.path / _KEPT, card)
-    return card
+        _store(folder.path / _FILE, metadata)
+    return metadata
 
 
-def _kept_card(path: Path) -> dict[str, Any] | None:
+def _stored(path: Path) -> dict[str, Any] | None:
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        stored = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return kept if isinstance(kept, dict) else None
+    return stored if isinstance(stored, dict) else None
 
 
-def _with_reference(
-    folder: RunFolder, root: str | dict[str, str] | None, card: dict[str, Any]
-) -> dict[str, Any]:
-    """A kept card, with the reference that it lacks if the training images can be read now."""
-    preprocessing = card["preprocessing"]
-    if preprocessing["reference"] is not None:
-        return card
-    reference, lack = _reference(folder, root, preprocessing)
-    card = card | {"preprocessing": preprocessing | {"reference": reference, "reference_lack": lack}}
-    if reference is not None:
-        _keep_card(folder.path / _KEPT, card)
-    return card
-
-
-def _keep_card(path: Path, card: dict[str, Any]) -> None:
-    with suppress(OSError):  # a run that may only be read is measured each time
-        write_json(path, card)
+def _store(path: Path, metadata: dict[str, Any]) -> None:
+    with suppress(OSError):  # a read-only run is measured each time
+        write_json(path, metadata)
 
 
 def _thresholds(folder: RunFolder) -> dict[str, dict[str, Any]]:
@@ -114,7 +102,7 @@ def _thresholds(folder: RunFolder) -> dict[str, dict[str, Any]]:
 
 
 def _views(folder: RunFolder) -> dict[str, int] | None:
-    """The training images by view; None where the data set does not say."""
+    """The number of training images by view; None where the data set does not state it."""
     try:
         images = folder.images()
     except HilumError:
@@ -157,27 +145,27 @@ def _provenance(folder: RunFolder) -> dict[str, Any]:
     }
 
 
-def _reference(
-    folder: RunFolder, root: str | dict[str, str] | None, preprocessing: dict[str, Any]
-) -> tuple[dict[str, Any] | None, str | None]:
-    """How the training images look, and why that is not known."""
+def _reference(folder: RunFolder, preprocessing: dict[str, Any]) -> dict[str, Any]:
+    """`reference`: how the training images look, or None; and `reference_lack`: why it is missing, or None."""
+    root = folder.record["catalog"].get("image_root")
     try:
         images = folder.images()
     except HilumError:
-        return None, "the run kept no paths of its images"
+        return {"reference": None, "reference_lack": "the run has no paths of its images"}
     if root is None:
-        return None, "the run does not say where its images are"
+        return {"reference": None, "reference_lack": "the run does not state where its images are"}
     train = images.loc[images["part"] == "train", "Image_Path"].sort_values()
-    chosen = train.iloc[np.unique(np.linspace(0, len(train) - 1, min(len(train), _SAMPLE)).astype(int))]
+    sample = train.iloc[np.unique(np.linspace(0, len(train) - 1, min(len(train), _SAMPLE)).astype(int))]
     try:
-        return measure_reference((read_gray(path) for path in located(chosen, root)), preprocessing), None
+        reference = measure_reference((read_gray(path) for path in image_paths(sample, root)), preprocessing)
     except HilumError as error:
-        return None, f"the training images cannot be read here ({error})"
+        return {"reference": None, "reference_lack": f"the training images cannot be read here ({error})"}
+    return {"reference": reference, "reference_lack": None}
 
 
-def located(paths: pd.Series, root: str | dict[str, str]) -> list[str]:
-    """Where the images of a run lie: its paths below its data set's folder, or folders."""
+def image_paths(paths: pd.Series, root: str | dict[str, str]) -> list[str]:
+    """The full paths of a run's images: its relative paths in its data set's folder, or folders by data set."""
     if isinstance(root, str):
-        return [os.path.join(root, path) for path in paths]  # noqa: PTH118 - an address may be no plain path
-    parted = (path.partition("/") for path in paths)
-    return [os.path.join(root.get(source, ""), path) for source, _, path in parted]  # noqa: PTH118
+        return [os.path.join(root, path) for path in paths]  # noqa: PTH118 - an address may not be a plain path
+    parts = (path.partition("/") for path in paths)
+    return [os.path.join(root.get(source, ""), path) for source, _, path in parts]  # noqa: PTH118

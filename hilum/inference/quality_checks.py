@@ -1,49 +1,45 @@
-"""What a model was not made for is refused or flagged, never scored silently.
+"""Quality checks: an image that the model was not made for is refused or flagged, never scored silently.
 
 How often each check is wrong was measured on 866 real frontal radiographs: see docs/reading.md. A lateral view is
-known by what the file says of it; from its pixels it cannot be told honestly, only found unlike the training images.
+recognized by what the file states: its pixels only show that it is unlike the training images.
+
+A model's reference describes the gray levels of its training images: the range of some statistics, and the mean
+image, coarse and without brightness and contrast. The correlation of an image with the mean image shows whether it
+is a frontal chest the right way up: about 0 for a chest on its side, negative for an inverted one.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
+import cv2
 import numpy as np
 
-from hilum.inference.intensity import gray_statistics, likeness, turned_likeness
+from hilum.data.resize import resize
 
-
-@dataclass(frozen=True)
-class Flag:
-    """One reason for doubt about one image.
-
-    Attributes:
-        code: for programs.
-        words: a sentence for people.
-        refused: whether the image is not scored at all.
-    """
-
-    code: str
-    words: str
-    refused: bool
-
-
-#: Below this deviation of gray levels (of 255) there is nothing to see.
+#: Below this standard deviation of gray levels (of 255) an image is blank.
 _BLANK_SD = 4.0
 
-#: An image this unlike the mean training image is its negative.
+#: An image whose correlation with the mean training image is lower is its negative.
 _INVERTED = -0.12
 
-#: So much more like the mean training image an image must become by turning it.
+#: An image whose correlation rises by more than this when it is turned is on its side or upside down.
 _TURNED = 0.3
 
-#: How far out of the training images' range an image must lie, as a share of the way from its end to the middle.
+#: Distance outside the training images' range that is flagged, as a share of that from its end to the median.
 _BEYOND = 0.25
 
 #: Mean distance of a pixel's colours, 0..1: more than compression makes, and more than any marks on a radiograph.
 _SOME_COLOUR, _MUCH_COLOUR = 0.01, 0.1
 
-#: DICOM's names of projection radiography, of what is scanned or captured, and of what is not said.
+#: DICOM's names of projection radiography, of scanned or captured images, and of unknown modalities.
 _RADIOGRAPHS = {"CR", "DX", "DR", "RG", "RF", "PX", "XR", "XA", "OT", "SC", ""}
+
+#: Side of the mean image in pixels: lungs, heart and diaphragm, and nothing of a patient.
+_SIDE = 16
+
+#: The lowest 0.5 %, the median, and the highest 0.5 % of the training images.
+QUANTILES = (0.005, 0.5, 0.995)
 
 _STATISTICS = {
     "mean": "mean gray level",
@@ -55,77 +51,83 @@ _STATISTICS = {
 }
 
 
-def flags_of(
+@dataclass(frozen=True)
+class Flag:
+    """A quality check that an image failed."""
+
+    code: str = field(metadata={"description": "for programs"})
+    message: str = field(metadata={"description": "for people"})
+    refused: bool = field(metadata={"description": "whether the image is not scored at all"})
+
+
+def check_quality(
     pixels: np.ndarray,
-    prepared: np.ndarray,
+    model_input: np.ndarray,
     view: str | None,
-    about: dict[str, Any],
+    header: dict[str, Any],
     preprocessing: dict[str, Any],
 ) -> tuple[Flag, ...]:
-    """Every reason for doubt, those that refuse first.
+    """The flags of an image, those that refuse it first.
 
     Args:
         pixels: uint8 (rows, columns), as decoded.
-        prepared: uint8 (height, width), at the model's size.
+        model_input: uint8 (height, width), at the model's size.
         view: "PA", "AP", "lateral" or None.
-        about: `colour` (0..1), or `modality` and `body_part` of a DICOM; what is unknown may be left out.
-        preprocessing: of the model's card.
+        header: `colour` (0..1), or `modality` and `body_part` of a DICOM; unknown ones may be missing.
+        preprocessing: of the model's metadata.
     """
     flags = [
-        *_of_header(about),
-        *_of_view(view, preprocessing.get("views") or {}),
-        *_of_shape(pixels, preprocessing),
-        *_of_colour(about.get("colour", 0.0)),
-        *_of_gray_levels(prepared, preprocessing.get("reference")),
+        *_check_header(header),
+        *_check_view(view, preprocessing.get("views") or {}),
+        *_check_shape(pixels, preprocessing),
+        *_check_colour(header.get("colour", 0.0)),
+        *_check_gray_levels(model_input, preprocessing.get("reference")),
     ]
     return tuple(sorted(flags, key=lambda flag: not flag.refused))
 
 
-def _of_header(about: dict[str, Any]) -> list[Flag]:
+def _check_header(header: dict[str, Any]) -> list[Flag]:
     flags = []
-    modality, part = about.get("modality", ""), about.get("body_part", "")
+    modality, part = header.get("modality", ""), header.get("body_part", "")
     if modality not in _RADIOGRAPHS:
-        flags.append(
-            Flag("modality", f"The DICOM says modality {modality[:16]}; the model reads radiographs.", True)
-        )
-    if part and not any(word in part for word in ("CHEST", "THORAX", "LUNG")):
-        flags.append(Flag("body-part", f"The DICOM says body part {part[:16]}, not chest.", False))
+        message = f"The DICOM's modality is {modality[:16]}; the model reads radiographs."
+        flags.append(Flag("modality", message, True))
+    if part and not any(name in part for name in ("CHEST", "THORAX", "LUNG")):
+        flags.append(Flag("body-part", f"The DICOM's body part is {part[:16]}, not chest.", False))
     return flags
 
 
-def _of_view(view: str | None, trained: dict[str, int]) -> list[Flag]:
-    seen = " and ".join(name for name, count in trained.items() if count) or "frontal views"
+def _check_view(view: str | None, training_views: dict[str, int]) -> list[Flag]:
+    trained = " and ".join(name for name, count in training_views.items() if count) or "frontal views"
     if view == "lateral":
-        return [Flag("lateral", f"This is a lateral view; the model has only seen {seen}.", True)]
+        return [Flag("lateral", f"This is a lateral view; the model was trained on {trained}.", True)]
     if view is None:
-        return [
-            Flag("unknown-view", f"The file does not say its view; the model has only seen {seen}.", False)
-        ]
-    if trained and not trained.get(view):
-        return [Flag("other-view", f"This is a view {view}; the model has only seen {seen}.", False)]
+        message = f"The file does not state its view; the model was trained on {trained}."
+        return [Flag("unknown-view", message, False)]
+    if training_views and not training_views.get(view):
+        return [Flag("other-view", f"This is a {view} view; the model was trained on {trained}.", False)]
     return []
 
 
-def _of_shape(pixels: np.ndarray, preprocessing: dict[str, Any]) -> list[Flag]:
+def _check_shape(pixels: np.ndarray, preprocessing: dict[str, Any]) -> list[Flag]:
     rows, columns = pixels.shape
-    wanted = min(preprocessing["width"], preprocessing["height"]) // 2
-    if min(rows, columns) < wanted:
-        words = f"The image is {columns} x {rows} pixels; its shorter side should have at least {wanted}."
-        return [Flag("too-small", words, True)]
-    flags = []
     width, height = preprocessing["width"], preprocessing["height"]
-    # A letterbox is enlarged until one side fits, the other ways until both do.
+    size = f"The image is {columns} x {rows} pixels"
+    least = min(width, height) // 2
+    if min(rows, columns) < least:
+        return [Flag("too-small", f"{size}; its shorter side should have at least {least}.", True)]
+    flags = []
+    # A letterbox is enlarged until one side fits, the others until both do.
     sides = all if preprocessing["fit"] == "letterbox" else any
     if sides((columns < width, rows < height)):
-        words = f"The image is {columns} x {rows} pixels, smaller than the model's size ({width} x {height}); enlarged."
-        flags.append(Flag("small", words, False))
+        message = f"{size}, smaller than the model's size ({width} x {height}); enlarged."
+        flags.append(Flag("small", message, False))
     if max(rows, columns) > 2 * min(rows, columns):
-        words = f"The image is {columns} x {rows} pixels, longer than a chest radiograph is."
-        flags.append(Flag("shape", words, False))
+        flags.append(Flag("shape", f"{size}, longer than a chest radiograph is.", False))
     return flags
 
 
-def _of_colour(colour: float) -> list[Flag]:
+def _check_colour(colour: float) -> list[Flag]:
     if colour > _MUCH_COLOUR:
         return [Flag("colour", "This is a colour picture; a radiograph is gray.", True)]
     if colour > _SOME_COLOUR:
@@ -133,29 +135,34 @@ def _of_colour(colour: float) -> list[Flag]:
     return []
 
 
-def _of_gray_levels(prepared: np.ndarray, reference: dict[str, Any] | None) -> list[Flag]:
-    if float(prepared.std()) < _BLANK_SD:
-        return [Flag("blank", "The image is nearly of one gray level.", True)]
+def _check_gray_levels(model_input: np.ndarray, reference: dict[str, Any] | None) -> list[Flag]:
+    if float(model_input.std()) < _BLANK_SD:
+        return [Flag("blank", "The image has almost only one gray level.", True)]
     if reference is None:
         return []
-    like = likeness(prepared, reference["mean_image"])
-    turned = turned_likeness(prepared, reference["mean_image"])
-    if like < _INVERTED and -like > turned:
-        words = "The image is a negative of those that the model has seen: air must be dark, bone bright."
-        return [Flag("inverted", words, True)]
-    if turned > like + _TURNED:
-        return [Flag("turned", "The image seems to lie on its side or to be upside down.", False)]
+    upright = likeness(model_input, reference["mean_image"])
+    coarse = cv2.resize(model_input, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    turned = max(likeness(np.rot90(coarse, turns), reference["mean_image"]) for turns in (1, 2, 3))
+    if upright < _INVERTED and -upright > turned:
+        message = "The image is a negative of the training images: air must be dark, bone bright."
+        return [Flag("inverted", message, True)]
+    if turned > upright + _TURNED:
+        return [Flag("turned", "The image seems to be on its side or upside down.", False)]
     flags = []
-    if like < _lowest(reference["quantiles"]["likeness"]):
-        words = "The image does not look like the training's: another view, another part, or much cut off."
-        flags.append(Flag("unlike", words, False))
-    statistics = gray_statistics(prepared)
-    for name, words in _STATISTICS.items():
+    if upright < _lowest(reference["quantiles"]["likeness"]):
+        message = (
+            "The image does not look like the training images: another view or body part, or much cut off."
+        )
+        flags.append(Flag("unlike", message, False))
+    statistics = gray_statistics(model_input)
+    for name, text in _STATISTICS.items():
         low, middle, high = reference["quantiles"][name]
         value = statistics[name]
         if not _lowest((low, middle, high)) <= value <= -_lowest((-high, -middle, -low)):
-            words = f"Its {words} is {value:.3g} of 255; of the training images 99 % lie from {low:.3g} to {high:.3g}."
-            flags.append(Flag("gray-levels", words, False))
+            message = (
+                f"Its {text} is {value:.3g} of 255; 99 % of the training images have {low:.3g} to {high:.3g}."
+            )
+            flags.append(Flag("gray-levels", message, False))
             break
     return flags
 
@@ -163,3 +170,72 @@ def _of_gray_levels(prepared: np.ndarray, reference: dict[str, Any] | None) -> l
 def _lowest(quantiles: tuple[float, float, float]) -> float:
     low, middle, _ = quantiles
     return low - _BEYOND * (middle - low)
+
+
+def measure_reference(images: Iterable[np.ndarray], preprocessing: dict[str, Any]) -> dict[str, Any]:
+    """The reference of a model, as JSON values.
+
+    Args:
+        images: uint8 (rows, columns) each, as decoded; one or more.
+        preprocessing: of the model's metadata: `width`, `height`, `fit`, `interpolation`.
+
+    Returns:
+        `images` (their number), `mean_image` (16 lists of 16 numbers), `quantiles` (statistic -> its `QUANTILES`).
+    """
+    settings = [preprocessing[name] for name in ("width", "height", "fit", "interpolation")]
+    prepared = [resize(pixels, *settings) for pixels in images]
+    mean_image = np.mean([_coarse(pixels) for pixels in prepared], axis=0)
+    rows = [
+        gray_statistics(pixels) | {"likeness": likeness(pixels, mean_image.tolist())} for pixels in prepared
+    ]
+    return {
+        "images": len(rows),
+        "mean_image": np.round(mean_image, 5).tolist(),
+        "quantiles": {name: np.quantile([row[name] for row in rows], QUANTILES).tolist() for name in rows[0]},
+    }
+
+
+def gray_statistics(model_input: np.ndarray) -> dict[str, float]:
+    """Statistics of an image at the model's size, uint8 (height, width); gray levels 0 to 255."""
+    low, middle, high = np.percentile(model_input, (5, 50, 95))
+    return {
+        "mean": float(model_input.mean()),
+        "sd": float(model_input.std()),
+        "low": float(low),
+        "middle": float(middle),
+        "high": float(high),
+        "detail": float(np.abs(np.diff(model_input.astype(np.float32), axis=1)).mean()),
+    }
+
+
+def likeness(model_input: np.ndarray, mean_image: list[list[float]]) -> float:
+    """The correlation of an image with the mean training image, -1 to 1; 0 for a blank one."""
+    mean = np.asarray(mean_image)
+    norm = float(np.linalg.norm(mean))
+    return float((_coarse(model_input) * mean).sum() / norm) if norm else 0.0
+
+
+def average_chest(model_input: np.ndarray, mean_image: list[list[float]]) -> np.ndarray:
+    """The mean training image with the size, brightness and contrast of an image.
+
+    Args:
+        model_input: uint8 (height, width).
+        mean_image: of the reference.
+
+    Returns:
+        float32 (height, width), 0 to 255.
+    """
+    height, width = model_input.shape
+    mean = cv2.resize(np.asarray(mean_image, np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    spread = float(mean.std())
+    scale = float(model_input.std()) / spread if spread > 0 else 0.0
+    return np.clip((mean - mean.mean()) * scale + model_input.mean(), 0, 255).astype(np.float32)
+
+
+def _coarse(model_input: np.ndarray) -> np.ndarray:
+    """16 x 16, of mean 0 and norm 1; all 0 for a blank image."""
+    small = cv2.resize(np.ascontiguousarray(model_input), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    small = small.astype(np.float64)
+    small -= small.mean()
+    norm = np.linalg.norm(small)
+    return small / norm if norm > 1e-9 else small

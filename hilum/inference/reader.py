@@ -1,370 +1,345 @@
-"""A finished model, opened: it takes files and gives findings with reasons. Research use only.
+"""A finished model, opened: images in, findings with reasons out. Research use only.
 
-A Reader is made from a run folder (PyTorch) or from a bundle (ONNX Runtime; nothing of the training is
-imported). Both read alike: pixels are prepared as the run prepared them, thresholds are those it froze.
+`open_reader` opens a run folder (PyTorch) or a bundle (ONNX Runtime; nothing of the training is imported). Both
+prepare pixels as the run did and use the thresholds that it froze.
 """
 
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
-from torch import nn
 
 from hilum.errors import HilumError, nearest
 from hilum.inference import DEFAULT_METHOD
-from hilum.inference.image import Film, Limits, make_film
-from hilum.inference.metadata import card_of
+from hilum.inference.image import Limits, PreparedImage, prepare_image
 from hilum.inference.quality_checks import Flag
-from hilum.run_folder import RunFolder
-from hilum.training.checkpoints import target_logits, trained_model
-from hilum.training.distributed import choose_device
-
-__all__ = [
-    "Film",
-    "Finding",
-    "Flag",
-    "Limits",
-    "Reader",
-    "Reading",
-    "Study",
-    "study_readings",
-]
 
 if TYPE_CHECKING:
-    from hilum.inference.heatmaps import OcclusionCheck
+    import torch
+    from torch import nn
 
-#: A float32 probability is 0 or 1 where the logit left its range; this is the distance it is taken to have.
-_LEAST = 2.0**-26
+#: A float32 probability is 0 or 1 where the logit left its range; its log odds are taken at this distance.
+_SMALLEST_DISTANCE = 2.0**-26
 
-#: It says that nothing is there, so it cannot be missed: it stands last whatever its probability.
+#: Absence cannot be overlooked: it is the last finding whatever its probability.
 _NO_FINDING = "No_Finding"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What the model gives one target.
+    """What the model gives one target: one row of the table, the CSV, the JSON and the service's answer."""
 
-    Attributes:
-        target: its name.
-        probability: 0..1, as the model gives it; the threshold is for this one.
-        threshold: of the run's frozen operating point.
-        recall: of that operating point on the run's validation part, with `recall_low` and `recall_high`, its
-            95 % interval; None where unknown.
-        recall_low: see there.
-        recall_high: see there.
-        suggested: whether the probability reaches the threshold.
-        calibrated: the probability after the run's calibration; None for a run without.
-        priority: log odds of the probability minus those of the threshold: above 0 is suggested, and 0.69 more
-            doubles the odds. Findings are ordered by it; see `order_findings`.
-    """
-
-    target: str
-    probability: float
-    threshold: float
-    recall: float | None
-    recall_low: float | None
-    recall_high: float | None
-    suggested: bool
-    calibrated: float | None
-    priority: float
-
-    @property
-    def threshold_measured(self) -> bool:
-        """Whether validation had positives to measure the threshold by; else it is the one given by hand, or 0.5."""
-        return self.recall is not None
+    finding: str = field(metadata={"description": "name of the target"})
+    suggested: bool = field(metadata={"description": "whether the probability reaches the threshold"})
+    probability: float = field(metadata={"description": "0 to 1; the threshold applies to it"})
+    threshold: float = field(metadata={"description": "of the run's frozen operating point"})
+    threshold_measured: bool = field(
+        metadata={"description": "whether validation had positives to measure it; else it is 0.5 or manual"}
+    )
+    calibrated: float | None = field(
+        metadata={"description": "the probability after calibration; null for a run without calibration"}
+    )
+    priority: float = field(
+        metadata={
+            "description": "log odds of the probability minus those of the threshold; findings are ordered by it"
+        }
+    )
+    recall: float | None = field(
+        metadata={"description": "of the operating point on the validation part; null if unknown"}
+    )
+    recall_low: float | None = field(metadata={"description": "lower end of its 95 % interval"})
+    recall_high: float | None = field(metadata={"description": "upper end of its 95 % interval"})
 
 
 @dataclass(frozen=True)
-class Reading:
-    """One film, read.
+class ImageResult:
+    """What a model gives one image, or why it gives nothing."""
 
-    Attributes:
-        film: the image, with its flags.
-        findings: one per target in `order_findings`' order; none if the film is refused.
-        seconds: of the model for this film: its batch's time divided among its films; 0 if refused.
-    """
-
-    film: Film
-    findings: tuple[Finding, ...]
-    seconds: float
+    image: str = field(metadata={"description": "path or name, as given"})
+    status: str = field(
+        metadata={
+            "description": "read; refused by a quality check; or the code of the error that the file has"
+        }
+    )
+    reason: str | None = field(default=None, metadata={"description": "why it was not read"})
+    view: str | None = field(
+        default=None, metadata={"description": "PA, AP or lateral; null if the file does not state it"}
+    )
+    rows: int | None = field(default=None, metadata={"description": "of the decoded image"})
+    columns: int | None = field(default=None, metadata={"description": "of the decoded image"})
+    flags: tuple[Flag, ...] = field(default=(), metadata={"description": "quality checks that failed"})
+    findings: tuple[Finding, ...] = field(
+        default=(), metadata={"description": "suggested ones first, then by priority; none if not read"}
+    )
+    seconds: float = field(
+        default=0.0, metadata={"description": "of the model: its batch's time divided by the batch's images"}
+    )
 
 
 @dataclass(frozen=True)
-class Study:
-    """Several images of one patient as one.
+class StudyResult:
+    """Several images of one patient as one: the mean of the probabilities of those that were read."""
 
-    Attributes:
-        films: how many were read.
-        refused: how many were not.
-        findings: as of a Reading, of the mean probability of the films that were read.
+    images: int = field(metadata={"description": "read"})
+    refused: int = field(metadata={"description": "not read"})
+    findings: tuple[Finding, ...] = field(metadata={"description": "as of one image"})
+
+
+@dataclass(frozen=True)
+class OcclusionCheck:
+    """Whether the model needs what a heatmap shows: a square around the heatmap's maximum is hidden.
+
+    The square is gray; each of its sides is a quarter of the image's.
     """
 
-    films: int
-    refused: int
-    findings: tuple[Finding, ...]
+    probability: float = field(metadata={"description": "of the whole image"})
+    hidden: float = field(metadata={"description": "with the square hidden"})
+    lowers: bool = field(metadata={"description": "whether hiding it lowers the probability"})
+    stronger_than: float = field(
+        metadata={"description": "share of such squares all over the image that lower it less, 0 to 1"}
+    )
 
 
 class Network(Protocol):
-    """What gives logits: PyTorch or ONNX Runtime."""
+    """A network that returns logits, by PyTorch or ONNX Runtime."""
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """uint8 (B, 1, height, width) to float32 (B, targets)."""
         ...
 
 
+class Explainer(Protocol):
+    """See `hilum.inference.heatmaps.Heatmaps`."""
+
+    def __call__(self, pixels: np.ndarray, target: int, method: str = ...) -> np.ndarray:
+        """A heatmap."""
+        ...
+
+    def occlusion_check(self, pixels: np.ndarray, target: int, heatmap: np.ndarray) -> OcclusionCheck:
+        """Whether the model needs what the heatmap shows."""
+        ...
+
+
 class Reader:
-    """A model with all that is needed to read films. Made by `open_reader`; several threads may share it.
+    """A model with everything needed to read images. Made by `open_reader`; threads may share it.
 
     Args:
-        card: what is known of the model, JSON values; see `hilum.inference.metadata`.
-        network: gives the logits.
-        explain: prepared pixels, the target's place and a method to a heatmap; made when first used.
+        metadata: about the model, JSON values; see `hilum.inference.metadata`.
+        network: returns the logits.
+        make_explainer: makes what makes the heatmaps, when it is first used: it needs PyTorch and Captum.
     """
 
-    def __init__(
-        self,
-        card: dict[str, Any],
-        network: Network,
-        explain: Callable[[], Callable[[np.ndarray, int, str], np.ndarray]],
-    ):
-        self.card = card
-        self.targets: tuple[str, ...] = tuple(card["targets"])
+    def __init__(self, metadata: dict[str, Any], network: Network, make_explainer: Callable[[], Explainer]):
+        self.metadata = metadata
+        self.targets: tuple[str, ...] = tuple(metadata["targets"])
         self._network = network
-        self._make_explain, self._explain = explain, None
-        self._one_at_a_time = threading.Lock()  # Captum hangs hooks into the network
+        self._make_explainer = make_explainer
+        self._explainer: Explainer | None = None
+        self._lock = threading.Lock()  # Captum adds hooks to the network
 
-    def film(self, data: bytes, name: str, limits: Limits | None = None) -> Film:
-        """Decodes, checks and prepares one image in memory.
-
-        Args:
-            data: the file's content: PNG (8 or 16 bits), JPEG, or a DICOM with one gray frame.
-            name: what the user called it; messages name it.
-            limits: what the file may ask for; the defaults if left out.
+    def prepare(self, data: bytes, name: str, limits: Limits | None = None) -> PreparedImage:
+        """Decodes, checks and resizes one image in memory; see `hilum.inference.image.prepare_image`.
 
         Raises:
-            ImageError: it cannot be decoded or asks for too much; `code` is "unreadable", "unsupported",
-                "multi-frame" or "too-large".
+            ImageError: it cannot be decoded or exceeds a limit.
         """
-        return make_film(data, name, self.card["preprocessing"], limits or Limits())
+        return prepare_image(data, name, self.metadata["preprocessing"], limits or Limits())
 
-    def read(self, films: Sequence[Film]) -> list[Reading]:
-        """The findings of films, in their order; the model runs once, over all that are not refused."""
-        scored = [film for film in films if not film.refused]
-        began = time.perf_counter()
-        probabilities = iter(self.probabilities(scored) if scored else ())
-        each = (time.perf_counter() - began) / max(len(scored), 1)
+    def read(self, images: Sequence[PreparedImage]) -> list[ImageResult]:
+        """The results of images, in their order; the model runs once, on all that are not refused."""
+        accepted = [image for image in images if not image.refused]
+        start = time.perf_counter()
+        probabilities = iter(self.probabilities(accepted) if accepted else ())
+        seconds = (time.perf_counter() - start) / max(len(accepted), 1)
         return [
-            Reading(film, (), 0.0)
-            if film.refused
-            else Reading(film, findings_of(self.card, next(probabilities)), each)
-            for film in films
+            _result_of(image, "refused")
+            if image.refused
+            else _result_of(
+                image, "read", findings=findings_of(self.metadata, next(probabilities)), seconds=seconds
+            )
+            for image in images
         ]
 
-    def probabilities(self, films: Sequence[Film]) -> np.ndarray:
-        """What the model gives, refused or not: float32 (films, targets)."""
-        logits = self._network.logits(np.stack([film.prepared for film in films])[:, None])
+    def probabilities(self, images: Sequence[PreparedImage]) -> np.ndarray:
+        """What the model gives images, refused or not: float32 (images, targets)."""
+        logits = self._network.logits(np.stack([image.model_input for image in images])[:, None])
         with np.errstate(over="ignore"):
-            return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
+            return _expit(logits.astype(np.float64)).astype(np.float32)
 
-    def heatmap(self, film: Film, target: str, method: str = DEFAULT_METHOD) -> np.ndarray:
-        """Where in the film the model saw the finding.
+    def heatmap(self, image: PreparedImage, target: str, method: str = DEFAULT_METHOD) -> np.ndarray:
+        """Where in the image the model saw the finding.
 
         Args:
-            film: refused or not.
-            target: by name.
+            image: refused or not.
+            target: name of the finding.
             method: one of `hilum.inference.HEATMAP_METHODS`.
 
         Returns:
-            float32 (height, width) at the model's input size, 0 to 1.
+            float32 (height, width) at the model's size, 0 to 1.
 
         Raises:
-            HilumError: no such target or method, or torch and Captum are not installed.
+            HilumError: no such target or method, or torch or Captum is not installed.
         """
         if target not in self.targets:
             raise HilumError(
                 f"There is no target {target!r}.{nearest(target, self.targets)} "
                 f"The model has {', '.join(self.targets)}."
             )
-        explain = self.explainer()
-        with self._one_at_a_time:
-            return explain(film.prepared, self.targets.index(target), method)
+        explainer = self.explainer()
+        with self._lock:
+            return explainer(image.model_input, self.targets.index(target), method)
 
-    def occlusion_check(self, film: Film, target: str, heat: np.ndarray) -> "OcclusionCheck":
-        """Whether hiding the hottest place of a heatmap lowers the finding's probability.
+    def occlusion_check(self, image: PreparedImage, target: str, heatmap: np.ndarray) -> OcclusionCheck:
+        """Whether hiding the maximum of a heatmap lowers the finding's probability.
 
         Args:
-            film: read.
-            target: the finding.
-            heat: what `heatmap` gave for both.
+            image: the same as for `heatmap`, as `target`.
+            target: name of the finding.
+            heatmap: what `heatmap` returned for both.
 
         Raises:
             HilumError: as `heatmap`.
         """
-        explain = self.explainer()
-        with self._one_at_a_time:
-            return explain.occlusion_check(film.prepared, self.targets.index(target), heat)
+        explainer = self.explainer()
+        with self._lock:
+            return explainer.occlusion_check(image.model_input, self.targets.index(target), heatmap)
 
-    def explainer(self) -> Callable[[np.ndarray, int, str], np.ndarray]:
-        """What makes the heatmaps: prepared pixels, the target's place and a method to a heatmap.
+    def explainer(self) -> Explainer:
+        """What makes the heatmaps.
 
         Raises:
             HilumError: torch or Captum is not installed.
         """
-        with self._one_at_a_time:
-            if self._explain is None:
-                self._explain = self._make_explain()
-            return self._explain
+        with self._lock:
+            if self._explainer is None:
+                self._explainer = self._make_explainer()
+            return self._explainer
 
 
-def findings_of(card: dict[str, Any], probabilities: np.ndarray) -> tuple[Finding, ...]:
-    """One film's findings, ordered.
+def _result_of(image: PreparedImage, status: str, **options: Any) -> ImageResult:
+    rows, columns = image.pixels.shape
+    refusing = [flag.message for flag in image.flags if flag.refused]
+    return ImageResult(
+        image.name, status, " ".join(refusing) or None, image.view, rows, columns, image.flags, **options
+    )
+
+
+def findings_of(metadata: dict[str, Any], probabilities: np.ndarray) -> tuple[Finding, ...]:
+    """The findings of one image, ordered.
 
     Args:
-        card: of the model.
+        metadata: of the model.
         probabilities: float32 (targets,).
     """
-    calibration = card.get("calibration")
-    found = []
-    for target, probability in zip(card["targets"], probabilities, strict=True):
-        point = card["thresholds"][target]
+    calibration = metadata.get("calibration")
+    findings = []
+    for target, probability in zip(metadata["targets"], probabilities, strict=True):
+        point = metadata["thresholds"][target]
         calibrated = None
         if calibration:
             fit = calibration["targets"][target]
             calibrated = float(_expit(fit["slope"] * _log_odds(probability) + fit["intercept"]))
-        found.append(
+        findings.append(
             Finding(
-                target=target,
-                probability=float(probability),
+                finding=target,
+                **_against_threshold(probability, point["threshold"]),
                 threshold=point["threshold"],
+                threshold_measured=point.get("recall") is not None,
+                calibrated=calibrated,
                 recall=point.get("recall"),
                 recall_low=point.get("recall_low"),
                 recall_high=point.get("recall_high"),
-                # In float32, as the run's own scores are counted.
-                suggested=bool(np.float32(probability) >= np.float32(point["threshold"])),
-                calibrated=calibrated,
-                priority=float(_log_odds(probability) - _log_odds(point["threshold"])),
             )
         )
-    return order_findings(found)
+    return order_findings(findings)
 
 
 def order_findings(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """Recall-first: what is suggested stands first, then what came nearest to it.
+    """Suggested findings first, then the others; within both, the highest priority first.
 
-    Among both, the finding whose odds exceed its own threshold's odds by the largest factor is first, so that
-    rare and common findings, whose thresholds differ, can be compared. `No_Finding` is always last.
+    Priority is the factor (as a log) by which a finding's odds exceed its own threshold's odds, so that rare and
+    common findings, whose thresholds differ, can be compared. `No_Finding` is always last.
     """
     return tuple(
         sorted(
             findings,
-            key=lambda finding: (finding.target == _NO_FINDING, not finding.suggested, -finding.priority),
+            key=lambda finding: (finding.finding == _NO_FINDING, not finding.suggested, -finding.priority),
         )
     )
 
 
-def study_readings(readings: Sequence[Reading]) -> Study:
+def study_result(results: Sequence[ImageResult]) -> StudyResult:
     """The images of one study as one: the mean of their probabilities, as `hilum.metrics.study_level` takes it.
 
-    Calibrated probabilities are averaged as well. Images that were refused do not count.
+    Calibrated probabilities are averaged as well. Images that were not read do not count.
     """
-    read = [reading for reading in readings if reading.findings]
+    read = [result for result in results if result.findings]
     by_target: dict[str, list[Finding]] = {}
-    for reading in read:
-        for finding in reading.findings:
-            by_target.setdefault(finding.target, []).append(finding)
-    together = []
-    for target, findings in by_target.items():
-        first = findings[0]
+    for result in read:
+        for finding in result.findings:
+            by_target.setdefault(finding.finding, []).append(finding)
+    means = []
+    for first, *others in by_target.values():
+        findings = [first, *others]
         probability = np.float32(np.mean([finding.probability for finding in findings]))
-        calibrated = None
-        if first.calibrated is not None:
-            calibrated = float(np.mean([finding.calibrated for finding in findings]))
-        together.append(
-            Finding(
-                target=target,
-                probability=float(probability),
-                threshold=first.threshold,
-                recall=first.recall,
-                recall_low=first.recall_low,
-                recall_high=first.recall_high,
-                suggested=bool(probability >= np.float32(first.threshold)),
-                calibrated=calibrated,
-                priority=float(_log_odds(probability) - _log_odds(first.threshold)),
+        calibrated = [finding.calibrated for finding in findings if finding.calibrated is not None]
+        means.append(
+            replace(
+                first,
+                **_against_threshold(probability, first.threshold),
+                calibrated=float(np.mean(calibrated)) if calibrated else None,
             )
         )
-    return Study(len(read), len(readings) - len(read), order_findings(together))
+    return StudyResult(len(read), len(results) - len(read), order_findings(means))
 
 
-def _log_odds(probability: float) -> float:
-    clipped = np.clip(np.float64(probability), _LEAST, 1 - _LEAST)
+def _against_threshold(probability: np.float32, threshold: float) -> dict[str, Any]:
+    """The fields of a Finding that follow from its probability and its threshold."""
+    return {
+        "probability": float(probability),
+        # In float32, as the run's own scores are counted.
+        "suggested": bool(np.float32(probability) >= np.float32(threshold)),
+        "priority": float(_log_odds(probability) - _log_odds(threshold)),
+    }
+
+
+def _log_odds(probability: float | np.floating) -> np.float64:
+    clipped = np.clip(np.float64(probability), _SMALLEST_DISTANCE, 1 - _SMALLEST_DISTANCE)
     return np.log(clipped) - np.log1p(-clipped)
 
 
-def _expit(value: float) -> float:
-    return 1 / (1 + np.exp(-value))
+def _expit(values: Any) -> Any:
+    # A bundle is read without SciPy.
+    return 1 / (1 + np.exp(-values))
 
 
-class TargetLogits(nn.Module):
-    """A trained model from pixels to one logit per target, targets with classes resolved.
-
-    Args:
-        model: uint8 images (B, 1, height, width) to raw outputs (B, outputs).
-        mixing: float32 (outputs, targets) that makes logits of outputs; None where they are the logits.
-    """
-
-    def __init__(self, model: nn.Module, mixing: torch.Tensor | None = None):
-        super().__init__()
-        self.model = model
-        self.register_buffer("mixing", mixing)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 (B, 1, height, width) to float32 (B, targets)."""
-        outputs = self.model(images).float()
-        return outputs if self.mixing is None else outputs @ self.mixing
-
-
-class TorchNetwork:
-    """The `Network` of a run.
+def open_reader(path: str | Path, device: str = "auto") -> Reader:
+    """Opens a run folder or a bundle.
 
     Args:
-        model: in evaluation mode.
-        device: to run on.
-    """
-
-    def __init__(self, model: TargetLogits, device: torch.device):
-        self.model = model.to(device).eval()
-        self.device = device
-
-    @torch.inference_mode()
-    def logits(self, images: np.ndarray) -> np.ndarray:
-        """See `hilum.inference.reader.Network.logits`."""
-        return self.model(torch.from_numpy(images).to(self.device)).cpu().numpy()
-
-
-def network_of(folder: RunFolder, net: nn.Module | None = None) -> TargetLogits:
-    """A run's model of its best epoch, on the CPU.
+        path: what `hilum train` or `hilum export` wrote.
+        device: auto, cpu, cuda or cuda:N; a bundle's ONNX Runtime must support it.
 
     Raises:
-        HilumError: as `hilum.training.checkpoints.trained_model`.
+        HilumError: it is neither, or damaged, or a package or device that it needs is missing.
     """
-    return TargetLogits(trained_model(folder, net), mixing_of(folder)).eval()
+    path = Path(path)
+    if (path / "bundle.json").is_file():
+        from hilum.inference.bundle import open_bundle
+
+        return open_bundle(path, device)
+    if not (path / "run.json").is_file():
+        raise HilumError(
+            f"{path}: this is neither a run folder (run.json is missing) nor a bundle (bundle.json is missing)."
+        )
+    return open_run(path, device)
 
 
-def mixing_of(folder: RunFolder) -> torch.Tensor | None:
-    """How the logits of the targets come from the network's outputs; see `TargetLogits`."""
-    classed = len(folder.record.get("multiclass_targets", []))
-    if not classed:
-        return None
-    # Differences of outputs are linear: what they make of the unit vectors says all of it.
-    return target_logits(folder)(torch.eye(len(folder.targets) + 2 * classed))
-
-
-def open_run(path: str | Path, device: str = "auto", net: nn.Module | None = None) -> Reader:
+def open_run(path: str | Path, device: str = "auto", net: "nn.Module | None" = None) -> Reader:
     """Opens a run folder.
 
     Args:
@@ -375,15 +350,34 @@ def open_run(path: str | Path, device: str = "auto", net: nn.Module | None = Non
     Raises:
         HilumError: no run, no finished epoch, no such device.
     """
+    from hilum.inference.metadata import model_metadata
+    from hilum.run_folder import RunFolder
+    from hilum.training.checkpoints import trained_logits
+    from hilum.training.distributed import choose_device
+
     folder = RunFolder(path)
-    chosen = choose_device(device)
-    network = TorchNetwork(network_of(folder, net), chosen)
+    chosen_device = choose_device(device)
+    network = _TorchNetwork(trained_logits(folder, net), chosen_device)
+    metadata = model_metadata(folder)
 
-    card = card_of(folder)
-
-    def explain() -> Callable[[np.ndarray, int, str], np.ndarray]:
+    def make_explainer() -> Explainer:
         from hilum.inference.heatmaps import Heatmaps
 
-        return Heatmaps(network.model, card["targets"], card["preprocessing"].get("reference"))
+        return Heatmaps(network.model, metadata["targets"], metadata["preprocessing"].get("reference"))
 
-    return Reader(card, network, explain)
+    return Reader(metadata, network, make_explainer)
+
+
+class _TorchNetwork:
+    """The `Network` of a run."""
+
+    def __init__(self, model: "nn.Module", device: "torch.device"):
+        self.model = model.to(device).eval()
+        self._device = device
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """See `Network.logits`."""
+        import torch
+
+        with torch.inference_mode():
+            return self.model(torch.from_numpy(images).to(self._device)).cpu().numpy()

@@ -195,7 +195,7 @@ def _audit(folder: RunFolder, validation: Validation) -> Audit | None:
 
 
 def _pointing(folder: RunFolder) -> dict[str, Any] | None:
-    """The pointing game of the best epoch, where `hilum.inference.pointing_game` has left one."""
+    """The pointing game of the best epoch, where `hilum.inference.heatmaps` has left one."""
     try:
         found = json.loads((folder.path / "heatmaps" / "pointing.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -75,7 +75,7 @@ def make_app(
 
     if runs is not None:
         if open_reader is None:
-            from hilum.inference.opener import open_reader
+            from hilum.inference.reader import open_reader
         models: OneModel | ModelsOfRuns = ModelsOfRuns(runs, open_reader, make_batcher)
     else:
         models = OneModel(make_batcher(reader))

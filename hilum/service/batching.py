@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hilum.service.errors import ServiceError, busy
 
 if TYPE_CHECKING:
-    from hilum.inference.reader import Film, Reader, Reading
+    from hilum.inference.reader import ImageResult, PreparedImage, Reader
 
 
 @dataclass
@@ -23,7 +23,7 @@ class _Job:
     """An image to be read, or, with `work`, something else that needs the model."""
 
     answer: asyncio.Future
-    film: "Film | None" = field(default=None, repr=False)
+    image: "PreparedImage | None" = field(default=None, repr=False)
     work: Callable[[], Any] | None = None
 
 
@@ -31,7 +31,7 @@ class Batcher:
     """The queue before one reader. How many may wait is the business of whoever admits requests.
 
     Args:
-        reader: its `read` is given at most `largest` films at once.
+        reader: its `read` is given at most `largest` images at once.
         largest: images in a batch.
         observe: is told each batch's size.
     """
@@ -66,13 +66,13 @@ class Batcher:
         finally:
             self._users -= 1
 
-    async def read(self, film: "Film") -> "Reading":
-        """The reading of one film. If its awaiter is cancelled before its turn, it is not read.
+    async def read(self, image: "PreparedImage") -> "ImageResult":
+        """The result of one image. If its awaiter is cancelled before its turn, it is not read.
 
         Raises:
             ServiceError: 503: it is closed, or was closed before it had the answer.
         """
-        return await self._ask(film=film)
+        return await self._ask(image=image)
 
     async def run(self, work: Callable[[], Any]) -> Any:
         """Calls `work` in the model's thread, when it is its turn.
@@ -126,12 +126,12 @@ class Batcher:
             self._in_work = []
 
     def _next_batch(self) -> list[_Job]:
-        """The films at the head of the queue, or one other job, without those that nobody awaits any more."""
+        """The images at the head of the queue, or one other job, without those that nobody awaits any more."""
         batch: list[_Job] = []
         while self._waiting and len(batch) < self._largest:
             if self._waiting[0].answer.done():
                 self._waiting.popleft()
-            elif self._waiting[0].film is not None:
+            elif self._waiting[0].image is not None:
                 batch.append(self._waiting.popleft())
             else:
                 return batch or [self._waiting.popleft()]
@@ -141,7 +141,7 @@ class Batcher:
         if batch[0].work is not None:
             return [batch[0].work()]
         self._observe(len(batch))
-        return self.reader.read([job.film for job in batch])
+        return self.reader.read([job.image for job in batch])
 
 
 def _put_away() -> ServiceError:

@@ -10,8 +10,9 @@ from fastapi import APIRouter, Query, Request, Response
 
 from hilum.errors import HilumError, ImageError, nearest
 from hilum.inference import DEFAULT_METHOD, HEATMAP_METHODS, RESEARCH_USE
-from hilum.inference.overlay import heat_on_film
-from hilum.inference.reader import Film, Limits, Reader, Reading, study_readings
+from hilum.inference.image import PreparedImage
+from hilum.inference.overlay import fit_to_image
+from hilum.inference.reader import ImageResult, Reader, study_result
 from hilum.service.batching import Batcher
 from hilum.service.errors import ServiceError, busy, of_image
 from hilum.service.monitoring import ServiceMetrics
@@ -95,7 +96,6 @@ class ReadingDesk:
 
     def __init__(self, models: "OneModel | ModelsOfRuns", limits: ServiceLimits, metrics: ServiceMetrics):
         self.models, self.limits, self.metrics = models, limits, metrics
-        self._of_file = Limits(max_bytes=limits.file_bytes, max_pixels=limits.pixels)
         self._uploads = Uploads(limits)
         self._decoders = ThreadPoolExecutor(max_workers=2, thread_name_prefix="hilum-decode")
         self._places = asyncio.Semaphore(limits.images)
@@ -153,50 +153,49 @@ class ReadingDesk:
         """Calls a function in a thread beside the model's."""
         return await asyncio.get_running_loop().run_in_executor(self._decoders, work, *arguments)
 
-    async def film(self, reader: Reader, upload: Upload) -> Film:
+    async def prepare(self, reader: Reader, upload: Upload) -> PreparedImage:
         """A file, decoded.
 
         Raises:
             ServiceError: it cannot be used.
         """
         try:
-            return await self.in_decoder(reader.film, upload.data, upload.name, self._of_file)
+            return await self.in_decoder(reader.prepare, upload.data, upload.name, self.limits)
         except ImageError as error:
             self.metrics.images.labels("unusable").inc()
             raise of_image(error, upload.name) from None
 
     async def image(
         self, batcher: Batcher, upload: Upload, with_pixels: bool, heatmaps: "list[str]", method: Method
-    ) -> tuple[Reading, ImageAnswer]:
+    ) -> tuple[ImageResult, ImageAnswer]:
         """A file, read."""
         async with self._places:
-            film = await self.film(batcher.reader, upload)
-            reading = await batcher.read(film)
-            self.metrics.images.labels("read" if reading.findings else "refused").inc()
+            image = await self.prepare(batcher.reader, upload)
+            result = await batcher.read(image)
+            self.metrics.images.labels(result.status).inc()
             maps, checks = {}, {}
-            for target in _wanted(reading, heatmaps):
-                picture, checks[target] = await self.heatmap(batcher, film, target, method)
+            for target in _wanted(result, heatmaps):
+                picture, checks[target] = await self.heatmap(batcher, image, target, method)
                 maps[target] = data_uri(picture)
-            pixels = data_uri(await self.in_decoder(png_of, film.pixels)) if with_pixels else None
-            answer = image_answer(reading, pixels, maps, checks)
-            return _without_pixels(reading), answer
+            pixels = data_uri(await self.in_decoder(png_of, image.pixels)) if with_pixels else None
+            return result, image_answer(result, image, pixels, maps, checks)
 
     async def heatmap(
-        self, batcher: Batcher, film: Film, target: str, method: Method
+        self, batcher: Batcher, image: PreparedImage, target: str, method: Method
     ) -> tuple[bytes, OcclusionAnswer]:
-        """A heatmap as PNG, to be stretched over the whole film, and what hiding its hottest place does.
+        """A heatmap as PNG, to be stretched over the whole image, and what hiding its hottest place does.
 
         Raises:
             ServiceError: 409: the model cannot give one.
         """
-        fit = batcher.reader.card.get("preprocessing", {}).get("fit", "stretch")
+        fit = batcher.reader.metadata.get("preprocessing", {}).get("fit", "stretch")
         try:
-            heat = await batcher.run(lambda: batcher.reader.heatmap(film, target, method))
-            check = await batcher.run(lambda: batcher.reader.occlusion_check(film, target, heat))
+            heat = await batcher.run(lambda: batcher.reader.heatmap(image, target, method))
+            check = await batcher.run(lambda: batcher.reader.occlusion_check(image, target, heat))
         except HilumError as error:
             raise ServiceError(409, "no-heatmap", str(error)) from None
-        shape = scaled_shape(film.pixels.shape, LONGEST_HEATMAP)
-        picture = await self.in_decoder(lambda: png_of_heatmap(heat_on_film(heat, shape, fit)))
+        shape = scaled_shape(image.pixels.shape, LONGEST_HEATMAP)
+        picture = await self.in_decoder(lambda: png_of_heatmap(fit_to_image(heat, shape, fit)))
         return picture, occlusion_answer(check)
 
 
@@ -239,9 +238,9 @@ def make_router(desk: ReadingDesk) -> APIRouter:
                     raise outcome
             return Prediction(
                 research_use=RESEARCH_USE,
-                model=str(batcher.reader.card.get("name", "")),
+                model=str(batcher.reader.metadata.get("name", "")),
                 images=[answer for _, answer in answered],
-                study=study_answer(study_readings([reading for reading, _ in answered])),
+                study=study_answer(study_result([result for result, _ in answered])),
             )
 
     @router.post(
@@ -265,8 +264,8 @@ def make_router(desk: ReadingDesk) -> APIRouter:
         async with desk.models.using(run) as batcher, desk.admitted():
             _known(batcher.reader, target)
             async with desk.files(request, "file", 1) as files:
-                film = await desk.film(batcher.reader, files[0])
-                return heatmap_response(*await desk.heatmap(batcher, film, target, method))
+                image = await desk.prepare(batcher.reader, files[0])
+                return heatmap_response(*await desk.heatmap(batcher, image, target, method))
 
     @router.get(
         "/v1/model",
@@ -278,7 +277,7 @@ def make_router(desk: ReadingDesk) -> APIRouter:
     async def model(run: RunName = None) -> dict[str, Any]:
         """Targets, thresholds, preprocessing, scores and provenance of the model, and the service's limits."""
         async with desk.models.using(run) as batcher:
-            card = batcher.reader.card
+            card = batcher.reader.metadata
         return {
             "research_use": RESEARCH_USE,
             "card": card,
@@ -300,23 +299,11 @@ def _known(reader: Reader, target: str, *others: str) -> None:
         )
 
 
-def _wanted(reading: Reading, asked: list[str]) -> list[str]:
+def _wanted(result: ImageResult, asked: list[str]) -> list[str]:
     """The targets whose heatmaps are due, once each, in the findings' order."""
     suggested = "suggested" in asked
     return [
-        finding.target
-        for finding in reading.findings
-        if finding.target in asked or (suggested and finding.suggested)
+        finding.finding
+        for finding in result.findings
+        if finding.finding in asked or (suggested and finding.suggested)
     ]
-
-
-def _without_pixels(reading: Reading) -> Reading:
-    """The reading is kept until its request's last image is done; its pixels need not be."""
-    import dataclasses
-
-    import numpy as np
-
-    nothing = np.zeros((0, 0), dtype=np.uint8)
-    return dataclasses.replace(
-        reading, film=dataclasses.replace(reading.film, pixels=nothing, prepared=nothing)
-    )

@@ -145,8 +145,8 @@ def make_runs_router(folder: Path, desk: ReadingDesk) -> APIRouter:
         _known_target(run, target)
         async with desk.models.using(name) as batcher, desk.admitted():
             levels = await desk.in_decoder(_pixels, run, image_id, None)
-            film = await desk.in_decoder(batcher.reader.film, png_of(levels), f"{image_id}.png")
-            return heatmap_response(*await desk.heatmap(batcher, film, target, method))
+            image = await desk.in_decoder(batcher.reader.prepare, png_of(levels), f"{image_id}.png")
+            return heatmap_response(*await desk.heatmap(batcher, image, target, method))
 
     @router.get(
         "/v1/comparison", response_model=ComparisonAnswer, responses=_OF_RUN, summary="Two runs compared"

@@ -1,15 +1,13 @@
 """What the service answers, as OpenAPI describes it."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from hilum.inference import DEFAULT_METHOD, HEATMAP_METHODS, RESEARCH_USE
-from hilum.inference.reader import Finding, Reading, Study
+from hilum.inference.image import PreparedImage
+from hilum.inference.reader import Finding, ImageResult, OcclusionCheck, StudyResult
 from hilum.service.security import ServiceLimits
-
-if TYPE_CHECKING:
-    from hilum.inference.heatmaps import OcclusionCheck
 
 _FINDING = {
     "target": "Pleural_Effusion",
@@ -199,41 +197,42 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def finding_answer(finding: Finding) -> FindingAnswer:
     """As JSON."""
-    return FindingAnswer(**{name: getattr(finding, name) for name in FindingAnswer.model_fields})
+    values = {name: getattr(finding, name) for name in FindingAnswer.model_fields if name != "target"}
+    return FindingAnswer(target=finding.finding, **values)
 
 
-def occlusion_answer(check: "OcclusionCheck") -> OcclusionAnswer:
+def occlusion_answer(check: OcclusionCheck) -> OcclusionAnswer:
     """As JSON."""
     return OcclusionAnswer(**{name: getattr(check, name) for name in OcclusionAnswer.model_fields})
 
 
 def image_answer(
-    reading: Reading,
+    result: ImageResult,
+    image: PreparedImage,
     pixels: str | None = None,
     heatmaps: dict[str, str] | None = None,
     occlusion: dict[str, OcclusionAnswer] | None = None,
 ) -> ImageAnswer:
-    """As JSON; the film's pixels only if they are given."""
-    film = reading.film
+    """As JSON; the image's pixels only if they are given."""
     return ImageAnswer(
-        name=film.name,
-        rows=film.pixels.shape[0],
-        columns=film.pixels.shape[1],
-        view=film.view,
-        refused=any(flag.refused for flag in film.flags),
-        flags=[FlagAnswer(code=flag.code, words=flag.words, refused=flag.refused) for flag in film.flags],
-        findings=[finding_answer(finding) for finding in reading.findings],
-        seconds=reading.seconds,
+        name=image.name,
+        rows=image.pixels.shape[0],
+        columns=image.pixels.shape[1],
+        view=image.view,
+        refused=image.refused,
+        flags=[FlagAnswer(code=flag.code, words=flag.message, refused=flag.refused) for flag in image.flags],
+        findings=[finding_answer(finding) for finding in result.findings],
+        seconds=result.seconds,
         pixels=pixels,
         heatmaps=heatmaps or {},
         occlusion=occlusion or {},
     )
 
 
-def study_answer(study: Study) -> StudyAnswer:
+def study_answer(study: StudyResult) -> StudyAnswer:
     """As JSON."""
     return StudyAnswer(
-        images=study.films,
+        images=study.images,
         refused=study.refused,
         findings=[finding_answer(finding) for finding in study.findings],
     )

@@ -16,6 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hilum.inference.image import Limits
 from hilum.service.errors import error_body
 
 #: What the pages may load: only what the service itself serves, and pictures that the page makes.
@@ -154,15 +155,12 @@ MEBIBYTE = 1024 * 1024
 
 
 @dataclass(frozen=True)
-class ServiceLimits:
+class ServiceLimits(Limits):
     """What a request, and all requests together, may take.
 
-    A detector gives 10 to 20 megapixels at 16 bits, so a file is at most some 40 MiB.
+    Those of one file are `hilum.inference.image.Limits`.
 
     Attributes:
-        file_bytes: of one file.
-        pixels: of one image, read from its header before anything is decoded.
-        files: in one request.
         body_bytes: of one request.
         upload_bytes: of all requests that are in memory at the same time.
         requests: that are worked on at the same time. The next is answered 503 before its body is read. It
@@ -172,9 +170,6 @@ class ServiceLimits:
         seconds: for an answer, from the first byte of the request on.
     """
 
-    file_bytes: int = 64 * MEBIBYTE
-    pixels: int = 40_000_000
-    files: int = 16
     body_bytes: int = 256 * MEBIBYTE
     upload_bytes: int = 512 * MEBIBYTE
     requests: int = 6

@@ -96,13 +96,13 @@ def _application(path: Path, of_runs: bool, device: str, token: str | None, loop
 
 def _warm(path: Path, device: str) -> "Reader":
     """A reader that has read once: the first pass makes buffers and picks kernels, and nobody should wait for it."""
-    from hilum.inference.opener import open_reader
-    from hilum.inference.reader import Film
+    from hilum.inference.image import PreparedImage
+    from hilum.inference.reader import open_reader
 
     reader = open_reader(path, device)
-    size = reader.card["preprocessing"]
+    size = reader.metadata["preprocessing"]
     nothing = np.zeros((size["height"], size["width"]), dtype=np.uint8)
-    reader.read([Film("", nothing, nothing)])
+    reader.read([PreparedImage("", nothing, nothing)])
     return reader
 
 

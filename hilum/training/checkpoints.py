@@ -169,3 +169,32 @@ def target_logits(folder: RunFolder) -> Callable[[torch.Tensor], torch.Tensor]:
     if not classed.any():
         return lambda outputs: outputs
     return MultiClassLoss(torch.from_numpy(classed)).target_logits
+
+
+class TargetLogits(nn.Module):
+    """A trained model from pixels to one logit per target; multi-class outputs are resolved.
+
+    Args:
+        model: uint8 images (B, 1, height, width) to raw outputs (B, outputs).
+        mixing: float32 (outputs, targets), multiplied with the outputs; None where they are the logits.
+    """
+
+    def __init__(self, model: nn.Module, mixing: torch.Tensor | None = None):
+        super().__init__()
+        self.model = model
+        self.register_buffer("mixing", mixing)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 (B, 1, height, width) to float32 (B, targets)."""
+        outputs = self.model(images).float()
+        return outputs if self.mixing is None else outputs @ self.mixing
+
+
+def trained_logits(folder: RunFolder, net: nn.Module | None = None) -> TargetLogits:
+    """The trained model of a run with one logit per target, on the CPU; arguments as of `trained_model`."""
+    mixing = None
+    classed = len(folder.record.get("multiclass_targets", []))
+    if classed:
+        # Logits are differences of outputs, which are linear: the unit vectors' logits are the matrix.
+        mixing = target_logits(folder)(torch.eye(len(folder.targets) + 2 * classed))
+    return TargetLogits(trained_model(folder, net), mixing).eval()

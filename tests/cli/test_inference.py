@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, save
 from hilum.cli import main
 from hilum.files import sha256_of_file
 from hilum.inference import RESEARCH_USE
-from hilum.inference.intensity import measure_reference
+from hilum.inference.quality_checks import measure_reference
 
 
 @pytest.fixture
@@ -160,13 +160,13 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(
     monkeypatch.setattr("hilum.inference.predict.predict", lambda *_, **__: pytest.fail("it was read"))
     for place, words in (
         (films, "this is a folder"),
-        (films / "notes.txt" / "new" / "a.out", "notes.txt is no folder"),
+        (films / "notes.txt" / "new" / "a.out", "notes.txt is not a folder"),
     ):
         assert hilum(monkeypatch, "predict", tiny_bundle, films, option, place) == 2
         assert words in capsys.readouterr().err
     monkeypatch.setattr("os.access", lambda path, mode: not mode & os.W_OK)
     assert hilum(monkeypatch, "predict", tiny_bundle, films, option, films / "new" / "a.out") == 2
-    assert "films may not be written to" in capsys.readouterr().err
+    assert "no permission to write to" in capsys.readouterr().err
     assert not (films / "new").exists()
 
 

@@ -1,4 +1,4 @@
-"""One tiny phantom, one run on it, one bundle of it, for all tests of reading."""
+"""One small phantom, one run on it, one bundle of the run, for all tests of inference."""
 
 import warnings
 from pathlib import Path
@@ -10,7 +10,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from hilum.inference.export import export_bundle
-from hilum.inference.opener import open_reader
+from hilum.inference.reader import open_reader
 from hilum.metrics import UndefinedScoreWarning
 from hilum.phantom import write_phantom
 from hilum.run_folder import RunFolder
@@ -19,8 +19,8 @@ from hilum.training.run import StandardTraining
 
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory) -> Path:
-    """The root of 90 phantoms, 64 x 64."""
-    return write_phantom(tmp_path_factory.mktemp("reading") / "phantom", images=90, size=64, workers=1)
+    """The root of 90 phantom images, 64 x 64."""
+    return write_phantom(tmp_path_factory.mktemp("inference") / "phantom", images=90, size=64, workers=1)
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +37,7 @@ def run(phantom, tmp_path_factory) -> RunFolder:
         val_fraction=0.4,
         calibration="platt",
         num_workers=0,
+        precision="32",  # a device with fast bfloat16 would train in it
         device="cpu",
         quiet=True,
         epoch_args="none",
@@ -47,7 +48,7 @@ def run(phantom, tmp_path_factory) -> RunFolder:
         patch.setattr("hilum.training.run.write_figures", lambda folder, metrics: [])
         patch.setattr("hilum.training.run.write_report", lambda folder: None)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UndefinedScoreWarning)  # so few images lack some findings
+            warnings.simplefilter("ignore", UndefinedScoreWarning)  # some findings are missing in 90 images
             training.train()
     return training.folder
 

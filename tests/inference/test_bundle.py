@@ -15,7 +15,7 @@ from hilum.errors import HilumError
 from hilum.inference import RESEARCH_USE
 from hilum.inference.bundle import open_bundle
 from hilum.inference.export import compare, export_bundle
-from hilum.inference.reader import TargetLogits, network_of
+from hilum.training.checkpoints import TargetLogits, trained_logits
 from hilum.training.losses.multiclass import MultiClassLoss
 
 _ALONE = """
@@ -31,7 +31,7 @@ sys.argv = ["hilum", "predict", {bundle!r}, {image!r}, "--json", "-"]
 from hilum.cli import main
 main()
 """
-#: What the training needs and reading must do without: all but what docs/how-to/serve.md lists for a bundle.
+#: Packages that training needs and a bundle does not: all but those that docs/how-to/serve.md lists.
 _BLOCKED = (
     *("torch", "torchvision", "lightning", "lightning_fabric", "pandas", "pyarrow", "sklearn", "scipy"),
     *("matplotlib", "pydantic", "jinja2", "safetensors", "captum", "rich", "filelock", "platformdirs"),
@@ -40,8 +40,8 @@ _BLOCKED = (
 
 
 def test_a_bundle_reads_without_anything_of_the_training(bundle, frontal, as_dicom, gray, tmp_path):
-    (tmp_path / "film.dcm").write_bytes(as_dicom(gray))
-    for image in (frontal, tmp_path / "film.dcm"):
+    (tmp_path / "image.dcm").write_bytes(as_dicom(gray))
+    for image in (frontal, tmp_path / "image.dcm"):
         script = _ALONE.format(blocked=_BLOCKED, bundle=str(bundle), image=str(image))
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -61,16 +61,18 @@ def test_heatmaps_without_torch_are_refused_at_the_beginning(bundle, frontal, tm
 
 
 def test_run_and_bundle_agree_in_batches_of_any_size(reader, bundle_reader, phantom):
-    films = [reader.film(path.read_bytes(), path.name) for path in sorted(phantom.rglob("*_frontal.jpg"))[:7]]
+    images = [
+        reader.prepare(path.read_bytes(), path.name) for path in sorted(phantom.rglob("*_frontal.jpg"))[:7]
+    ]
     for count in (1, 3, 7):
-        wanted, found = reader.probabilities(films[:count]), bundle_reader.probabilities(films[:count])
+        wanted, found = reader.probabilities(images[:count]), bundle_reader.probabilities(images[:count])
         np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
 def test_run_and_bundle_agree_on_real_radiographs(reader, bundle_reader, nih_sample):
     paths = sorted((nih_sample / "images").iterdir())
-    films = [reader.film(path.read_bytes(), path.name) for path in paths]
-    np.testing.assert_allclose(bundle_reader.probabilities(films), reader.probabilities(films), atol=1e-4)
+    images = [reader.prepare(path.read_bytes(), path.name) for path in paths]
+    np.testing.assert_allclose(bundle_reader.probabilities(images), reader.probabilities(images), atol=1e-4)
 
 
 def test_a_bundle_is_complete_and_says_what_it_is(bundle, run):
@@ -112,7 +114,7 @@ def test_targets_with_classes_are_resolved():
 
 
 def test_a_disagreement_is_found(run, bundle_reader):
-    network = network_of(run)
+    network = trained_logits(run)
     with torch.no_grad():
         next(iter(network.model.net.resnet.fc.parameters()))[0] += 1
     images = np.random.default_rng(1).integers(0, 256, (40, 1, 32, 32), dtype=np.uint8)
@@ -121,7 +123,7 @@ def test_a_disagreement_is_found(run, bundle_reader):
 
 def test_nothing_else_is_replaced_and_nothing_half_written(run, tmp_path, monkeypatch):
     (tmp_path / "thesis.txt").write_text("dear")
-    with pytest.raises(HilumError, match="no bundle; nothing was touched"):
+    with pytest.raises(HilumError, match="not a bundle; nothing was changed"):
         export_bundle(run, tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
     monkeypatch.setattr("hilum.inference.export.TOLERANCE", -1.0)
@@ -152,5 +154,5 @@ def test_a_damaged_bundle_is_refused(bundle, tmp_path):
     (copy / "bundle.json").write_text("{}")
     with pytest.raises(HilumError, match="it lacks bundle_format, targets"):
         open_bundle(copy)
-    with pytest.raises(HilumError, match="device: 'gpu' is no device"):
+    with pytest.raises(HilumError, match="device: 'gpu' is not a device"):
         open_bundle(bundle, "gpu")

@@ -9,15 +9,15 @@ import pytest
 
 from hilum.data.resize import resize
 from hilum.errors import ImageError
-from hilum.inference.image import Limits, make_film
+from hilum.inference.image import Limits, PreparedImage, prepare_image
 from hilum.sources.images import read_gray
 
 PREPROCESSING = {"width": 32, "height": 32, "fit": "stretch", "interpolation": "auto"}
 
 
-def film_of(data: bytes, name: str, **limits):
-    """A film, with no reference to compare it with."""
-    return make_film(data, name, PREPROCESSING, Limits(**limits))
+def prepared(data: bytes, name: str, **limits) -> PreparedImage:
+    """An image prepared without a reference."""
+    return prepare_image(data, name, PREPROCESSING, Limits(**limits))
 
 
 def png(pixels: np.ndarray, suffix: str = ".png") -> bytes:
@@ -26,7 +26,7 @@ def png(pixels: np.ndarray, suffix: str = ".png") -> bytes:
 
 
 def header_only(columns: int, rows: int) -> bytes:
-    """A small PNG whose header asks for much."""
+    """A small PNG whose header declares a large image."""
     body = struct.pack(">IIBBBBB", columns, rows, 8, 0, 0, 0, 0)
     chunk = b"IHDR" + body
     return (
@@ -39,55 +39,55 @@ def header_only(columns: int, rows: int) -> bytes:
     )
 
 
-def test_a_film_has_the_pixels_that_the_training_had(frontal):
-    film = film_of(frontal.read_bytes(), frontal.name)
-    np.testing.assert_array_equal(film.pixels, read_gray(frontal))
-    np.testing.assert_array_equal(film.prepared, resize(read_gray(frontal), 32, 32))
-    assert film.view is None
-    assert [flag.code for flag in film.flags] == ["unknown-view"]
+def test_pixels_are_those_of_training(frontal):
+    image = prepared(frontal.read_bytes(), frontal.name)
+    np.testing.assert_array_equal(image.pixels, read_gray(frontal))
+    np.testing.assert_array_equal(image.model_input, resize(read_gray(frontal), 32, 32))
+    assert image.view is None
+    assert [flag.code for flag in image.flags] == ["unknown-view"]
 
 
 def test_16_bits_and_colour(gray):
-    deep = film_of(png(gray.astype(np.uint16) * 257), "deep.png")
+    deep = prepared(png(gray.astype(np.uint16) * 257), "deep.png")
     np.testing.assert_array_equal(deep.pixels, gray)
     coloured = np.dstack([gray, gray // 2, 255 - gray])
-    film = film_of(png(coloured), "photo.png")
-    assert ("colour", True) in [(flag.code, flag.refused) for flag in film.flags]
-    assert film.refused
-    assert "colour" not in {flag.code for flag in film_of(png(np.dstack([gray] * 3)), "gray.png").flags}
+    image = prepared(png(coloured), "photo.png")
+    assert ("colour", True) in [(flag.code, flag.refused) for flag in image.flags]
+    assert image.refused
+    assert "colour" not in {flag.code for flag in prepared(png(np.dstack([gray] * 3)), "gray.png").flags}
 
 
 @pytest.mark.parametrize(
     ("elements", "view"), [({}, "PA"), ({"ViewPosition": "AP"}, "AP"), ({"ViewPosition": "LL"}, "lateral")]
 )
 def test_dicom_and_its_view(as_dicom, gray, elements, view):
-    film = film_of(as_dicom(gray, **elements), "a.dcm")
-    np.testing.assert_array_equal(film.pixels, gray)
-    assert film.view == view
-    assert film.refused == (view == "lateral")
+    image = prepared(as_dicom(gray, **elements), "a.dcm")
+    np.testing.assert_array_equal(image.pixels, gray)
+    assert image.view == view
+    assert image.refused == (view == "lateral")
 
 
-def test_dicom_turned_and_windowed(as_dicom, gray):
-    film = film_of(as_dicom(255 - gray, PhotometricInterpretation="MONOCHROME1"), "a.dcm")
-    np.testing.assert_array_equal(film.pixels, gray)
+def test_dicom_is_inverted_and_windowed(as_dicom, gray):
+    image = prepared(as_dicom(255 - gray, PhotometricInterpretation="MONOCHROME1"), "a.dcm")
+    np.testing.assert_array_equal(image.pixels, gray)
     deep = as_dicom(
         gray.astype(np.uint16) * 16, WindowCenter=2048, WindowWidth=4096, BitsStored=12, HighBit=11
     )
-    np.testing.assert_allclose(film_of(deep, "b.dcm").pixels.astype(int), gray, atol=1)
+    np.testing.assert_allclose(prepared(deep, "b.dcm").pixels.astype(int), gray, atol=1)
 
 
-def test_nothing_of_the_patient_is_kept(as_dicom, gray):
-    film = film_of(as_dicom(gray, ViewPosition="LL"), "a.dcm")
-    assert "ecret" not in repr(film).lower()
+def test_patient_data_is_not_kept(as_dicom, gray):
+    image = prepared(as_dicom(gray, ViewPosition="LL"), "a.dcm")
+    assert "ecret" not in repr(image).lower()
 
 
-def test_another_modality_is_refused_and_another_part_flagged(as_dicom, gray):
-    found = film_of(as_dicom(gray, Modality="CT", BodyPartExamined="HAND"), "a.dcm").flags
+def test_another_modality_is_refused_and_another_body_part_flagged(as_dicom, gray):
+    found = prepared(as_dicom(gray, Modality="CT", BodyPartExamined="HAND"), "a.dcm").flags
     assert [(flag.code, flag.refused) for flag in found] == [("modality", True), ("body-part", False)]
 
 
 @pytest.mark.parametrize(
-    ("data", "code", "words"),
+    ("data", "code", "text"),
     [
         (b"", "unreadable", "x.png: the file is empty"),
         (b"<svg/>", "unreadable", "neither a PNG nor a JPEG nor a DICOM"),
@@ -97,19 +97,19 @@ def test_another_modality_is_refused_and_another_part_flagged(as_dicom, gray):
         (b"\xff\xd8\xff\xc0\x00\x11\x08\xff\xff\xff\xff" + b"0" * 99 + b"\xff\xd9", "too-large", "65,535"),
     ],
 )
-def test_what_is_no_image_or_asks_for_too_much(data, code, words):
-    with pytest.raises(ImageError, match=words) as caught:
-        film_of(data, "x.png")
+def test_files_that_are_not_images_or_exceed_a_limit(data, code, text):
+    with pytest.raises(ImageError, match=text) as caught:
+        prepared(data, "x.png")
     assert caught.value.code == code
 
 
-def test_cut_short_and_too_many_bytes(gray):
+def test_truncated_and_too_large_files(gray):
     data = png(gray)
     with pytest.raises(ImageError, match="truncated") as caught:
-        film_of(data[:-40], "cut.png")
+        prepared(data[:-40], "cut.png")
     assert "data set" not in str(caught.value)
     with pytest.raises(ImageError, match="at most 100 are read") as caught:
-        film_of(data, "long.png", max_bytes=100)
+        prepared(data, "long.png", file_bytes=100)
     assert caught.value.code == "too-large"
 
 
@@ -122,28 +122,28 @@ def test_cut_short_and_too_many_bytes(gray):
         ({"PixelData": b"12"}, "unreadable"),
     ],
 )
-def test_dicoms_that_are_not_read(as_dicom, gray, elements, code):
+def test_dicoms_that_cannot_be_read(as_dicom, gray, elements, code):
     with pytest.raises(ImageError) as caught:
-        film_of(as_dicom(gray, **elements), "a.dcm")
+        prepared(as_dicom(gray, **elements), "a.dcm")
     assert caught.value.code == code
     assert "a.dcm" in str(caught.value)
     assert "ecret" not in str(caught.value).lower()
 
 
-def test_a_deflated_dicom_is_not_unpacked(as_dicom, gray):
+def test_a_deflated_dicom_is_refused(as_dicom, gray):
     with pytest.raises(ImageError, match="deflated") as caught:
-        film_of(as_dicom(gray).replace(b"1.2.840.10008.1.2.1\x00", b"1.2.840.10008.1.2.1.99"), "a.dcm")
+        prepared(as_dicom(gray).replace(b"1.2.840.10008.1.2.1\x00", b"1.2.840.10008.1.2.1.99"), "a.dcm")
     assert caught.value.code == "unsupported"
 
 
-def test_an_image_below_half_the_models_size_is_refused(gray):
-    film = film_of(png(gray[:15, :40]), "small.png")
-    assert film.refused
-    assert "shorter side should have at least 16" in film.flags[0].words
+def test_an_image_below_half_the_model_size_is_refused(gray):
+    image = prepared(png(gray[:15, :40]), "small.png")
+    assert image.refused
+    assert "shorter side should have at least 16" in image.flags[0].message
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".dcm"])
-def test_damaged_files_are_refused_or_read_and_never_anything_else(as_dicom, gray, suffix):
+def test_damaged_files_are_read_or_raise_an_image_error(as_dicom, gray, suffix):
     good = as_dicom(gray) if suffix == ".dcm" else png(gray, suffix)
     draw, outcomes = np.random.default_rng(5), []
     known = {"unreadable", "unsupported", "multi-frame", "too-large"}
@@ -153,9 +153,9 @@ def test_damaged_files_are_refused_or_read_and_never_anything_else(as_dicom, gra
             data[place] = draw.integers(256)
         data = data[: draw.integers(len(data) // 2, len(data) + 1)] if draw.random() < 0.3 else data
         try:
-            film = film_of(bytes(data), f"bad{suffix}")
+            image = prepared(bytes(data), f"bad{suffix}")
         except ImageError as error:
             outcomes.append((error.code in known, f"bad{suffix}" in str(error)))
         else:
-            outcomes.append((film.prepared.shape == (32, 32), True))
+            outcomes.append((image.model_input.shape == (32, 32), True))
     assert set(outcomes) == {(True, True)}

@@ -1,4 +1,4 @@
-"""A heatmap lies where the model saw it, and what hiding its hottest place does stands beside it."""
+"""Tests of hilum.inference.overlay: pictures, and the occlusion check of each."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from hilum.errors import HilumError
-from hilum.inference.overlay import OVERLAY_COLUMNS, captioned, heat_on_film, overlay, with_comment
+from hilum.inference.overlay import OVERLAY_COLUMNS, captioned, fit_to_image, overlay, with_comment
 from hilum.inference.predict import run_predict
 
 
@@ -32,8 +32,8 @@ def test_predict_writes_a_picture_and_a_check_for_each_suggested_finding(run, fr
         assert b"tEXtComment\0Research use only" in (tmp_path / "h" / row["picture"]).read_bytes()
 
 
-def test_a_folder_with_other_pictures_is_refused_before_the_work(run, frontal, tmp_path, monkeypatch):
-    (tmp_path / "heatmaps.csv").write_text("former")
+def test_a_folder_with_other_pictures_is_an_error_before_reading(run, frontal, tmp_path, monkeypatch):
+    (tmp_path / "heatmaps.csv").write_text("old")
     monkeypatch.setattr("hilum.inference.predict.predict", lambda *_, **__: pytest.fail("it was read"))
     with pytest.raises(HilumError, match=r"already holds a heatmaps\.csv .* Give another folder, or remove"):
         run_predict(run.path, [str(frontal)], heatmaps=tmp_path)
@@ -41,32 +41,32 @@ def test_a_folder_with_other_pictures_is_refused_before_the_work(run, frontal, t
 
 
 @pytest.fixture
-def hot_corner() -> np.ndarray:
+def corner() -> np.ndarray:
     heat = np.zeros((16, 16), np.float32)
     heat[:4, :4] = 1
     return heat
 
 
-def test_where_it_is_cold_the_radiograph_stays_as_it_is(reader, frontal, hot_corner):
-    film = reader.film(frontal.read_bytes(), frontal.name)
-    picture = overlay(film, hot_corner)
-    cold = picture[32:, 32:]
-    assert (cold == film.pixels[32:, 32:, None]).all()
+def test_the_radiograph_is_unchanged_where_the_heatmap_is_zero(reader, frontal, corner):
+    image = reader.prepare(frontal.read_bytes(), frontal.name)
+    picture = overlay(image, corner)
+    unchanged = picture[32:, 32:]
+    assert (unchanged == image.pixels[32:, 32:, None]).all()
     assert (picture[:8, :8, 0] != picture[:8, :8, 2]).any()  # coloured
 
 
 @pytest.mark.parametrize("size", [(64, 64), (1024, 900), (300, 1024)])
-def test_the_caption_hides_nothing_and_is_whole(size):
+def test_the_caption_covers_nothing_and_is_complete(size):
     picture = np.full((*size, 3), 90, np.uint8)
-    with_words = captioned(picture)
-    assert (with_words[: size[0]] == picture).all()
-    strip = with_words[size[0] :, :, 0] > 0
+    with_caption = captioned(picture)
+    assert (with_caption[: size[0]] == picture).all()
+    strip = with_caption[size[0] :, :, 0] > 0
     written = np.argwhere(strip)
     assert written.min() > 0  # black all around: no letter is cut off
     assert (written.max(axis=0) < np.array(strip.shape) - 1).all()
 
 
-def test_the_comment_is_read_and_the_picture_stays():
+def test_the_comment_can_be_read_and_the_picture_is_unchanged():
     picture = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
     png = with_comment(cv2.imencode(".png", picture)[1].tobytes(), "Research use only")
     assert (cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR) == picture).all()
@@ -74,11 +74,11 @@ def test_the_comment_is_read_and_the_picture_stays():
         assert image.text == {"Comment": "Research use only"}
 
 
-def test_what_the_model_did_not_see_is_cold(hot_corner):
-    cropped = heat_on_film(hot_corner, (100, 200), "crop")
+def test_parts_that_the_model_did_not_see_are_zero(corner):
+    cropped = fit_to_image(corner, (100, 200), "crop")
     assert cropped.shape == (100, 200)
     assert cropped[:, :50].max() == cropped[:, 150:].max() == 0
     assert cropped[:20, 52:70].min() > 0.9
-    letterboxed = heat_on_film(hot_corner, (100, 200), "letterbox")
+    letterboxed = fit_to_image(corner, (100, 200), "letterbox")
     assert letterboxed.shape[1] == 16
     assert abs(letterboxed.shape[0] - 8) <= 1

@@ -1,4 +1,4 @@
-"""Tests of hilum.inference.predict: which files are meant, and what becomes of those that are gone."""
+"""Tests of hilum.inference.predict: finding files, and files that cannot be read."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ from hilum.errors import HilumError
 from hilum.inference.predict import find_files, predict
 
 
-def test_names_with_characters_of_a_glob_are_found_as_given(tmp_path):
+def test_names_with_glob_characters_are_literal(tmp_path):
     folder = tmp_path / "a[1]"
     folder.mkdir()
     for name in ("b[2].png", "b2.png", "c.txt"):
@@ -29,7 +29,7 @@ def test_relative_patterns_keep_their_spelling(tmp_path, monkeypatch):
     assert find_files(["*.png", "./*.png"]) == ["a.png", "./a.png"]
 
 
-def test_what_is_no_file_ends_no_search(tmp_path):
+def test_things_that_are_not_files_do_not_end_the_search(tmp_path):
     (tmp_path / "dangling.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
     os.mkfifo(tmp_path / "pipe.png")
@@ -41,7 +41,7 @@ def test_what_is_no_file_ends_no_search(tmp_path):
         find_files([f"{tmp_path}/*.jpg"])
 
 
-def test_a_file_that_vanished_or_may_not_be_seen_costs_only_itself(reader, frontal, tmp_path, monkeypatch):
+def test_a_missing_or_forbidden_file_is_the_only_one_not_read(reader, frontal, tmp_path, monkeypatch):
     hidden = tmp_path / "hidden.png"
     real = Path.stat
 
@@ -52,8 +52,9 @@ def test_a_file_that_vanished_or_may_not_be_seen_costs_only_itself(reader, front
 
     monkeypatch.setattr(Path, "stat", stat)
     files = [str(tmp_path / "gone.png"), str(frontal), str(hidden), str(tmp_path)]
-    found = list(predict(reader, files))
-    assert [one.path for one in found] == files
-    assert [one.error and one.error.code for one in found] == ["missing", None, "unreadable", "unreadable"]
-    assert "Permission denied" in found[2].error.problem
-    assert found[1].was_read
+    results = [result for result, _ in predict(reader, files)]
+    assert [result.image for result in results] == files
+    assert [result.status for result in results] == ["missing", "read", "unreadable", "unreadable"]
+    assert "Permission denied" in results[2].reason
+    assert results[1].findings
+    assert results[1].reason is None

@@ -1,11 +1,10 @@
-"""Tests of hilum.inference.quality_checks and hilum.inference.intensity."""
+"""Tests of hilum.inference.quality_checks."""
 
 import cv2
 import numpy as np
 import pytest
 
-from hilum.inference.intensity import average_film, measure_reference
-from hilum.inference.quality_checks import flags_of
+from hilum.inference.quality_checks import average_chest, check_quality, measure_reference
 from hilum.sources.images import read_gray
 
 PREPROCESSING = {
@@ -31,24 +30,26 @@ def preprocessing(images) -> dict:
 
 def codes(pixels: np.ndarray, preprocessing: dict, view: str | None = "PA") -> set[str]:
     """The codes of an image's flags."""
-    return {flag.code for flag in flags_of(pixels, cv2.resize(pixels, (64, 64)), view, {}, preprocessing)}
+    return {
+        flag.code for flag in check_quality(pixels, cv2.resize(pixels, (64, 64)), view, {}, preprocessing)
+    }
 
 
-def test_negatives_and_turned_images_are_told_from_right_ones(images, preprocessing):
+def test_negatives_and_turned_images_are_recognized(images, preprocessing):
     others = images[1::2]
     assert sum(bool({"inverted", "turned"} & codes(image, preprocessing)) for image in others) == 0
     assert all("inverted" in codes(255 - image, preprocessing) for image in others)
     assert all("turned" in codes(np.rot90(image).copy(), preprocessing) for image in others)
 
 
-def test_real_frontals_pass_and_their_negatives_do_not(nih_sample):
+def test_real_frontal_images_pass_and_their_negatives_do_not(nih_sample):
     real = [read_gray(path) for path in sorted((nih_sample / "images").iterdir())[:120]]
     known = PREPROCESSING | {"reference": measure_reference(real[::2], PREPROCESSING)}
     assert sum("inverted" in codes(image, known) for image in real[1::2]) == 0
     assert sum("inverted" in codes(255 - image, known) for image in real[1::2]) >= 57
 
 
-def test_blank_and_far_gray_levels(images, preprocessing):
+def test_blank_images_and_unusual_gray_levels(images, preprocessing):
     assert codes(np.full((64, 64), 90, np.uint8), preprocessing) == {"blank"}
     assert "gray-levels" in codes(images[1] // 4, preprocessing)
 
@@ -59,10 +60,10 @@ def test_views(images, preprocessing):
     assert "lateral" in codes(images[1], preprocessing, "lateral")
 
 
-def test_images_below_the_models_size_are_flagged_and_below_half_of_it_refused(images, preprocessing):
+def test_images_below_the_model_size_are_flagged_and_below_half_of_it_refused(images, preprocessing):
     def small(rows, columns, **changed):
         pixels = cv2.resize(images[1], (columns, rows))
-        found = flags_of(pixels, images[1], "PA", {}, preprocessing | changed)
+        found = check_quality(pixels, images[1], "PA", {}, preprocessing | changed)
         return [(flag.code, flag.refused) for flag in found if "small" in flag.code]
 
     assert small(31, 40) == [("too-small", True)]
@@ -71,22 +72,22 @@ def test_images_below_the_models_size_are_flagged_and_below_half_of_it_refused(i
     assert small(63, 64, fit="letterbox") == []  # nothing is enlarged
     assert small(63, 63, fit="letterbox") == [("small", False)]
     (flag,) = (
-        f for f in flags_of(images[1][:40, :40], images[1], "PA", {}, preprocessing) if f.code == "small"
+        f for f in check_quality(images[1][:40, :40], images[1], "PA", {}, preprocessing) if f.code == "small"
     )
-    assert flag.words == "The image is 40 x 40 pixels, smaller than the model's size (64 x 64); enlarged."
+    assert flag.message == "The image is 40 x 40 pixels, smaller than the model's size (64 x 64); enlarged."
 
 
-def test_the_average_film_has_the_image_s_brightness_and_contrast():
+def test_the_average_chest_has_the_brightness_and_contrast_of_the_image():
     prepared = np.random.default_rng(0).integers(100, 140, (48, 64)).astype(np.uint8)
     mean_image = np.linspace(-1, 1, 256).reshape(16, 16).tolist()
-    film = average_film(prepared, mean_image)
-    assert film.shape == (48, 64)
-    assert film.dtype == np.float32
-    assert film.mean() == pytest.approx(prepared.mean(), abs=0.1)
-    assert film.std() == pytest.approx(prepared.std(), abs=0.1)
-    assert film[0, 0] < film[-1, -1]
+    average = average_chest(prepared, mean_image)
+    assert average.shape == (48, 64)
+    assert average.dtype == np.float32
+    assert average.mean() == pytest.approx(prepared.mean(), abs=0.1)
+    assert average.std() == pytest.approx(prepared.std(), abs=0.1)
+    assert average[0, 0] < average[-1, -1]
 
 
-def test_the_average_film_of_a_blank_image_or_a_blank_mean_is_blank():
-    assert (average_film(np.full((8, 8), 90, np.uint8), np.eye(16).tolist()) == 90).all()
-    assert (average_film(np.eye(8, dtype=np.uint8), np.zeros((16, 16)).tolist()) == 1 / 8).all()
+def test_the_average_chest_of_a_blank_image_or_a_blank_mean_is_blank():
+    assert (average_chest(np.full((8, 8), 90, np.uint8), np.eye(16).tolist()) == 90).all()
+    assert (average_chest(np.eye(8, dtype=np.uint8), np.zeros((16, 16)).tolist()) == 1 / 8).all()

@@ -12,8 +12,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from hilum.config import RunConfig
-from hilum.inference.heatmaps import OcclusionCheck
-from hilum.inference.reader import Reader
+from hilum.inference.reader import OcclusionCheck, Reader
 from hilum.metrics import Metrics
 from hilum.phantom.drawing import Shot, draw_shot
 from hilum.run_folder import RunFolder

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 
-from hilum.inference.metadata import card_of
+from hilum.inference.metadata import model_metadata
 from hilum.run_folder import RunFolder
 from hilum.service import routes_runs
 from hilum.service.app import make_app
@@ -88,7 +88,7 @@ def assert_alike(example, answer, place=""):
 
 def true_answers(client, runs_folder):
     """Addresses, as OpenAPI has them, to what they answer."""
-    card = card_of(RunFolder(runs_folder / "first"))  # that of the reader in these tests is shorter
+    card = model_metadata(RunFolder(runs_folder / "first"))  # that of the reader in these tests is shorter
     lack = {"reference": None, "reference_lack": "not at hand"}  # the reference is too long for an example
     model = client.get("/v1/model").json() | {"card": card | {"preprocessing": card["preprocessing"] | lack}}
     return {
