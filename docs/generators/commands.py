@@ -1,4 +1,4 @@
-"""The page of every command, made from the commands themselves."""
+"""The page of every command, generated from the commands."""
 
 import re
 from collections.abc import Iterator
@@ -18,12 +18,12 @@ Settings of a run are flags of `hilum train`, `hilum resume`, `hilum sweep` and 
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
-    """(`hilum train`, its command), for every command and those below it."""
+    """(`hilum train`, its command), for every command and its subcommands."""
     yield from _below("hilum", cli)
 
 
 def own_parameters(command: click.Command) -> list[click.Parameter]:
-    """What the command takes besides the settings of a run, `--help` aside."""
+    """Options of the command, without the settings of a run and `--help`."""
     context = click.Context(command)
     parameters = (
         click.Command.get_params(command, context)
@@ -61,7 +61,7 @@ def _section(path: str, command: click.Command) -> str:
     )
     lines = [f"## {path}", "", f"```text\n{usage}\n```", "", _paragraphs(command.help or "")]
     if options:
-        lines += ["", "| option | what it does | default |", "| --- | --- | --- |"]
+        lines += ["", "| option | meaning | default |", "| --- | --- | --- |"]
         lines += [_row(option) for option in options]
     if takes_settings:
         lines += ["", "And every [setting of a run](settings.md) as a flag."]

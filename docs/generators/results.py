@@ -1,4 +1,4 @@
-"""The page of measured results, made from the JSON that the benchmarks have written."""
+"""The page of measured results, generated from the JSON files of the benchmarks."""
 
 import ast
 import json
@@ -40,15 +40,15 @@ they are. A cell that says how many seeds rests on these alone: the others had n
 _DATA = {
     "nih": (
         "Radiographs: a sample of NIH ChestX-ray14",
-        "The sample, 866 frontal radiographs of 594 patients at 256 x 256, was picked as 500 images with pneumonia and "
-        "500 without a finding, of which these are left: its prevalences, and so the precisions, are not those of the "
+        "The sample, 866 frontal radiographs of 594 patients at 256 x 256, is what remains of a selection of 500 images with pneumonia and "
+        "500 without a finding: its prevalences, and so the precisions, are not those of the "
         "data set (`benchmarks/nih-sample.txt` lists the files). The number of epochs was chosen on two other splits "
-        "of the same images. So few are far too few for a model: the widths of the intervals are the message.",
+        "of the same images. So few images are far too few for a model; the widths of the intervals show it.",
     ),
     "phantom": (
         "Drawings: the phantom",
-        "Each seed has drawn its own patients. Drawings are easier than people: the figures "
-        "say that the way works, not how good a model is.",
+        "Each seed draws its own patients. Drawings are easier than radiographs: the scores "
+        "show that the pipeline works, not how good a model is.",
     ),
 }
 
@@ -142,7 +142,7 @@ def _benchmark(stem: str, record: dict[str, Any]) -> str:
         lines += [*_SPECIAL[name](record), ""]
     ratios = list(measured_ratios(record))
     if ratios:
-        lines += ["| what | median | smallest – largest | runs |", "| --- | --- | --- | --- |"]
+        lines += ["| measure | median | smallest – largest | runs |", "| --- | --- | --- | --- |"]
         lines += [
             f"| {' · '.join(_words(key) for key in keys)} | {_number(r['median'])} | "
             f"{_number(r['min'])} – {_number(r['max'])} | {r.get('runs', '')} |"
@@ -158,14 +158,14 @@ def _kills(record: dict[str, Any]) -> list[str]:
     return [
         f"{len(kills)} runs of {record['epochs']} epochs were killed (SIGKILL) after "
         f"{min(k['after_seconds'] for k in kills):.1f} to {max(k['after_seconds'] for k in kills):.1f} seconds "
-        f"and resumed: **{record['same']} of {len(kills)}** ended with the digest of the run left alone."
+        f"and resumed: **{record['same']} of {len(kills)}** reached the digest of the uninterrupted run."
     ]
 
 
 def _pointing(record: dict[str, Any]) -> list[str]:
     methods = record["methods"]
     lines = [
-        f"Seed {record['seed']}. How many hottest places lie inside the drawn finding; in brackets inside or within "
+        f"Seed {record['seed']}. Number of heatmap maxima inside the drawn finding; in brackets inside or within "
         "3 % of the width.",
         "",
         f"| finding | {' | '.join(methods)} | by chance |",
@@ -182,7 +182,7 @@ def _hits(game: dict[str, Any]) -> str:
 
 
 def _comparison(record: dict[str, Any]) -> list[str]:
-    lines = ["| population | claimed of models | claimed of settings |", "| --- | --- | --- |"]
+    lines = ["| population | claims about models | claims about settings |", "| --- | --- | --- |"]
     for population, result in record["results"].items():
         claims = result["claimed"]
         cells = (
@@ -191,7 +191,7 @@ def _comparison(record: dict[str, Any]) -> list[str]:
         )
         lines.append(f"| {population} | " + " | ".join(cells) + " |")
     return [
-        f"Share of {record['simulations']:,} simulated comparisons in which a difference was claimed:",
+        f"Proportion of {record['simulations']:,} simulated comparisons in which a difference was claimed:",
         "",
         *lines,
     ]
@@ -216,10 +216,10 @@ def _service_load(record: dict[str, Any]) -> list[str]:
         f"{record['clients']} clients for {record['seconds']:.0f} seconds on {record['cpus']} cores: {answers}, "
         f"{sum(record['errors'].values())} errors.",
         "",
-        "| what | measured | wanted |",
+        "| measure | result | goal |",
         "| --- | --- | --- |",
-        f"| 99th percentile / median of a client alone | {record['p99_over_single']:.1f} | below 10 |",
-        f"| images a second / those of a client alone | {record['throughput_ratio']:.2f} | 1 or more |",
+        f"| 99th percentile / median of a single client | {record['p99_over_single']:.1f} | below 10 |",
+        f"| images per second / those of a single client | {record['throughput_ratio']:.2f} | 1 or more |",
         f"| growth of resident memory after the warm-up | {record['resident_growth']:.1%} | below 5 % |",
     ]
 
@@ -232,7 +232,7 @@ def _hostile(record: dict[str, Any]) -> list[str]:
     ]
     alive = "the same process answered all of them" if record["same_process"] else "the service was restarted"
     return [
-        f"Of {record['files']:,} files {record['refused']:,} were refused and {record['read']:,} read; "
+        f"Of {record['files']:,} files {record['refused']:,} were refused and {record['read']:,} scored; "
         f"{len(record['failed'])} failed, and {alive}.",
         "",
         *lines,
@@ -241,14 +241,14 @@ def _hostile(record: dict[str, Any]) -> list[str]:
 
 def _reading_checks(record: dict[str, Any]) -> list[str]:
     codes = sorted({code for found in record["counts"].values() for code in found} - {"images"})
-    lines = [f"| images | how many | {' | '.join(codes)} |", "| --- |" + " --- |" * (len(codes) + 1)]
+    lines = [f"| images | number | {' | '.join(codes)} |", "| --- |" + " --- |" * (len(codes) + 1)]
     for name, found in record["counts"].items():
         cells = " | ".join(str(found.get(code, 0)) for code in codes)
         lines.append(f"| {_words(name)} | {found['images']} | {cells} |")
     return [
         *lines,
         "",
-        f"PyTorch's and ONNX Runtime's probabilities differ by {record['largest_probability_difference']:.1g} at most.",
+        f"PyTorch's and ONNX Runtime's probabilities differ by at most {record['largest_probability_difference']:.1g}.",
     ]
 
 

@@ -11,7 +11,7 @@ from hilum.config import setting_fields, setting_groups
 
 _INTRODUCTION = """# Settings of a run
 
-Each is named once, in `hilum/config.py`, and this page is made from there when the site is built. A setting is a flag
+Each is defined once, in `hilum/config.py`; this page is generated from it. A setting is a flag
 (`--learning-rate 1e-3`), a line of a TOML file (`learning_rate = 1e-3`) or an argument (`learning_rate=1e-3`); flags
 win over the file. Tables and lists are written as in TOML: `--net-kwargs '{layers = 34}'`. An unknown name or an
 impossible value stops the run before it begins.
@@ -30,7 +30,7 @@ def settings_page() -> str:
         parts += [
             f"## {heading}",
             "",
-            "| setting | default | values | what it is |",
+            "| setting | default | values | meaning |",
             "| --- | --- | --- | --- |",
         ]
         parts += [_row(name, setting_fields()[name]) for name in names]
@@ -81,7 +81,7 @@ def _limits(metadata: list[Any]) -> str:
 
 
 def _kinds(annotation: Any) -> list[str]:
-    """The kinds of values in words; None goes without saying."""
+    """The kinds of values as text, without None."""
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
         return [kind for part in get_args(annotation) for kind in _kinds(part)]
