@@ -11,9 +11,9 @@ from hilum.cli.options import SettingsCommand
 
 _INTRODUCTION = """# Commands
 
-This page is made from the commands when the site is built; `hilum COMMAND --help` says the same.
-Settings of a run are flags of `hilum train`, `hilum resume`, `hilum sweep` and `hilum find-lr`; they have
-[a page of their own](settings.md). Every message about something wrong goes to standard error with exit code 2.
+This page is generated from the commands; `hilum COMMAND --help` prints the same. Settings of a run are flags of
+`hilum train`, `hilum resume`, `hilum sweep` and `hilum find-lr`; [Settings](settings.md) lists them. Errors go to
+standard error, with exit code 2.
 """
 
 

@@ -11,9 +11,9 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 _INTRODUCTION = """# Results
 
-Everything here was measured, and no figure was typed: the page is made from the JSON files in `benchmarks/results/`
-when the site is built. Speed is given as a ratio to a named peer in the same process on the same machine, with the
-smallest and the largest of the runs; a ratio carries over to another machine better than seconds do.
+This page is generated from the JSON files in `benchmarks/results/`. Speed is a ratio to a named peer in the same
+process on the same machine, with the smallest and the largest value of the runs; a ratio transfers to another machine
+better than seconds.
 
 """
 
@@ -27,8 +27,8 @@ _SCORES = """## {title}
 
 Each cell is the mean over the seeds, with the spread over seeds (standard deviation) after ±; in brackets is the 95 %
 interval over patients (bootstrap of whole patients), the mean of the seeds' limits. Recall and precision are at the
-operating points that each run froze, on the validation images they were chosen on, so they look slightly better than
-they are. A cell that says how many seeds rests on these alone: the others had no positive image. {remark}
+operating points that each run froze, on the validation images they were chosen on, so they are slightly too high. A cell
+with a number of seeds has only these; the others had no positive image. {remark}
 
 ```console
 {command}
@@ -40,10 +40,10 @@ they are. A cell that says how many seeds rests on these alone: the others had n
 _DATA = {
     "nih": (
         "Radiographs: a sample of NIH ChestX-ray14",
-        "The sample, 866 frontal radiographs of 594 patients at 256 x 256, is what remains of a selection of 500 images with pneumonia and "
-        "500 without a finding: its prevalences, and so the precisions, are not those of the "
-        "data set (`benchmarks/nih-sample.txt` lists the files). The number of epochs was chosen on two other splits "
-        "of the same images. So few images are far too few for a model; the widths of the intervals show it.",
+        "The sample, 866 frontal radiographs of 594 patients at 256 x 256, is what remains of a selection of 500 "
+        "images with pneumonia and 500 without a finding: its prevalences, and so the precisions, are not those of the "
+        "data set (`benchmarks/nih-sample.txt` lists the files). The number of epochs was chosen on two other splits of "
+        "the same images. So few images are far too few for a model; the widths of the intervals show it.",
     ),
     "phantom": (
         "Drawings: the phantom",
@@ -54,8 +54,8 @@ _DATA = {
 
 _CHEXPERT = """## CheXpert
 
-The images may not be passed on, so neither figures nor weights of CheXpert are published here. Whoever holds them gets
-the founding document's two runs, and one that is as good as we know how to make it, by one command each:
+The images may not be redistributed, so no figures or weights of CheXpert are published here. With the images, these
+commands train the founding document's two runs, and one with the best settings that we know:
 
 ```console
 hilum train recipes/resnet34-chexpert-2020.toml --root path/to/CheXpert-v1.0-small
