@@ -27,8 +27,8 @@ _SCORES = """## {title}
 
 Each cell is the mean over the seeds, with the spread over seeds (standard deviation) after ±; in brackets is the 95 %
 interval over patients (bootstrap of whole patients), the mean of the seeds' limits. Recall and precision are at the
-operating points that each run froze, on the validation images they were chosen on, so they are slightly too high. A cell
-with a number of seeds has only these; the others had no positive image. {remark}
+operating points that each run froze, on the validation images they were chosen on, so they are slightly too high. A
+cell with a number of seeds has only these; the others had no positive image. {remark}
 
 ```console
 {command}
@@ -42,8 +42,8 @@ _DATA = {
         "Radiographs: a sample of NIH ChestX-ray14",
         "The sample, 866 frontal radiographs of 594 patients at 256 x 256, is what remains of a selection of 500 "
         "images with pneumonia and 500 without a finding: its prevalences, and so the precisions, are not those of the "
-        "data set (`benchmarks/nih-sample.txt` lists the files). The number of epochs was chosen on two other splits of "
-        "the same images. So few images are far too few for a model; the widths of the intervals show it.",
+        "data set (`benchmarks/nih-sample.txt` lists the files). The number of epochs was chosen on two other splits "
+        "of the same images. So few images are far too few for a model; the widths of the intervals show it.",
     ),
     "phantom": (
         "Drawings: the phantom",
