@@ -1,12 +1,12 @@
-"""How often the comparison of runs claims a difference where there is none, and finds one where there is.
+"""How often the comparison of runs claims a difference that does not exist, and how often it finds one that does.
 
-Runs are simulated: each image has a difficulty that every model shares, each setting may see images in its own
-way, each seed gives a model of its own skill and calibration, and each model its own mistakes. Images of a
-patient share part of their difficulty. Both settings have the same expected scores (or, for the power, B has
-more skill), so that every claim about equal settings is false; at the 5 % level 5 % of them should be made.
+Simulated runs: each image has a difficulty shared by all models, each setting can have its own view of the images,
+each seed gives a model with its own skill and calibration, and each model makes its own errors. Images of one patient
+share part of their difficulty. Both settings have the same expected scores (for the power, B has more skill), so every
+claim about equal settings is false. At the 5 % level, 5 % of them should be made.
 
-A claim about the models is false only for "one model a side", whose skill no seed changes. In the other cases
-the models do differ, by luck of the seed: its share there is how often that would be taken for the settings.
+A claim about models is false only for "one model a side", whose skill no seed changes. In the other cases the models
+do differ, by chance of the seed. Their proportion shows how often that would be taken for a difference of the settings.
 """
 
 import argparse

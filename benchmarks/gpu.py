@@ -1,17 +1,17 @@
-"""Training on a GPU: images a second of Hilum, of the founding document's way and of timm's at its best.
+"""Training on a GPU: images per second of Hilum, of the founding document's method and of timm at its best.
 
 ResNet-50 and DenseNet-121 learn 12 targets from phantom radiographs, 320 x 320, a fifth of them augmented.
 
 - hilum: 8-bit batches from a pack, normalized on the device, bf16, channels_last, fused Adam; its training
   loop with metrics.
-- document: the founding document's way: JPEG files by PIL, torchvision's transforms, float32 batches in a
-  plain DataLoader; fp32, NCHW, Adam as torch makes it by default.
+- document: the founding document's method: JPEG files read by PIL, torchvision's transforms, float32 batches in a
+  plain DataLoader; fp32, NCHW, torch's default Adam.
 - timm: timm's models, optimizer factory and PrefetchLoader as its train.py uses them at its best settings:
   8-bit batches, normalized on a side stream, bf16, channels_last, fused Adam.
 
-All have the same number of loader processes and take turns. Beside its loader, each side also trains on one
-batch that is on the device already, over and over: the share of time by which that is faster is what the
-device waits for data. With `--device cpu --quick` everything runs at a toy size, to see that it works.
+All have the same number of loader processes and take turns. Each side also trains on one batch that is already on the
+device, repeatedly: the fraction of time saved is what the device waits for data. `--device cpu --quick` runs everything
+at a toy size, as a check.
 """
 
 import argparse

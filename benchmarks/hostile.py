@@ -1,9 +1,9 @@
-"""Hostile files against the running service: each is refused with a reason, and the process lives on.
+"""Hostile files sent to the running service: each is refused with a reason, and the process keeps running.
 
-500 files are made from a PNG, a JPEG and a DICOM of a drawn radiograph: truncated, bits flipped, the wrong ending, a
-zip and an SVG dressed as PNG, a header that says 50,000 x 50,000, nothing at all, and more; the same seed makes the
-same files. Every answer must be a 4xx with a code and a sentence, or a 200 where what is left is a valid image (bits
-flipped in a pixel, say): these are counted apart. Never a 5xx, never no answer, and the same process at the end.
+500 files are made from a PNG, a JPEG and a DICOM of a drawn radiograph: truncated, flipped bits, wrong suffix, zip and
+SVG files named .png, a header of 50,000 x 50,000, empty files, and more. The same seed makes the same files. Every
+answer must be a 4xx with a code and a sentence, or a 200 where the file is still a valid image (such as a flipped bit
+in a pixel); these are counted separately. There must be no 5xx, no missing answer, and one process until the end.
 """
 
 import argparse

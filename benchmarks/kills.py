@@ -1,7 +1,7 @@
-"""Runs killed with SIGKILL at random moments and resumed: their digests beside that of a run left alone.
+"""Runs killed with SIGKILL at random moments and resumed: do they reach the digest of an uninterrupted run?
 
-A ResNet-18 is trained for three epochs on a small phantom, once without a stop and then again and again, each
-time killed at a random moment after its folder has appeared, and resumed. Every digest must be the same.
+A ResNet-18 is trained for three epochs on a small phantom: once without interruption, and then several times, each
+killed at a random moment after its folder has appeared, and resumed. Every digest must be the same.
 """
 
 import argparse

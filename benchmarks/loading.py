@@ -1,16 +1,15 @@
-"""How fast batches come: Hilum's beside the founding document's pipeline and torchxrayvision's.
+"""Batches per second: Hilum, the founding document's pipeline and torchxrayvision.
 
-The task is the training part of the document: 320 x 320 pixels, 64 images a batch, shuffled, a fifth of
-the images augmented (rotation within 5 degrees, shift within 5 %, shear within 5 degrees, brightness
-within 20 %, contrast within 10 %). The images are phantom radiographs as gray JPEGs of CheXpert-small's
-usual 390 x 320 pixels. Every side gets the number of workers of 0, 1 and 2 that is its best, one thread
-each; runs of the sides alternate, so that a slow moment of the machine meets all of them. What is timed
-is a whole epoch as the training process receives it, with workers that are already running; each side's
-epoch repeats the images often enough to last about as long. The peers deliver normalized float32,
-Hilum uint8: its conversion happens on the device, together with the model.
+The task is the training part of the document: 320 x 320 pixels, 64 images per batch, shuffled, a fifth of the images
+augmented (rotation within 5 degrees, shift within 5 %, shear within 5 degrees, brightness within 20 %, contrast within
+10 %). The images are phantom radiographs as gray JPEGs of CheXpert-small's usual 390 x 320 pixels. Every side gets its
+best number of workers of 0, 1 and 2, one thread each; runs alternate, so that a slow moment of the machine affects all.
+A whole epoch is timed as the training process receives it, with workers that are already running; each side's epoch
+repeats the images often enough to last about as long. The peers deliver normalized float32, Hilum uint8: its conversion
+happens on the device, with the model.
 
-Also measured: memory of a worker, and the rate with 100,000 images beside that with 5,000, both on packs
-of 160 x 160 noise: 2.6 GB on disk, and even the smaller (128 MB) is more than a processor's caches hold.
+Also measured: memory of a worker, and the rate with 100,000 images compared with 5,000, both on packs of 160 x 160
+noise: 2.6 GB on disk, and even the smaller (128 MB) is larger than a processor's caches.
 """
 
 import argparse
@@ -281,7 +280,7 @@ def bare_interpreter() -> float:
 
 
 def scale(folder: Path, few: int, many: int, runs: int, worker_counts: tuple[int, ...]) -> dict[str, object]:
-    """Rate and memory with many images beside few, in epochs of as many items."""
+    """Rate and memory with many and with few images, in epochs of equal length."""
     sides, memory = {}, {}
     for count in (few, many):
         catalog, pack = noise_pack(folder / str(count), count, SCALE_SIZE)

@@ -1,14 +1,13 @@
-"""Time of an epoch: Hilum's training loop beside a bare PyTorch loop, Lightning's Trainer and timm's steps.
+"""Time of an epoch: Hilum's training loop, a bare PyTorch loop, Lightning's Trainer and timm's steps.
 
-Every side trains the same ResNet-18 from the same weights with the same Adam and loss on the same batches,
-which are in memory, and validates on the same others; so what differs is the loop alone. Hilum's keeps every
-image's probability, scores the epoch and draws its progress bar; Lightning's Trainer draws its own, and
-neither logs nor saves; timm's side is the course of `train_one_epoch` and `validate` of its train.py, with
-its meters and its scheduler. The bare loop sums the losses and does nothing else.
+Every side trains the same ResNet-18 from the same weights with the same Adam and loss on the same batches, which are in
+memory, and validates on the same others, so only the loop differs. Hilum keeps the probability of every image, scores
+the epoch and draws its progress bar; Lightning's Trainer draws its own, and neither logs nor saves; timm's side follows
+`train_one_epoch` and `validate` of its train.py, with its meters and its scheduler. The bare loop only sums the losses.
 
-The sides take turns, in another order each time. Ratios are Hilum's seconds to the other side's in the same
-turn, below 1 if Hilum is faster: by the wall clock, and on a CPU also by the time that the process computed,
-which other work on the machine disturbs less.
+The sides take turns, each time in another order. Ratios are Hilum's seconds divided by the other side's in the same
+turn, below 1 if Hilum is faster: by the wall clock, and on a CPU also by CPU time, which other work on the machine
+disturbs less.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""Time of one epoch's scores: Hilum's beside the scikit-learn calls of the founding document.
+"""Time of one epoch's scores: Hilum and the scikit-learn calls of the founding document.
 
-The task is the document's full training part: 131,748 images by 12 targets. Both sides get the same
-labels (float32, 1 or 0), probabilities (float32) and predictions and give, per target, recall, precision,
-F1, ROC AUC and average precision, and for all targets together accuracy, Hamming loss and the recall,
-precision and F1 averaged over images. Runs alternate, so that a slow moment of the machine meets both.
+The task is the document's full training part: 131,748 images by 12 targets. Both get the same labels (float32, 1 or 0),
+probabilities (float32) and predictions, and compute per target recall, precision, F1, ROC AUC and average precision,
+and for all targets together accuracy, Hamming loss and the recall, precision and F1 averaged over images. Runs
+alternate, so that a slow moment of the machine affects both.
 
-Beside it: what appending the batches of an epoch costs (batches of 64, read back once), as a share of training
-torchvision's DenseNet-121 on as many images on the same device, 224 x 224.
+Also measured: the cost of appending the batches of an epoch (batches of 64, read back once), as a fraction of training
+torchvision's DenseNet-121 on the same number of images on the same device, 224 x 224.
 """
 
 import argparse
@@ -97,7 +97,7 @@ def seconds_of_appending(images: int, device: torch.device) -> float:
 
 
 def seconds_of_training(images: int, size: int, device: torch.device) -> float:
-    """Training DenseNet-121 on so many images, from the time of a few batches."""
+    """Time to train DenseNet-121 on this number of images, scaled from a few batches."""
     batch = 64 if device.type == "cuda" else 4
     net = densenet121(num_classes=len(CHEXPERT_TARGETS)).to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(net.parameters())

@@ -1,4 +1,4 @@
-"""How fast phantom radiographs are drawn: images a second, JPEG and masks written, workers started.
+"""How fast phantom radiographs are drawn: images per second, including writing JPEGs and masks and starting workers.
 
 Each run draws into an empty folder. The goal is 150 images/s at 128 x 128 on two cores.
 """

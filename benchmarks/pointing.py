@@ -1,8 +1,8 @@
-"""The pointing game: do heatmaps point at what is there? On the demo's model, or on one given.
+"""The pointing game: are the maxima of heatmaps inside the findings? On the demo's model, or on a given run.
 
     python benchmarks/pointing.py [--run RUN] [--seed SEED] [--method METHOD] [--json] [--quick]
 
-Without --run it draws the demo's phantom and trains the demo's model first (minutes); with another --seed, other
+Without --run it draws the demo's phantom and trains the demo's model first (minutes); another --seed gives other
 patients and another model.
 """
 
@@ -35,7 +35,7 @@ def train(out: Path, quick: bool, seed: int) -> RunFolder:
 def main() -> None:
     """Plays it and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--run", type=Path, help="a run on a phantom; trained anew if left out")
+    parser.add_argument("--run", type=Path, help="a run on a phantom; default: train one")
     parser.add_argument("--seed", type=int, default=0, help="of the phantom and of the training")
     parser.add_argument("--method", choices=[*HEATMAP_METHODS, "all"], default="all")
     parser.add_argument("--most", type=int, help="games per finding at most")

@@ -1,8 +1,9 @@
-"""What is refused or flagged, on real frontal radiographs, and whether a bundle reads them as its run does.
+"""Quality checks on real frontal radiographs, and the agreement of a bundle with its run.
 
-The images are split into two halves; each is judged with the other half's reference, at 64 x 64. Right images should
-pass, negatives and turned ones be told; lateral drawings are no radiographs, but the only laterals at hand. Then a run
-of one epoch on the images is exported, and PyTorch's probabilities are compared with ONNX Runtime's for all of them.
+The images are split into two halves; each is checked with the reference of the other half, at 64 x 64. Correct images
+should pass; negatives and rotated images should be detected. The lateral images are drawings, because no real ones are
+available. A run of one epoch is then exported, and PyTorch's probabilities are compared with ONNX Runtime's for all
+images.
 
     python benchmarks/reading_checks.py --root path/to/nih-sample --json > benchmarks/results/reading_checks.json
 """

@@ -1,10 +1,10 @@
-"""Scores over several seeds, with intervals over patients: of real radiographs, or of drawn ones.
+"""Scores over several seeds, with intervals over patients: on real radiographs, or on drawn ones.
 
 Each seed draws its own split (by patient), initial weights, order and augmentation; for drawn radiographs also its own
 patients. For every finding: the mean over seeds of the validation scores at the best epoch, their standard deviation
 over seeds, and the 95 % interval over patients (bootstrap of whole patients; the mean of the seeds' limits). A score
-that a seed has not got, because its validation part has no positive image, counts for the other seeds alone, and how
-many these are is kept.
+that is undefined for a seed, because its validation part has no positive image, is averaged over the other seeds, and
+their number is recorded.
 
     python benchmarks/scores.py nih --root path/to/nih-sample --json > benchmarks/results/nih-sample.json
     python benchmarks/scores.py phantom --json > benchmarks/results/phantom-scores.json

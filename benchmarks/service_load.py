@@ -1,11 +1,10 @@
-"""The service under load: 16 clients against one, on the same machine.
+"""The service under load: 16 clients compared with one, on the same machine.
 
-A ResNet-18 at 224 x 224, untrained (its speed does not depend on its weights), is served by `hilum serve`. First one
-client asks alone, then 16 at once, each sending the same radiograph again as soon as it has an answer; one that is
-told 503 waits as long as Retry-After says. Wanted: no answer but 200 and 503, the 99th percentile of the answers below
-10 times the median of the single client's, at least the single client's throughput, and resident memory that grows by
-less than 5 % after the warm-up, the first quarter of the time under load. The exit code is 1 if one of these does
-not hold.
+`hilum serve` serves an untrained ResNet-18 at 224 x 224 (speed does not depend on weights). First one client sends
+requests, then 16 at once, each sending the same radiograph again after every answer; after a 503 it waits for the time
+of Retry-After. Goals: no answers other than 200 and 503; a 99th percentile below 10 times the single client's median;
+at least the single client's throughput; resident memory that grows by less than 5 % after the warm-up, the first
+quarter of the time under load. The exit code is 1 if one goal is missed.
 """
 
 import argparse
@@ -67,7 +66,7 @@ def radiograph(side: int = 1024) -> bytes:
 
 
 def load(service: Service, content: bytes, clients: int, seconds: float) -> dict:
-    """So many clients for so long.
+    """Sends requests from several clients for some seconds.
 
     Returns:
         `seconds_each` of every answer of 200, `statuses`, `errors`, `per_second`, and resident bytes once a second.

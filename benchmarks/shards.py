@@ -1,12 +1,12 @@
-"""What an image costs as part of shards: bytes, requests, and images/s beside the local pack.
+"""Cost of an image in shards: bytes, requests, and images/s compared with the local pack.
 
-The shards lie on a server that speaks the S3 protocol (moto), in a process of its own on loopback: bytes and
-requests are those of any S3 storage, the cold rate is only an upper bound of what a network leaves. Batches of
-64, one process. Runs alternate between shards and pack, so that a slow moment of the machine meets both.
+The shards are on a server with the S3 protocol (moto), in its own process on loopback: bytes and requests are those of
+any S3 storage; the cold rate is an upper bound for a network. Batches of 64, one process. Runs alternate between shards
+and pack, so that a slow moment of the machine affects both.
 
-The last figures are of random order with a cache that holds only a share of the chunks: how often the
-data set is downloaded again in one epoch. There, and in `warm_alone`, images are read one by one: in a
-data set of millions, no two images of a batch are in the same chunk.
+The last figures are for random order with a cache that holds only a fraction of the chunks: how often is the data set
+downloaded again in one epoch? There, and in `warm_alone`, images are read one by one: in a data set of millions, no
+two images of a batch are in the same chunk.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""Bootstrap intervals of the scores: how fast they are, and how often they cover the truth.
+"""Bootstrap intervals of the scores: their speed, and how often they cover the truth.
 
-Speed: the replicates of a validation part of 26,000 images by 12 targets, beside the loop that most people
-write, which repeats each drawn patient's images and calls scikit-learn. The loop is timed on a few replicates
-and scaled, since its cost is the same for each.
+Speed: the replicates of a validation part of 26,000 images by 12 targets, compared with the usual loop, which repeats
+each drawn patient's images and calls scikit-learn. The loop is timed on a few replicates and scaled, because its cost
+is the same for each.
 
-Coverage: patients with one to six images, who differ in how often they have a finding and in how high their
-images score. The truth is the score of a sample a thousand times as large. A 95 % interval should hold it in 95
-of 100 samples; one that takes the images for independent holds it less often.
+Coverage: patients with one to six images, who differ in how often they have a finding and in how high their images
+score. The truth is the score of a sample a thousand times as large. A 95 % interval should cover it in 95 of 100
+samples; an interval that treats the images as independent covers it less often.
 """
 
 import argparse

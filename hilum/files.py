@@ -16,7 +16,7 @@ from hilum.errors import HilumError
 def replacing(path: str | Path) -> Iterator[Path]:
     """Gives a temporary path in the same folder; at the end it takes the place of `path`.
 
-    If the block raises, or the process is killed, the former file stays as it was.
+    If the block raises, or the process is killed, the previous file stays unchanged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -45,7 +45,7 @@ import torch
 
 
 class Scalar:
-    """A number that remembers what it was made of.
+    """A number that remembers the numbers it was computed from.
 
     Attributes:
         value: the number.
@@ -86,7 +86,7 @@ class Scalar:
         return Scalar(max(self.value, 0.0), (self, float(self.value > 0)))
 
     def backward(self) -> None:
-        """Fills in the gradients of everything this number was made of."""
+        """Computes the gradients of all numbers that this one was computed from."""
         order: list[Scalar] = []
         seen: set[int] = set()
 
@@ -110,7 +110,7 @@ class Scalar:
 #
 # Two inputs, one output $z = w_1 x_1 + w_2 x_2 + b$, the sigmoid $p = 1 / (1 + e^{-z})$, and the binary
 # cross-entropy for a positive label, $-\ln p$. By hand the derivative is $\partial L / \partial w_1 = (p -
-# 1)\, x_1$. Engine, autograd and formula must say the same.
+# 1)\, x_1$. Engine, autograd and formula must agree.
 
 
 # %%
@@ -174,7 +174,7 @@ nudges = [10.0**-k for k in range(1, 15)]
 errors = [max(error_of_nudge(lambda s: (s * s).exp(), 0.8, nudge), 1e-17) for nudge in nudges]
 figure, axes = plt.subplots()
 axes.plot(nudges, errors, "o-")
-axes.set(title="Finite differences beside the exact derivative", xlabel="nudge", ylabel="relative error")
+axes.set(title="Finite differences and the exact derivative", xlabel="nudge", ylabel="relative error")
 axes.set(xscale="log", yscale="log")
 plt.show()
 best = min(errors)
@@ -187,7 +187,7 @@ assert errors[-1] > 1e-5
 # ## It learns
 #
 # Enough to train a network: three inputs, four hidden units, one output, on "is exactly one of the first
-# two inputs on?" (no single line can tell). The same weights are trained by autograd beside it.
+# two inputs on?" (no single line can tell). Autograd trains the same weights for comparison.
 
 # %%
 generator = torch.Generator().manual_seed(15)

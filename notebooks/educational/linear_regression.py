@@ -134,7 +134,7 @@ print(f"All three ways agree in all {STEPS} steps.")
 # ## Is it the right line?
 #
 # For linear regression there is a formula for the best line (least squares), so gradient descent can be
-# checked. Beside the true line, a sample of 120 noisy points allows a slope that is off by about $\sigma /
+# checked. Around the true line, a sample of 120 noisy points allows a slope that is off by about $\sigma /
 # \sqrt{\sum_i (x_i - \bar x)^2}$.
 
 # %%

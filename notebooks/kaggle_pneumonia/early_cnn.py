@@ -84,7 +84,7 @@ print(catalog.fixed_split.value_counts().to_string())
 #
 # Its validation folder has 16 images: nobody can choose between two models on 16 images. So they join the
 # training part, and a validation part is drawn from both, by patient (the patient is in the file's name).
-# And its test folder numbers its people anew: `person1` there is somebody else.
+# And its test folder numbers its patients from 1 again: its `person1` is another patient.
 
 # %%
 assert set(catalog.fixed_split) == {"train_val", "test"}

@@ -94,7 +94,7 @@ assert codes.sum(axis=1).eq(len(table)).all()
 # ## Split
 #
 # Patients are dealt to the parts, not images: the heart, the ribs and the pacemaker of one patient are the
-# same on every film, and a network that has trained on one of them has an answer for the others by heart.
+# same on every image, and a network that was trained on one of them has memorized the answer for the others.
 
 # %%
 split = make_split(

@@ -107,7 +107,7 @@ if len(catalog) == 131_748:
 # %% [markdown]
 # ## Intrinsic leaks
 #
-# Very ill patients are filmed in bed (AP), with wires and tubes. A network can learn the bed and the wires
+# Very ill patients are imaged in bed (AP), with wires and tubes. A network can learn the bed and the wires
 # instead of the lung. So ask: how well do view, devices, age and sex *alone* predict each finding, for
 # patients held out? A ROC AUC well above 0.5 is what a model gets for free.
 

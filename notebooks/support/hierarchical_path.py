@@ -87,7 +87,7 @@ assert fullest <= 50
 # %% [markdown]
 # ## What a look-up costs
 #
-# If a folder is searched entry by entry, finding one image among n in one folder takes up to n comparisons;
+# If a folder is searched entry by entry, finding one image among n in one folder needs as many as n comparisons;
 # in the hierarchy at most 50 for each level.
 
 # %%
@@ -110,8 +110,8 @@ assert 50 * levels[-1] <= 300
 # %% [markdown]
 # ## Copying
 #
-# Each file is copied beside its place, checked by size and SHA-256, and renamed into it. So a copy that is
-# killed goes on where it stopped: run it again. Where the file system allows, `link=True` makes hard links,
+# Each file is copied under a temporary name, checked by size and SHA-256, and renamed. A copy that was
+# killed continues when it is run again. Where the file system allows, `link=True` makes hard links,
 # which take no space.
 
 # %%

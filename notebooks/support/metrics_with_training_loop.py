@@ -16,7 +16,7 @@
 #
 # The loop hands every batch's outputs to the Metrics; the Metrics can be asked at the end of each epoch,
 # and afterwards. A score of one epoch says little. The history says whether the model still learns, or
-# learns by heart.
+# memorizes.
 
 # %% tags=["bootstrap"]
 try:
@@ -90,7 +90,7 @@ metrics.display_metrics(include_targets=["Pleural_Effusion", "Edema"])
 metrics.display_epoch_progression(include_targets="competition")
 
 # %% [markdown]
-# ## Learning by heart
+# ## Memorizing
 #
 # The gap between the loss on images it trains on and on patients it has never seen is the first thing to
 # look at.
@@ -120,7 +120,7 @@ assert set(metrics.val_probability_hx) == set(range(1, EPOCHS + 1))
 assert len(last) == len(val_loader.dataset)
 assert (flips["to positive"] - flips["to negative"]).equals(last.astype(int).sum() - first.astype(int).sum())
 
-# A Metrics made anew from the tables that a run folder keeps is the same.
+# A Metrics made from the tables of a run folder is the same.
 again = Metrics.from_predictions(
     {e: metrics.predictions(e) for e in metrics.epochs()}, combined=metrics.combined
 )

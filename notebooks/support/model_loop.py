@@ -16,7 +16,7 @@
 #
 # The founding project gave its ModelLoop up: models of earlier runs stayed in memory until the GPU was
 # full. Here each run is a process. When it ends, the operating system takes everything back; when it
-# crashes, the others go on; and when the machine is switched off, the state table knows what is left to do.
+# crashes, the others continue; and when the machine is switched off, the state table records what is left to do.
 
 # %% tags=["bootstrap"]
 try:
@@ -100,8 +100,8 @@ assert "there-is-no-such-folder" in next(iter(result.failures.values()))
 # %% [markdown]
 # ## Run it again: what is finished stays finished
 #
-# A sweep goes on where it was. Nothing was left to do but the run that failed, and that is tried again only
-# when asked (`retry_failed=True`).
+# A sweep continues where it stopped. Only the failed run is left, and it is trained again only on request
+# (`retry_failed=True`).
 
 # %%
 digest = result.run_folders[0].record["digest"]

@@ -13,7 +13,7 @@ def test_quick_benchmark_tells_equal_settings_from_a_real_difference(monkeypatch
     assert result["simulations"] == 12
     claimed = {name: of["claimed"] for name, of in result["results"].items()}
     assert claimed["a real difference"]["settings"]["roc_auc"] > 0.7
-    # Models that the seed made differ are told apart; that must not become a claim about their settings.
+    # Models that differ by seed are distinguished; that must not become a claim about their settings.
     dominated = claimed["seeds dominate"]
     assert dominated["models"]["roc_auc"] > 0.5 > dominated["settings"]["roc_auc"]
     assert "settings" not in claimed["one model a side"]

@@ -13,7 +13,7 @@ BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "shards.py"
 
 def test_quick_benchmark_gives_the_cost_of_an_image(monkeypatch, capsys):
     for name in ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "set anew by the benchmark")
+        monkeypatch.setenv(name, "replaced by the benchmark")
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, "/dev/null")
     monkeypatch.setattr(sys, "argv", ["shards.py", "--quick", "--json", "--runs", "1"])

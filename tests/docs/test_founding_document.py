@@ -157,7 +157,7 @@ def test_what_the_index_says_where_the_document_says_otherwise(chexpert_index):
 def test_no_image_of_a_data_set_is_in_the_repository():
     done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
-        pytest.skip("this is no git checkout")
+        pytest.skip("this is not a git checkout")
     pictures = [
         name for name in done.stdout.split() if name.endswith((".jpg", ".jpeg", ".png", ".dcm", ".npy"))
     ]
