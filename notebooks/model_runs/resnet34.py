@@ -117,8 +117,8 @@ metrics.display_epoch_progression()
 # The document shows the scores of its DenseNet run after four epochs: a mean validation recall of 0.49 and a mean
 # ROC AUC of 0.65 over the five findings, effusion the easiest (0.80), atelectasis no better than chance (0.51). Its
 # split was by image, so a patient could be on both sides, and its thresholds were 0.5. Here the split is by patient,
-# and recall is measured at a threshold that was chosen on validation and frozen. The numbers cannot be compared with the
-# document's one by one; two runs of Hilum can, with `hilum compare`.
+# and recall is measured at a threshold that was chosen on validation and frozen. The numbers cannot be compared
+# with the document's one by one; two runs of Hilum can, with `hilum compare`.
 
 # %%
 epochs = metrics.epochs()
