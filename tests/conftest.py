@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from hilum.metrics.predictions import Predictions
 from hilum.sources import Catalog
 from hilum.sources.chexpert import CleanMetaData
 from hilum.targets import CHEXPERT_FINDINGS, CHEXPERT_TARGETS
@@ -24,6 +25,24 @@ def own_cache(monkeypatch, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("HILUM_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_predictions():
+    """Builds Predictions: one patient per image and thresholds of 0.5 unless given."""
+
+    def make(y_true, y_score, patients=None, thresholds=None, targets=None) -> Predictions:
+        images, count = np.shape(y_true)
+        return Predictions(
+            y_true=y_true,
+            y_score=y_score,
+            image_ids=np.arange(images),
+            patients=np.arange(images) if patients is None else patients,
+            targets=[f"target {place}" for place in range(count)] if targets is None else targets,
+            thresholds=np.full(count, 0.5) if thresholds is None else thresholds,
+        )
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,220 @@
-"""The predictions of an epoch as one plain table, as `predictions/epoch-0001.parquet` holds it."""
+"""Predictions: the object that scores are computed from, and the table of an epoch in the run folder."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from hilum.errors import HilumError, nearest
-from hilum.metrics.ranking import refuse_bad_labels
+from hilum.metrics.bootstrap import ScoreReplicates, score_replicates
+from hilum.metrics.ranking import refuse_bad_labels, refuse_bad_probabilities
+from hilum.metrics.thresholds import Thresholds, resolve_thresholds
+from hilum.run_folder import RunFolder
 
 PARTS = ("train", "val")
 KEY_COLUMNS = ("part", "ImageID", "draw")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Predictions:
+    """The scores that a model gives N images for T targets, next to the actual labels.
+
+    Attributes:
+        y_true: (N, T) float32 or float64, 1 positive, 0 negative, NaN unknown.
+        y_score: (N, T) float32 or float64, probabilities from 0 to 1.
+        image_ids: (N,) ImageIDs; an image that oversampling repeats has several rows.
+        patients: (N,) the patient of each image, numbers or text.
+        targets: (T,) names.
+        thresholds: (T,) float64; a probability >= the threshold is a positive prediction.
+
+    Raises:
+        HilumError: shapes that do not match, a label other than 1, 0 or NaN, a probability that is not finite or
+            not from 0 to 1, a threshold that is not from 0 to 1, or an image without a patient.
+
+    >>> predictions = Predictions(
+    ...     y_true=[[1], [0]], y_score=[[0.9], [0.6]], image_ids=[7, 8], patients=[1, 2],
+    ...     targets=["Edema"], thresholds=[0.7],
+    ... )
+    >>> predictions.predicted.tolist()
+    [[True], [False]]
+    """
+
+    y_true: np.ndarray
+    y_score: np.ndarray
+    image_ids: np.ndarray
+    patients: np.ndarray
+    targets: tuple[str, ...]
+    thresholds: np.ndarray
+    _bootstraps: dict[tuple[int, int], ScoreReplicates] = field(init=False, repr=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Brings the fields to their types and checks them, once."""
+        values = {
+            "y_true": _as_float(self.y_true),
+            "y_score": _as_float(self.y_score),
+            "image_ids": np.asarray(self.image_ids),
+            "patients": np.asarray(self.patients),
+            "targets": tuple(self.targets),
+            "thresholds": np.asarray(self.thresholds, dtype=np.float64),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        self._check_shapes()
+        for column, target in enumerate(self.targets):
+            refuse_bad_labels(self.y_true[:, column], target, self.image_ids)
+            refuse_bad_probabilities(self.y_score[:, column], target, self.image_ids)
+        missing = np.flatnonzero(pd.isna(self.patients))
+        if len(missing):
+            raise HilumError(
+                f"{len(missing)} of {len(self)} images have no patient, the first is ImageID "
+                f"{self.image_ids[missing[0]]} in row {missing[0]}. Give the patient of each image."
+            )
+
+    def _check_shapes(self) -> None:
+        if self.y_true.ndim != 2 or self.y_true.shape != self.y_score.shape:
+            raise HilumError(
+                f"y_true is {self.y_true.shape} and y_score {self.y_score.shape}; expected both to be "
+                "(images, targets)."
+            )
+        images, targets = self.y_true.shape
+        if len(self.targets) != targets:
+            raise HilumError(f"{len(self.targets)} target names for {targets} columns; give one for each.")
+        for name in ("image_ids", "patients"):
+            shape = getattr(self, name).shape
+            if shape != (images,):
+                raise HilumError(f"{name} is {shape}; expected one per image, ({images},).")
+        if self.thresholds.shape != (targets,):
+            raise HilumError(f"{self.thresholds.size} thresholds for {targets} targets; give one for each.")
+        if not ((self.thresholds >= 0) & (self.thresholds <= 1)).all():
+            raise HilumError(f"thresholds are {self.thresholds.tolist()}; expected numbers from 0 to 1.")
+
+    @classmethod
+    def from_run(
+        cls, folder: RunFolder | str | Path, epoch: int | None = None, part: str = "val"
+    ) -> "Predictions":
+        """Reads the predictions of one epoch of a run, with the frozen operating thresholds.
+
+        Args:
+            folder: the run folder.
+            epoch: its number; None for the best epoch.
+            part: "train" or "val".
+
+        Returns:
+            Rows sorted by ImageID; labels and probabilities are float32.
+
+        Raises:
+            HilumError: no epoch has ended yet, a file is missing, or the epoch has no such part.
+        """
+        folder = folder if isinstance(folder, RunFolder) else RunFolder(folder)
+        epoch = folder.best_epoch if epoch is None else epoch
+        table = folder.predictions(epoch)
+        targets = targets_of_ledger(table)
+        y_score = probabilities_of_part(table, part, targets)
+        if y_score.empty:
+            raise HilumError(f"{folder.path}: epoch {epoch} has no predictions of the part {part!r}.")
+        points = folder.operating_thresholds()
+        return cls(
+            y_true=labels_of_part([table], part, targets).loc[y_score.index].to_numpy(),
+            y_score=y_score.to_numpy(),
+            image_ids=y_score.index.to_numpy(),
+            patients=folder.split().set_index("ImageID").loc[y_score.index, "PatientID"].to_numpy(),
+            targets=targets,
+            thresholds=np.array([points[target] for target in targets]),
+        )
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.y_true)
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """(N, T) bool: which probabilities reach the threshold, compared in the probabilities' precision."""
+        return self.y_score >= self.thresholds.astype(self.y_score.dtype)
+
+    @cached_property
+    def patient_codes(self) -> np.ndarray:
+        """(N,) int64: position of each image's patient among the sorted distinct patients.
+
+        Raises:
+            HilumError: text and numbers among the patients.
+        """
+        try:
+            return np.unique(self.patients, return_inverse=True)[1]
+        except TypeError:
+            raise HilumError(
+                "patients are text and numbers mixed; give all of them as one or the other."
+            ) from None
+
+    @property
+    def patient_count(self) -> int:
+        """Number of distinct patients."""
+        return int(self.patient_codes.max()) + 1 if len(self) else 0
+
+    def as_table(self, values: np.ndarray) -> pd.DataFrame:
+        """An (N, T) array, such as `y_true` or `predicted`, indexed by ImageID with the targets as columns."""
+        return pd.DataFrame(values, pd.Index(self.image_ids, name="ImageID"), list(self.targets))
+
+    def select(
+        self, *, targets: Sequence[str] | None = None, rows: np.ndarray | None = None
+    ) -> "Predictions":
+        """A part of the predictions.
+
+        Args:
+            targets: names in the new order; all if left out.
+            rows: (N,) bool, or positions; all if left out.
+
+        Raises:
+            HilumError: a target that the predictions do not have.
+        """
+        names = self.targets if targets is None else tuple(targets)
+        for name in names:
+            if name not in self.targets:
+                raise HilumError(
+                    f"There is no target {name!r}.{nearest(name, self.targets)} "
+                    f"The targets are {', '.join(self.targets)}."
+                )
+        columns = [self.targets.index(name) for name in names]
+        chosen = slice(None) if rows is None else rows
+        return Predictions(
+            y_true=self.y_true[chosen][:, columns],
+            y_score=self.y_score[chosen][:, columns],
+            image_ids=self.image_ids[chosen],
+            patients=self.patients[chosen],
+            targets=names,
+            thresholds=self.thresholds[columns],
+        )
+
+    def with_thresholds(self, thresholds: Thresholds) -> "Predictions":
+        """The same predictions at other thresholds; see `hilum.metrics.thresholds.resolve_thresholds`."""
+        return replace(self, thresholds=resolve_thresholds(thresholds, self.targets))
+
+    def bootstrap(self, replicates: int = 1000, seed: int = 0) -> ScoreReplicates:
+        """The scores of all images and of bootstrap samples of the patients; computed once per arguments.
+
+        Args:
+            replicates: number of samples.
+            seed: of the draws; see `hilum.metrics.bootstrap.score_replicates`.
+        """
+        if (replicates, seed) not in self._bootstraps:
+            self._bootstraps[replicates, seed] = score_replicates(
+                self.y_true,
+                self.y_score,
+                self.patients,
+                self.thresholds,
+                replicates=replicates,
+                seed=seed,
+            )
+        return self._bootstraps[replicates, seed]
+
+
+def _as_float(values: np.ndarray) -> np.ndarray:
+    """Float32 and float64 as they are, other numbers as float64."""
+    values = np.asarray(values)
+    return values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)
 
 
 def ledger_columns(targets: Sequence[str]) -> list[str]:

@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from hilum.errors import HilumError
+from hilum.metrics.bootstrap import score_replicates
 from hilum.metrics.predictions import (
     ActualLabels,
     PendingEpoch,
+    Predictions,
     draw_numbers,
     labels_of_part,
     ledger_of_part,
@@ -14,6 +16,7 @@ from hilum.metrics.predictions import (
     sigmoid,
     targets_of_ledger,
 )
+from hilum.run_folder import RunFolder
 
 
 def table(ids, values):
@@ -140,3 +143,143 @@ def test_sigmoid_neither_overflows_nor_loses_small_probabilities():
 
 def test_draw_numbers_of_nothing():
     assert draw_numbers(np.array([], dtype=np.int64)).tolist() == []
+
+
+def two_targets(**changes):
+    given = {
+        "y_true": np.array([[1, 0], [0, 1], [np.nan, 1]], dtype=np.float32),
+        "y_score": np.array([[0.7, 0.2], [0.1, 0.6], [0.3, 0.4]], dtype=np.float32),
+        "image_ids": np.array([3, 5, 8]),
+        "patients": np.array(["b", "a", "b"]),
+        "targets": ["Edema", "Fracture"],
+        "thresholds": [0.7, 0.5],
+    }
+    return Predictions(**given | changes)
+
+
+def test_predictions_keep_their_precision_and_name_patients_by_position():
+    predictions = two_targets()
+    assert (predictions.y_true.dtype, predictions.y_score.dtype) == (np.float32, np.float32)
+    assert (predictions.targets, predictions.thresholds.dtype) == (("Edema", "Fracture"), np.float64)
+    assert predictions.patient_codes.tolist() == [1, 0, 1]
+    assert (len(predictions), predictions.patient_count) == (3, 2)
+    assert two_targets(y_true=[[1, 0], [0, 1], [1, 1]]).y_true.dtype == np.float64
+    table = predictions.as_table(predictions.y_score)
+    assert table.loc[5, "Fracture"] == np.float32(0.6)
+
+
+def test_a_probability_at_the_threshold_is_predicted_positive():
+    # The nearest float32 of 0.7 is below 0.7 in float64.
+    assert two_targets().predicted.tolist() == [[True, False], [False, True], [False, False]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"y_true": np.zeros((3, 1))}, r"y_true is \(3, 1\) and y_score \(3, 2\)"),
+        ({"y_true": np.zeros(3), "y_score": np.zeros(3)}, r"expected both to be \(images, targets\)"),
+        ({"targets": ["Edema"]}, "1 target names for 2 columns"),
+        ({"image_ids": [1]}, r"image_ids is \(1,\); expected one per image, \(3,\)"),
+        ({"patients": [1, 2]}, r"patients is \(2,\); expected one per image, \(3,\)"),
+        ({"patients": [1, np.nan, 2]}, "1 of 3 images have no patient, the first is ImageID 5 in row 1"),
+        ({"thresholds": [0.5]}, "1 thresholds for 2 targets"),
+        ({"thresholds": [0.5, 1.5]}, r"thresholds are \[0\.5, 1\.5\]; expected numbers from 0 to 1"),
+        ({"thresholds": [0.5, np.nan]}, "expected numbers from 0 to 1"),
+        ({"y_true": [[1, 0], [0.3, 1], [1, 1]]}, r"Edema: 1 of 3 labels .* 0\.3 at ImageID 5"),
+        ({"y_score": [[1, 0], [0, 1], [1, 2]]}, r"Fracture: 1 of 3 probabilities .* 2\.0 at ImageID 8"),
+        ({"y_score": [[1, 0], [0, 1], [1, np.nan]]}, "Fracture: 1 of 3 probabilities"),
+    ],
+)
+def test_values_that_do_not_fit_are_named(changes, message):
+    with pytest.raises(HilumError, match=message):
+        two_targets(**changes)
+
+
+def test_patients_are_of_one_kind():
+    mixed = two_targets(patients=np.array([1, "a", 2], dtype=object))
+    with pytest.raises(HilumError, match="text and numbers mixed"):
+        _ = mixed.patient_codes
+
+
+def test_targets_and_rows_are_selected_together():
+    predictions = two_targets()
+    selected = predictions.select(targets=["Fracture"], rows=np.array([False, True, True]))
+    assert selected.targets == ("Fracture",)
+    assert selected.y_true.tolist() == [[1], [1]]
+    np.testing.assert_array_equal(selected.y_score, predictions.y_score[1:, 1:])
+    assert (selected.image_ids.tolist(), selected.patients.tolist()) == ([5, 8], ["a", "b"])
+    assert selected.thresholds.tolist() == [0.5]
+    assert predictions.select(rows=np.array([2, 0])).image_ids.tolist() == [8, 3]
+    with pytest.raises(HilumError, match=r"no target 'Fractur'\. Did you mean 'Fracture'"):
+        predictions.select(targets=["Fractur"])
+
+
+def test_other_thresholds_leave_the_predictions_as_they_are():
+    predictions = two_targets()
+    assert predictions.with_thresholds({"Edema": 0.2}).thresholds.tolist() == [0.2, 0.5]
+    assert predictions.with_thresholds(0.1).predicted.all(axis=0).tolist() == [True, True]
+    assert predictions.thresholds.tolist() == [0.7, 0.5]
+
+
+def test_the_bootstrap_is_computed_once_per_arguments():
+    predictions = two_targets()
+    once = predictions.bootstrap(replicates=20, seed=3)
+    assert predictions.bootstrap(replicates=20, seed=3) is once
+    assert predictions.bootstrap(replicates=20, seed=4) is not once
+    assert predictions.with_thresholds(0.1).bootstrap(replicates=20, seed=3) is not once
+    expected = score_replicates(
+        predictions.y_true,
+        predictions.y_score,
+        predictions.patients,
+        predictions.thresholds,
+        replicates=20,
+        seed=3,
+    )
+    np.testing.assert_array_equal(once.replicates["roc_auc"], expected.replicates["roc_auc"])
+
+
+@pytest.fixture
+def run_folder(run, tmp_path):
+    """A run folder of two epochs, of which the first is the best, and the metrics it was written from."""
+    metrics = run.metrics({"Edema": 0.3})
+    folder = RunFolder.create(
+        tmp_path,
+        "run",
+        "run",
+        {
+            "settings": {},
+            "targets": run.targets,
+            "thresholds": dict(zip(run.targets, metrics.target_thresholds.tolist(), strict=True)),
+            "operating_points": {"Fracture": {"threshold": 0.25}},
+        },
+    )
+    ids = [*metrics.train_actual.index, *metrics.val_actual.index]
+    split = pd.DataFrame({"ImageID": ids, "PatientID": [number // 2 for number in ids]})
+    folder.write_split(split.sample(frac=1, random_state=1))
+    for epoch in metrics.epochs():
+        folder.write_epoch(epoch, metrics.predictions(epoch), metrics.scores, metrics.combined)
+    return folder, metrics
+
+
+def test_the_best_epoch_of_a_run_is_read_with_its_frozen_thresholds(run_folder):
+    folder, metrics = run_folder
+    with pytest.raises(HilumError, match="no epoch has ended yet"):
+        Predictions.from_run(folder)
+    folder.update(best_epoch=1)
+    predictions = Predictions.from_run(folder)
+    np.testing.assert_array_equal(predictions.y_true, metrics.val_actual)
+    np.testing.assert_array_equal(predictions.y_score, metrics.val_probability_hx[1])
+    assert predictions.image_ids.tolist() == metrics.val_actual.index.tolist()
+    assert predictions.patients.tolist() == [number // 2 for number in predictions.image_ids]
+    assert predictions.thresholds.tolist() == [0.3, 0.25, 0.5]
+
+
+def test_another_epoch_and_part_of_a_run_is_read(run_folder):
+    folder, metrics = run_folder
+    predictions = Predictions.from_run(folder.path, epoch=2, part="train")
+    np.testing.assert_array_equal(predictions.y_true, metrics.actual(2, "train"))
+    np.testing.assert_array_equal(predictions.y_score, metrics.train_probability_hx[2])
+    with pytest.raises(HilumError, match="epoch 2 has no predictions of the part 'test'"):
+        Predictions.from_run(folder, epoch=2, part="test")
+    with pytest.raises(HilumError, match="epoch-0009"):
+        Predictions.from_run(folder, epoch=9)
