@@ -1,6 +1,7 @@
-"""The whole way in a few minutes: phantom → clean → train → table and figures."""
+"""Hilum in a few minutes: phantom → clean → train → table, heatmaps and report."""
 
 from pathlib import Path
+from typing import Any
 
 from hilum.errors import HilumError
 from hilum.report.terminal import itemized_table, print_table
@@ -9,7 +10,7 @@ from hilum.targets import COMPETITION_TARGETS
 
 #: Small enough for two cores and four minutes, large enough to learn from.
 IMAGES = 2400
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "source": "phantom",
     "image_width": 64,
     "image_height": 64,
@@ -23,62 +24,60 @@ SETTINGS = {
 
 
 def run_demo(out: Path) -> None:
-    """Draws phantom radiographs, trains a ResNet-18 on them, and says how well it finds each finding.
+    """Draws phantom radiographs, trains a ResNet-18 on them, and prints how well it detects each finding.
 
     Args:
-        out: gets `phantom/` (the radiographs, used again when they are there) and `runs/`.
+        out: gets `phantom/` (the radiographs, used again if they exist) and `runs/`.
 
     Raises:
         HilumError: `out` cannot be used.
     """
-    # Imported here, so that the first line is on the screen before torch is loaded.
+    # Imported here, so that the first line is printed before torch is loaded.
     print(f"1. Drawing {IMAGES:,} synthetic radiographs with known findings into {out / 'phantom'}")
     from hilum.phantom import write_phantom
 
     write_phantom(out / "phantom", images=IMAGES)
 
-    print("2. Cleaning them as CheXpert is cleaned, keeping each patient on one side of the split, training")
+    print("2. Cleaning them as CheXpert is cleaned, splitting them by patient, training")
     from hilum.training.run import StandardTraining
 
     training = StandardTraining(**SETTINGS, root=out / "phantom", save_path=out / "runs")
     metrics = training.train()
 
     folder = training.folder
+    assert folder is not None  # it is there once training has ended
     scores, epoch = metrics.scores, folder.best_epoch
     best = scores[(scores["epoch"] == epoch) & (scores["part"] == "val")]
-    print(
-        f"\n3. What it finds in the radiographs of patients it has never seen (epoch {epoch}, thresholds of 0.5)"
-    )
+    print(f"\n3. Scores on the validation patients (epoch {epoch}, thresholds of 0.5)")
     print_table(itemized_table(best))
     competition = best[best["target"].isin(COMPETITION_TARGETS)]["roc_auc"].mean()
     print(f"\nMean ROC AUC over the five targets of the CheXpert competition: {competition:.3f}")
     print(
-        "These are drawings, easier than people: the figures say that the way works, not how good a model is."
+        "These are drawings, easier than patients: the scores show that training works, not how good a model is."
     )
-    _point(folder)
-    print("\n5. Where things lie")
+    _print_pointing_game(folder)
+    print("\n5. Files")
     print(f"report    {folder.path / 'report.html'}  (open it in a browser)")
     print(f"figures   {folder.figures}")
     print(f"all runs  hilum runs {out / 'runs'}")
     print(f"again     hilum show {folder.path}")
 
 
-def _point(folder: RunFolder) -> None:
+def _print_pointing_game(folder: RunFolder) -> None:
     print(
-        "\n4. Whether its heatmaps point at what was drawn: of the findings that it found at the thresholds of"
+        "\n4. Pointing game: true positives, at the thresholds of run.json (recall 0.9), whose heatmap has its"
     )
-    print("   run.json, which aim at a recall of 0.9, so many hottest places lie inside")
+    print("   maximum inside the drawn finding")
     from hilum.inference.heatmaps import write_pointing_game
     from hilum.report.run_page import write_report
 
     try:
-        played = write_pointing_game(folder)["findings"]
-    except HilumError as error:  # Captum is an extra
+        games = write_pointing_game(folder)["findings"]
+    except HilumError as error:  # Captum is an optional package
         print(error)
         return
-    for game in played:
+    for game in games:
         if game["games"]:
-            print(
-                f"{game['target']:<18} {game['hits']:>3} of {game['games']:<3}   (a random place: {game['chance']:.0%})"
-            )
+            hits = f"{game['hits']:>3} of {game['games']:<3}"
+            print(f"{game['target']:<18} {hits}   (a random point: {game['chance']:.0%})")
     write_report(folder)

@@ -28,6 +28,16 @@ class ImageError(HilumError):
         self.cure = cure
 
 
+def without_worker_traceback(error: HilumError) -> HilumError:
+    """The error with its own message only, if a data loader's worker has put a traceback around it.
+
+    >>> error = HilumError("Caught HilumError in worker 0. … hilum.errors.HilumError: a.png: damaged.")
+    >>> str(without_worker_traceback(error))
+    'a.png: damaged.'
+    """
+    return HilumError(str(error).rpartition("hilum.errors.HilumError: ")[2].strip())
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A `Did you mean …?` sentence for a misspelt name, or an empty string if nothing is near."""
     matches = get_close_matches(name, list(known), n=1, cutoff=0.6)

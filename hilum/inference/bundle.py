@@ -14,9 +14,10 @@ import numpy as np
 
 from hilum.errors import HilumError
 from hilum.files import sha256_of_file
-from hilum.inference.reader import Explainer, Reader
+from hilum.inference.reader import Reader
 
 if TYPE_CHECKING:
+    from hilum.inference.heatmaps import Heatmaps
     from hilum.training.checkpoints import TargetLogits
 
 #: Of the layout above; a newer bundle is not opened.
@@ -103,7 +104,7 @@ def open_bundle(path: str | Path, device: str = "auto") -> Reader:
     record = read_record(path)
     _check_file(path, ONNX, record)
 
-    def make_explainer() -> Explainer:
+    def make_explainer() -> "Heatmaps":
         try:
             import torch  # noqa: F401
         except ImportError:

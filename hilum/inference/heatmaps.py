@@ -14,7 +14,7 @@ the last layer of a ResNet has 2 x 2, too few to locate anything. Cell j of a la
 where its convolutions are centred; stretching the map over the image would move it by half a cell.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,12 @@ import torch
 from scipy.stats import binomtest
 from torch import nn
 
-from hilum.data.resize import resize
 from hilum.errors import HilumError, nearest
 from hilum.files import write_json
 from hilum.inference import DEFAULT_METHOD, HEATMAP_METHODS
 from hilum.inference.metadata import image_paths
 from hilum.inference.overlay import fit_to_image
-from hilum.inference.quality_checks import average_chest
+from hilum.inference.quality_checks import average_chest, resize_to_model
 from hilum.inference.reader import OcclusionCheck, open_run
 from hilum.phantom.dataset import mask_path
 from hilum.report.validation import best_validation
@@ -226,9 +225,8 @@ def fine_layer(model: nn.Module, images: torch.Tensor) -> nn.Module:
 class PointingGame:
     """The pointing game of one finding: how often the heatmap's maximum is inside the drawn finding.
 
-    Zhang et al. 2018, "Top-down neural attention by excitation backprop", arXiv 1608.00507. They count a maximum within
-    15 pixels as a hit; here it is counted separately. Only true positives count: without the finding, or where the
-    model missed it, there is nothing to point at.
+    Zhang et al. 2018, "Top-down neural attention by excitation backprop", arXiv 1608.00507, who count a maximum within
+    15 pixels as a hit; here it is counted separately. Only true positives count.
 
     Attributes:
         target: the finding.
@@ -251,60 +249,48 @@ class PointingGame:
     chance: float | None
 
 
-def has_masks(folder: RunFolder) -> bool:
-    """Whether the run's images are of a phantom whose masks can be read."""
-    catalog = folder.record["catalog"]
-    root = catalog.get("image_root")
-    return catalog["name"] == "phantom" and isinstance(root, str) and (Path(root) / "masks").is_dir()
-
-
 def pointing_game(
-    folder: RunFolder,
-    *,
-    findings: Sequence[str] = FINDINGS,
-    method: str = DEFAULT_METHOD,
-    most: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    folder: RunFolder, method: str = DEFAULT_METHOD, most: int | None = None
 ) -> list[PointingGame]:
     """The pointing game with a run's best epoch, on its validation part, at its frozen thresholds.
 
     Args:
         folder: of a run on a phantom.
-        findings: those without a target in the run are left out.
         method: of the heatmaps, one of `hilum.inference.HEATMAP_METHODS`.
         most: true positives per finding, the first in the order of the images; None for all.
-        progress: called after each image with 1.
+
+    Returns:
+        One per finding of `FINDINGS` that is a target of the run.
 
     Raises:
         HilumError: the run's images have no masks, or no epoch is finished.
     """
-    if not has_masks(folder):
+    name, root = (folder.record["catalog"].get(key) for key in ("name", "image_root"))
+    if name != "phantom" or not isinstance(root, str) or not (Path(root) / "masks").is_dir():
         raise HilumError(
-            f"{folder.path}: the pointing game needs a phantom with masks; the run's images are "
-            f"{folder.record['catalog']['name']}, at {folder.record['catalog'].get('image_root')}."
+            f"{folder.path}: the pointing game needs a phantom with masks; the run's images are {name}, at {root}."
         )
-    root, settings = folder.record["catalog"]["image_root"], folder.settings
-    size = [settings[name] for name in ("image_width", "image_height", "fit", "interpolation")]
-    validation = best_validation(folder)
-    heatmaps = open_run(folder.path, device="cpu").explainer()
+    validation, catalog = best_validation(folder), folder.images().set_index("ImageID")
+    reader = open_run(folder.path, device="cpu")
+    heatmaps, preprocessing = reader.explainer(), reader.metadata["preprocessing"]
     games = []
-    for target in findings:
+    for target in FINDINGS:
         if target not in folder.targets:
             continue
         true_positive = (validation.labels[target] == 1) & validation.predicted[target]
-        paths = validation.images.loc[true_positive, "Image_Path"]
-        distances, areas = [], []
+        paths = catalog.loc[true_positive.index[true_positive], "Image_Path"]
+        distances: list[float] = []
+        areas: list[float] = []
         for path, file in zip(paths, image_paths(paths, root), strict=True):
             mask = cv2.imread(str(mask_path(root, path, target)), cv2.IMREAD_GRAYSCALE)
             if mask is None or not mask.any():
                 continue
             if len(distances) == most:
                 break
-            heatmap = heatmaps(resize(read_gray(file), *size), folder.targets.index(target), method)
-            distances.append(distance_to(mask, fit_to_image(heatmap, mask.shape, settings["fit"])))
+            pixels = resize_to_model(read_gray(file), preprocessing)
+            heatmap = heatmaps(pixels, folder.targets.index(target), method)
+            distances.append(distance_to(mask, fit_to_image(heatmap, mask.shape, preprocessing["fit"])))
             areas.append(float((mask > 0).mean()))
-            if progress:
-                progress(1)
         games.append(_summarize(target, distances, areas))
     return games
 
@@ -344,10 +330,10 @@ def write_pointing_game(folder: RunFolder, **options: Any) -> dict[str, Any]:
 
 
 def _summarize(target: str, distances: list[float], areas: list[float]) -> PointingGame:
+    if not distances:
+        return PointingGame(target, 0, 0, 0, None, None, None, None)
     count, hits = len(distances), sum(distance == 0 for distance in distances)
     near = sum(distance <= TOLERANCE for distance in distances)
-    if not count:
-        return PointingGame(target, 0, 0, 0, None, None, None, None)
     interval = binomtest(hits, count).proportion_ci(0.95, method="wilson")
     low, high = float(interval.low), float(interval.high)
     return PointingGame(target, count, hits, near, hits / count, low, high, float(np.mean(areas)))

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hilum.data.resize import resize
 from hilum.errors import ImageError
-from hilum.inference.quality_checks import Flag, check_quality
+from hilum.inference.quality_checks import Flag, check_quality, resize_to_model
 from hilum.sources.images import declared_size, decode_channels, is_dicom, to_8_bit, to_gray
 
 if TYPE_CHECKING:
@@ -99,13 +98,7 @@ def prepare_image(data: bytes, name: str, preprocessing: dict[str, Any], limits:
         raise ImageError(
             "unreadable", f"{name}: the file cannot be read ({type(error).__name__}); it is damaged."
         ) from None
-    model_input = resize(
-        pixels,
-        preprocessing["width"],
-        preprocessing["height"],
-        preprocessing["fit"],
-        preprocessing["interpolation"],
-    )
+    model_input = resize_to_model(pixels, preprocessing)
     flags = check_quality(pixels, model_input, view, header, preprocessing)
     return PreparedImage(name, pixels, model_input, flags, view)
 

@@ -22,7 +22,6 @@ from hilum.inference.image import Limits, PreparedImage
 from hilum.inference.reader import Finding, ImageResult, Reader, open_reader
 from hilum.machine import cores
 from hilum.report.format import small_share
-from hilum.sources.images import read_bytes
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 
@@ -95,12 +94,7 @@ def _is_image(file: Path) -> bool:
 
 
 def predict(
-    reader: Reader,
-    files: Iterable[str],
-    *,
-    batch_size: int = 16,
-    workers: int | None = None,
-    limits: Limits | None = None,
+    reader: Reader, files: Iterable[str], batch_size: int = 16
 ) -> Iterator[tuple[ImageResult, PreparedImage | None]]:
     """Reads files, in their order; only a few batches are in memory at the same time.
 
@@ -108,46 +102,40 @@ def predict(
         reader: the model.
         files: their paths.
         batch_size: images in one pass of the model.
-        workers: threads that decode; one per core if left out.
-        limits: for each file.
 
     Yields:
         Each file's result, and its image if it could be decoded.
     """
-    with ThreadPoolExecutor(workers or cores()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         waiting = iter(files)
-        decoding: deque[tuple[str, Future[PreparedImage]]] = deque()
+        decoding: deque[Future[PreparedImage | ImageResult]] = deque()
 
         def submit(count: int) -> None:
-            for path in islice(waiting, count):
-                decoding.append((path, pool.submit(_prepare, reader, path, limits or Limits())))
+            decoding.extend(pool.submit(_prepare, reader, path) for path in islice(waiting, count))
 
         submit(3 * batch_size)
         while decoding:
-            batch: list[PreparedImage | ImageResult] = []
-            for _ in range(min(batch_size, len(decoding))):
-                path, future = decoding.popleft()
-                try:
-                    batch.append(future.result())
-                except ImageError as error:
-                    batch.append(ImageResult(path, error.code, error.problem))
+            batch = [decoding.popleft().result() for _ in range(min(batch_size, len(decoding)))]
             submit(len(batch))
-            results = iter(reader.read([image for image in batch if isinstance(image, PreparedImage)]))
+            results = iter(reader.read([each for each in batch if isinstance(each, PreparedImage)]))
             for each in batch:
                 yield (each, None) if isinstance(each, ImageResult) else (next(results), each)
 
 
-def _prepare(reader: Reader, path: str, limits: Limits) -> PreparedImage:
+def _prepare(reader: Reader, path: str) -> PreparedImage | ImageResult:
+    """A file's image, or the result of a file that cannot be read."""
     try:
         status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):
+            return ImageResult(path, "unreadable", f"{path}: this is not a regular file.")
+        Limits().check_bytes(status.st_size, path)
+        return reader.prepare(Path(path).read_bytes(), path)
+    except ImageError as error:
+        return ImageResult(path, error.code, error.problem)
     except FileNotFoundError:
-        raise ImageError("missing", f"{path}: the file is missing, or a link to nowhere.") from None
+        return ImageResult(path, "missing", f"{path}: the file is missing, or a link to nowhere.")
     except OSError as error:
-        raise ImageError("unreadable", f"{path}: the file cannot be read: {error.strerror}.") from None
-    if not stat.S_ISREG(status.st_mode):
-        raise ImageError("unreadable", f"{path}: this is not a regular file.")
-    limits.check_bytes(status.st_size, path)
-    return reader.prepare(read_bytes(path), path, limits)
+        return ImageResult(path, "unreadable", f"{path}: the file cannot be read: {error.strerror}.")
 
 
 def run_predict(
@@ -163,16 +151,8 @@ def run_predict(
 ) -> None:
     """Reads the files and prints or writes their results, image by image.
 
-    Args:
-        model: a run folder or a bundle.
-        paths: files, folders, patterns.
-        csv_file: CSV file to write; None for none.
-        json_file: JSON file to write; "-" prints it, and nothing else; None for none.
-        every: show all findings on the terminal.
-        heatmaps: folder of the overlays; None for none.
-        heatmap_method: one of `hilum.inference.HEATMAP_METHODS`.
-        device: auto, cpu, cuda or cuda:N.
-        batch_size: images in one pass of the model.
+    The arguments are those of the command; without an output file a table is printed, and `json_file` "-" prints the
+    JSON and nothing else.
 
     Raises:
         HilumError: the model, a path or an output file cannot be used, or not one image could be read.
@@ -242,9 +222,9 @@ def _open_writers(
         write_rows = _open_csv(stack, csv_file, CSV_COLUMNS)
 
     def write(result: ImageResult, image: PreparedImage | None) -> None:
-        if write_rows is not None:
+        if write_rows:
             write_rows(csv_rows(result))
-        if write_checks is not None and image is not None and result.findings:
+        if write_checks and heatmaps and image and result.findings:
             write_checks(write_overlays(reader, image, result, heatmaps, method))
 
     return write

@@ -51,13 +51,18 @@ _STATISTICS = {
 }
 
 
+def described(text: str) -> dict[str, str]:
+    """The metadata of a dataclass field, from which pydantic makes its description in OpenAPI."""
+    return {"description": text}
+
+
 @dataclass(frozen=True)
 class Flag:
     """A quality check that an image failed."""
 
-    code: str = field(metadata={"description": "for programs"})
-    message: str = field(metadata={"description": "for people"})
-    refused: bool = field(metadata={"description": "whether the image is not scored at all"})
+    code: str = field(metadata=described("for programs"))
+    message: str = field(metadata=described("for people"))
+    refused: bool = field(metadata=described("whether the image is not scored at all"))
 
 
 def check_quality(
@@ -172,6 +177,11 @@ def _lowest(quantiles: tuple[float, float, float]) -> float:
     return low - _BEYOND * (middle - low)
 
 
+def resize_to_model(pixels: np.ndarray, preprocessing: dict[str, Any]) -> np.ndarray:
+    """uint8 (rows, columns) to uint8 (height, width), as the model's metadata state."""
+    return resize(pixels, *(preprocessing[name] for name in ("width", "height", "fit", "interpolation")))
+
+
 def measure_reference(images: Iterable[np.ndarray], preprocessing: dict[str, Any]) -> dict[str, Any]:
     """The reference of a model, as JSON values.
 
@@ -182,8 +192,7 @@ def measure_reference(images: Iterable[np.ndarray], preprocessing: dict[str, Any
     Returns:
         `images` (their number), `mean_image` (16 lists of 16 numbers), `quantiles` (statistic -> its `QUANTILES`).
     """
-    settings = [preprocessing[name] for name in ("width", "height", "fit", "interpolation")]
-    prepared = [resize(pixels, *settings) for pixels in images]
+    prepared = [resize_to_model(pixels, preprocessing) for pixels in images]
     mean_image = np.mean([_coarse(pixels) for pixels in prepared], axis=0)
     rows = [
         gray_statistics(pixels) | {"likeness": likeness(pixels, mean_image.tolist())} for pixels in prepared

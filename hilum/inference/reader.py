@@ -16,11 +16,13 @@ import numpy as np
 from hilum.errors import HilumError, nearest
 from hilum.inference import DEFAULT_METHOD
 from hilum.inference.image import Limits, PreparedImage, prepare_image
-from hilum.inference.quality_checks import Flag
+from hilum.inference.quality_checks import Flag, described
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from hilum.inference.heatmaps import Heatmaps
 
 #: A float32 probability is 0 or 1 where the logit left its range; its log odds are taken at this distance.
 _SMALLEST_DISTANCE = 2.0**-26
@@ -31,76 +33,66 @@ _NO_FINDING = "No_Finding"
 
 @dataclass(frozen=True)
 class Finding:
-    """What the model gives one target: one row of the table, the CSV, the JSON and the service's answer."""
+    """What the model gives one target, the same in the table, the CSV, the JSON and the service's answer."""
 
-    finding: str = field(metadata={"description": "name of the target"})
-    suggested: bool = field(metadata={"description": "whether the probability reaches the threshold"})
-    probability: float = field(metadata={"description": "0 to 1; the threshold applies to it"})
-    threshold: float = field(metadata={"description": "of the run's frozen operating point"})
+    finding: str = field(metadata=described("name of the target"))
+    suggested: bool = field(metadata=described("whether the probability reaches the threshold"))
+    probability: float = field(metadata=described("0 to 1; the threshold applies to it"))
+    threshold: float = field(metadata=described("of the run's frozen operating point"))
     threshold_measured: bool = field(
-        metadata={"description": "whether validation had positives to measure it; else it is 0.5 or manual"}
+        metadata=described("whether validation had positives to measure it; else it is 0.5 or manual")
     )
     calibrated: float | None = field(
-        metadata={"description": "the probability after calibration; null for a run without calibration"}
+        metadata=described("the probability after calibration, if the run has one")
     )
     priority: float = field(
-        metadata={
-            "description": "log odds of the probability minus those of the threshold; findings are ordered by it"
-        }
+        metadata=described("log odds above (or below) the threshold's; findings are ordered by it")
     )
-    recall: float | None = field(
-        metadata={"description": "of the operating point on the validation part; null if unknown"}
-    )
-    recall_low: float | None = field(metadata={"description": "lower end of its 95 % interval"})
-    recall_high: float | None = field(metadata={"description": "upper end of its 95 % interval"})
+    recall: float | None = field(metadata=described("of the operating point, on the validation part"))
+    recall_low: float | None = field(metadata=described("lower end of its 95 % interval"))
+    recall_high: float | None = field(metadata=described("upper end of its 95 % interval"))
 
 
 @dataclass(frozen=True)
 class ImageResult:
-    """What a model gives one image, or why it gives nothing."""
+    """What the model gives one image, or why it gives nothing."""
 
-    image: str = field(metadata={"description": "path or name, as given"})
+    image: str = field(metadata=described("path or name, as given"))
     status: str = field(
-        metadata={
-            "description": "read; refused by a quality check; or the code of the error that the file has"
-        }
+        metadata=described("read; refused, by a quality check; or the code of the file's error")
     )
-    reason: str | None = field(default=None, metadata={"description": "why it was not read"})
-    view: str | None = field(
-        default=None, metadata={"description": "PA, AP or lateral; null if the file does not state it"}
-    )
-    rows: int | None = field(default=None, metadata={"description": "of the decoded image"})
-    columns: int | None = field(default=None, metadata={"description": "of the decoded image"})
-    flags: tuple[Flag, ...] = field(default=(), metadata={"description": "quality checks that failed"})
+    reason: str | None = field(default=None, metadata=described("why it was not read"))
+    view: str | None = field(default=None, metadata=described("PA, AP or lateral, if the file states it"))
+    rows: int | None = field(default=None, metadata=described("of the decoded image"))
+    columns: int | None = field(default=None, metadata=described("of the decoded image"))
+    flags: tuple[Flag, ...] = field(default=(), metadata=described("the quality checks that it failed"))
     findings: tuple[Finding, ...] = field(
-        default=(), metadata={"description": "suggested ones first, then by priority; none if not read"}
+        default=(), metadata=described("suggested ones first, then by priority; none if it was not read")
     )
-    seconds: float = field(
-        default=0.0, metadata={"description": "of the model: its batch's time divided by the batch's images"}
-    )
+    seconds: float = field(default=0.0, metadata=described("of the model: its batch's time per image"))
 
 
 @dataclass(frozen=True)
 class StudyResult:
     """Several images of one patient as one: the mean of the probabilities of those that were read."""
 
-    images: int = field(metadata={"description": "read"})
-    refused: int = field(metadata={"description": "not read"})
-    findings: tuple[Finding, ...] = field(metadata={"description": "as of one image"})
+    images: int = field(metadata=described("read"))
+    refused: int = field(metadata=described("not read"))
+    findings: tuple[Finding, ...] = field(metadata=described("as of one image"))
 
 
 @dataclass(frozen=True)
 class OcclusionCheck:
-    """Whether the model needs what a heatmap shows: a square around the heatmap's maximum is hidden.
+    """Whether the model needs what a heatmap shows: a square around its maximum is made gray.
 
-    The square is gray; each of its sides is a quarter of the image's.
+    Each side of the square is a quarter of the image's.
     """
 
-    probability: float = field(metadata={"description": "of the whole image"})
-    hidden: float = field(metadata={"description": "with the square hidden"})
-    lowers: bool = field(metadata={"description": "whether hiding it lowers the probability"})
+    probability: float = field(metadata=described("of the whole image"))
+    hidden: float = field(metadata=described("with the square hidden"))
+    lowers: bool = field(metadata=described("whether hiding it lowers the probability"))
     stronger_than: float = field(
-        metadata={"description": "share of such squares all over the image that lower it less, 0 to 1"}
+        metadata=described("share of such squares all over the image that lower it less")
     )
 
 
@@ -112,33 +104,21 @@ class Network(Protocol):
         ...
 
 
-class Explainer(Protocol):
-    """See `hilum.inference.heatmaps.Heatmaps`."""
-
-    def __call__(self, pixels: np.ndarray, target: int, method: str = ...) -> np.ndarray:
-        """A heatmap."""
-        ...
-
-    def occlusion_check(self, pixels: np.ndarray, target: int, heatmap: np.ndarray) -> OcclusionCheck:
-        """Whether the model needs what the heatmap shows."""
-        ...
-
-
 class Reader:
     """A model with everything needed to read images. Made by `open_reader`; threads may share it.
 
     Args:
         metadata: about the model, JSON values; see `hilum.inference.metadata`.
         network: returns the logits.
-        make_explainer: makes what makes the heatmaps, when it is first used: it needs PyTorch and Captum.
+        make_explainer: called before the first heatmap: it needs PyTorch and Captum.
     """
 
-    def __init__(self, metadata: dict[str, Any], network: Network, make_explainer: Callable[[], Explainer]):
+    def __init__(self, metadata: dict[str, Any], network: Network, make_explainer: Callable[[], "Heatmaps"]):
         self.metadata = metadata
         self.targets: tuple[str, ...] = tuple(metadata["targets"])
         self._network = network
         self._make_explainer = make_explainer
-        self._explainer: Explainer | None = None
+        self._explainer: Heatmaps | None = None
         self._lock = threading.Lock()  # Captum adds hooks to the network
 
     def prepare(self, data: bytes, name: str, limits: Limits | None = None) -> PreparedImage:
@@ -171,12 +151,7 @@ class Reader:
             return _expit(logits.astype(np.float64)).astype(np.float32)
 
     def heatmap(self, image: PreparedImage, target: str, method: str = DEFAULT_METHOD) -> np.ndarray:
-        """Where in the image the model saw the finding.
-
-        Args:
-            image: refused or not.
-            target: name of the finding.
-            method: one of `hilum.inference.HEATMAP_METHODS`.
+        """Where in an image, refused or not, the model saw a finding; see `hilum.inference.heatmaps`.
 
         Returns:
             float32 (height, width) at the model's size, 0 to 1.
@@ -194,26 +169,13 @@ class Reader:
             return explainer(image.model_input, self.targets.index(target), method)
 
     def occlusion_check(self, image: PreparedImage, target: str, heatmap: np.ndarray) -> OcclusionCheck:
-        """Whether hiding the maximum of a heatmap lowers the finding's probability.
-
-        Args:
-            image: the same as for `heatmap`, as `target`.
-            target: name of the finding.
-            heatmap: what `heatmap` returned for both.
-
-        Raises:
-            HilumError: as `heatmap`.
-        """
+        """Whether hiding the maximum of a heatmap, of this image and target, lowers the probability."""
         explainer = self.explainer()
         with self._lock:
             return explainer.occlusion_check(image.model_input, self.targets.index(target), heatmap)
 
-    def explainer(self) -> Explainer:
-        """What makes the heatmaps.
-
-        Raises:
-            HilumError: torch or Captum is not installed.
-        """
+    def explainer(self) -> "Heatmaps":
+        """What makes the heatmaps; HilumError if torch or Captum is not installed."""
         with self._lock:
             if self._explainer is None:
                 self._explainer = self._make_explainer()
@@ -229,17 +191,11 @@ def _result_of(image: PreparedImage, status: str, **options: Any) -> ImageResult
 
 
 def findings_of(metadata: dict[str, Any], probabilities: np.ndarray) -> tuple[Finding, ...]:
-    """The findings of one image, ordered.
-
-    Args:
-        metadata: of the model.
-        probabilities: float32 (targets,).
-    """
+    """The findings of one image, ordered; `probabilities` is float32 (targets,)."""
     calibration = metadata.get("calibration")
     findings = []
     for target, probability in zip(metadata["targets"], probabilities, strict=True):
-        point = metadata["thresholds"][target]
-        calibrated = None
+        point, calibrated = metadata["thresholds"][target], None
         if calibration:
             fit = calibration["targets"][target]
             calibrated = float(_expit(fit["slope"] * _log_odds(probability) + fit["intercept"]))
@@ -250,9 +206,7 @@ def findings_of(metadata: dict[str, Any], probabilities: np.ndarray) -> tuple[Fi
                 threshold=point["threshold"],
                 threshold_measured=point.get("recall") is not None,
                 calibrated=calibrated,
-                recall=point.get("recall"),
-                recall_low=point.get("recall_low"),
-                recall_high=point.get("recall_high"),
+                **{name: point.get(name) for name in ("recall", "recall_low", "recall_high")},
             )
         )
     return order_findings(findings)
@@ -360,7 +314,7 @@ def open_run(path: str | Path, device: str = "auto", net: "nn.Module | None" = N
     network = _TorchNetwork(trained_logits(folder, net), chosen_device)
     metadata = model_metadata(folder)
 
-    def make_explainer() -> Explainer:
+    def make_explainer() -> "Heatmaps":
         from hilum.inference.heatmaps import Heatmaps
 
         return Heatmaps(network.model, metadata["targets"], metadata["preprocessing"].get("reference"))

@@ -17,7 +17,7 @@ from hilum.config import RunConfig
 from hilum.data.folder_copy import open_hierarchy
 from hilum.data.label_policies import evaluation_labels
 from hilum.data.loaders import Loaders, without_left_out
-from hilum.errors import HilumError
+from hilum.errors import HilumError, without_worker_traceback
 from hilum.files import replacing_folder, write_json
 from hilum.metrics.calibration import Calibration, calibration_table
 from hilum.metrics.intervals import scores_with_intervals
@@ -307,8 +307,7 @@ def _probabilities(
             if progress:
                 progress(len(batch["id"]))
     except HilumError as error:
-        # A loader's worker wraps the message in its own traceback; the user needs the message.
-        raise HilumError(str(error).rpartition("hilum.errors.HilumError: ")[2].strip()) from None
+        raise without_worker_traceback(error) from None
     index = pd.Index(torch.cat(ids).numpy(), name="ImageID")
     values = sigmoid(torch.cat(logits).numpy())
     return pd.DataFrame(values, index, folder.targets).sort_index()

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from hilum.errors import HilumError
+from hilum.errors import HilumError, without_worker_traceback
 from hilum.metrics import Metrics
 from hilum.randomness import derived_seed
 from hilum.training.distributed import gathered, make_fabric, share_buffers
@@ -311,8 +311,7 @@ class TrainingLoop:
             for batch in loader:
                 yield self.fabric.to_device(batch)
         except HilumError as error:
-            # A loader's worker wraps the message in its own traceback; the user needs the message.
-            raise HilumError(str(error).rpartition("hilum.errors.HilumError: ")[2].strip()) from None
+            raise without_worker_traceback(error) from None
 
     def _over_devices(self, value: torch.Tensor) -> torch.Tensor:
         return self.fabric.all_reduce(value, reduce_op="sum") if self.fabric.world_size > 1 else value

@@ -10,12 +10,14 @@ from torch import nn
 from hilum.errors import HilumError
 from hilum.models import build_model
 from hilum.training.checkpoints import (
+    TargetLogits,
     copy_checkpoint,
     load_state,
     load_weights,
     save_checkpoint,
     take_up_checkpoint,
 )
+from hilum.training.losses.multiclass import MultiClassLoss
 
 
 def save(folder: Path, net: nn.Module, optimizer: torch.optim.Optimizer, epoch: int) -> None:
@@ -182,3 +184,11 @@ def test_weights_of_another_network_are_not_taken_for_damage(tmp_path):
     save(tmp_path / "last", *trained(), epoch=1)
     with pytest.raises(HilumError, match="these weights are of another network"):
         take_up_checkpoint(tmp_path, nn.Linear(2, 2))
+
+
+def test_multi_class_outputs_become_one_logit_per_target():
+    criterion = MultiClassLoss(torch.tensor([True, False, True]))
+    outputs = torch.randn(4, criterion.outputs, generator=torch.Generator().manual_seed(1))
+    mixing = criterion.target_logits(torch.eye(criterion.outputs))
+    found = TargetLogits(nn.Identity(), mixing)(outputs)
+    torch.testing.assert_close(found, criterion.target_logits(outputs))
