@@ -56,7 +56,7 @@ def predict(
 ) -> None:
     """Findings of images: files, folders, patterns.
 
-    PNG, JPEG and DICOM. What is suggested stands first, by how far its odds exceed its threshold's. Images that
+    PNG, JPEG and DICOM. Suggested findings are first, ordered by how far their odds exceed the threshold's. Images that
     the model was not made for are refused, with the reason. Research use only: not for clinical use.
     """
     from hilum.inference.predict import run_predict

@@ -29,11 +29,7 @@ _REQUIRED = ("bundle_format", "targets", "thresholds", "preprocessing", "files",
 
 
 class OnnxNetwork:
-    """The `Network` of a bundle.
-
-    Args:
-        path: of the ONNX file.
-        device: auto, cpu, cuda or cuda:N.
+    """The `Network` of a bundle, from its ONNX file; the device is auto, cpu, cuda or cuda:N.
 
     Raises:
         HilumError: ONNX Runtime is not installed or not for that device, or the file is not a model.
@@ -91,15 +87,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def open_bundle(path: str | Path, device: str = "auto") -> Reader:
-    """Opens a bundle.
-
-    Args:
-        path: what `hilum export` wrote.
-        device: auto, cpu, cuda or cuda:N.
-
-    Raises:
-        HilumError: no bundle, one of its files is damaged, or ONNX Runtime is not installed.
-    """
+    """As `hilum.inference.reader.open_reader`, for a bundle."""
     path = Path(path)
     record = read_record(path)
     _check_file(path, ONNX, record)
@@ -131,10 +119,6 @@ def _check_file(path: Path, name: str, record: dict[str, Any]) -> None:
 
 def torch_network(weights_file: Path, record: dict[str, Any]) -> "TargetLogits":
     """The network of a bundle in PyTorch, on the CPU, in evaluation mode.
-
-    Args:
-        weights_file: of the bundle, safetensors.
-        record: its `bundle.json`.
 
     Raises:
         HilumError: the network was one of the user's own, or is unknown here.

@@ -131,15 +131,9 @@ def _describe_onnx(path: Path, metadata: dict[str, Any]) -> None:
 
 
 def compare(network: nn.Module, onnx: OnnxNetwork, images: np.ndarray) -> dict[str, Any]:
-    """The differences between PyTorch and ONNX Runtime.
+    """`images`, `largest_logit_difference` and `largest_probability_difference` of PyTorch and ONNX Runtime.
 
-    Args:
-        network: as exported, on the CPU.
-        onnx: the export.
-        images: uint8 (N, 1, height, width); given in batches of 1 and of up to 32.
-
-    Returns:
-        `images`, `largest_logit_difference` and `largest_probability_difference`.
+    The images, uint8 (N, 1, height, width), are given in batches of 1 and of up to 32.
     """
     logits, probabilities = 0.0, 0.0
     for batch in [images[:1], *np.split(images[1:], range(32, len(images) - 1, 32))]:
@@ -184,12 +178,7 @@ def _audit_warnings(folder: RunFolder) -> list[str]:
 
 
 def model_card(record: dict[str, Any], warnings: Sequence[str] = ()) -> str:
-    """The text of a bundle's README.md.
-
-    Args:
-        record: of the bundle, without its files.
-        warnings: what the audit concluded.
-    """
+    """The text of a bundle's README.md, from its record and the conclusions of the audit."""
     environment = Environment(
         loader=PackageLoader("hilum", "inference"), trim_blocks=True, lstrip_blocks=True
     )

@@ -32,8 +32,8 @@ from hilum.inference.metadata import image_paths
 from hilum.inference.overlay import fit_to_image
 from hilum.inference.quality_checks import average_chest, resize_to_model
 from hilum.inference.reader import OcclusionCheck, open_run
+from hilum.metrics.predictions import Predictions
 from hilum.phantom.dataset import mask_path
-from hilum.report.validation import best_validation
 from hilum.run_folder import RunFolder
 from hilum.sources.images import read_gray
 from hilum.targets import RADIOLUCENT, canonical_target
@@ -110,13 +110,7 @@ class Heatmaps:
         )
 
     def occlusion_check(self, pixels: np.ndarray, target: int, heatmap: np.ndarray) -> OcclusionCheck:
-        """Whether the model needs what its heatmap shows.
-
-        Args:
-            pixels: uint8 (height, width), at the model's size.
-            target: its index.
-            heatmap: float32 (height, width), of the same image.
-        """
+        """Whether the model needs what a heatmap shows; pixels and target are those of the heatmap."""
         height, width = pixels.shape
         rows, columns = max(1, round(height * _HIDDEN)), max(1, round(width * _HIDDEN))
         gray = float(pixels.mean())
@@ -173,15 +167,7 @@ class Heatmaps:
 
 
 def over_image(cells: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """A map of cells at the image's size, cell j of stride s over pixel j s.
-
-    Args:
-        cells: float32 (rows, columns).
-        size: (height, width) of the image.
-
-    Returns:
-        float32 (height, width).
-    """
+    """A map of cells, float32 (rows, columns), at an image's size (height, width): cell j over pixel j s."""
     positions = [
         np.arange(pixels, dtype=np.float32) * count / pixels
         for pixels, count in zip(size, cells.shape, strict=True)
@@ -194,10 +180,6 @@ def over_image(cells: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 
 def fine_layer(model: nn.Module, images: torch.Tensor) -> nn.Module:
     """The last module in the forward pass whose output has at least 7 x 7 cells; else the last spatial one.
-
-    Args:
-        model: of any architecture.
-        images: (1, 1, height, width).
 
     Raises:
         HilumError: no module returns feature maps.
@@ -270,15 +252,16 @@ def pointing_game(
         raise HilumError(
             f"{folder.path}: the pointing game needs a phantom with masks; the run's images are {name}, at {root}."
         )
-    validation, catalog = best_validation(folder), folder.images().set_index("ImageID")
+    predictions, catalog = Predictions.from_run(folder), folder.images().set_index("ImageID")
     reader = open_run(folder.path, device="cpu")
     heatmaps, preprocessing = reader.explainer(), reader.metadata["preprocessing"]
     games = []
     for target in FINDINGS:
         if target not in folder.targets:
             continue
-        true_positive = (validation.labels[target] == 1) & validation.predicted[target]
-        paths = catalog.loc[true_positive.index[true_positive], "Image_Path"]
+        column = folder.targets.index(target)
+        true_positives = (predictions.y_true[:, column] == 1) & predictions.predicted[:, column]
+        paths = catalog.loc[predictions.image_ids[true_positives], "Image_Path"]
         distances: list[float] = []
         areas: list[float] = []
         for path, file in zip(paths, image_paths(paths, root), strict=True):
@@ -288,7 +271,7 @@ def pointing_game(
             if len(distances) == most:
                 break
             pixels = resize_to_model(read_gray(file), preprocessing)
-            heatmap = heatmaps(pixels, folder.targets.index(target), method)
+            heatmap = heatmaps(pixels, column, method)
             distances.append(distance_to(mask, fit_to_image(heatmap, mask.shape, preprocessing["fit"])))
             areas.append(float((mask > 0).mean()))
         games.append(_summarize(target, distances, areas))

@@ -14,7 +14,7 @@ from hilum.files import write_json
 from hilum.inference import RESEARCH_USE
 from hilum.inference.quality_checks import measure_reference
 from hilum.metrics.intervals import scores_with_intervals
-from hilum.report.validation import best_validation
+from hilum.metrics.predictions import Predictions
 from hilum.run_folder import RunFolder
 from hilum.sources.images import read_gray
 
@@ -114,13 +114,13 @@ def _views(folder: RunFolder) -> dict[str, int] | None:
 
 
 def _scores(folder: RunFolder) -> list[dict[str, Any]]:
-    validation = best_validation(folder)
+    predictions = Predictions.from_run(folder)
     table = scores_with_intervals(
-        validation.labels.to_numpy(),
-        validation.probabilities.to_numpy(),
-        validation.patients,
-        validation.targets,
-        validation.thresholds,
+        predictions.y_true,
+        predictions.y_score,
+        predictions.patients,
+        predictions.targets,
+        predictions.thresholds.tolist(),
         seed=folder.record["seed"],
     )
     return json.loads(table.to_json(orient="records"))

@@ -41,7 +41,7 @@ def overlay(image: PreparedImage, heatmap: np.ndarray, fit: str = "stretch") -> 
     """The radiograph in gray with the heatmap in colour: the higher, the less transparent.
 
     Args:
-        image: that was read.
+        image: refused or not.
         heatmap: float32 (height, width) 0..1, at the model's size.
         fit: the run's setting for resizing images.
 
@@ -86,14 +86,9 @@ def fit_to_image(heatmap: np.ndarray, shape: tuple[int, ...], fit: str) -> np.nd
 
 
 def captioned(picture: np.ndarray, text: str = _CAPTION) -> np.ndarray:
-    """The picture with a text on a black strip below it, which covers nothing of it.
+    """The picture, uint8 (rows, columns, 3), with a text on a black strip below it, which covers nothing of it.
 
-    Args:
-        picture: uint8 (rows, columns, 3).
-        text: in ASCII, as OpenCV's font has nothing else; wrapped at the picture's width.
-
-    Returns:
-        uint8 (rows + the strip's, columns, 3).
+    The text is in ASCII, as OpenCV's font has nothing else, and wrapped at the picture's width.
     """
     columns = picture.shape[1]
     scale = max(_LEAST_SCALE, _SCALE * columns / _LONGEST)
@@ -114,12 +109,7 @@ def captioned(picture: np.ndarray, text: str = _CAPTION) -> np.ndarray:
 
 
 def with_comment(png: bytes, text: str) -> bytes:
-    """The PNG with a comment (a tEXt chunk) that programs show with its metadata.
-
-    Args:
-        png: a complete file.
-        text: in Latin-1.
-    """
+    """A PNG file with a comment (a tEXt chunk, in Latin-1) that programs show with its metadata."""
     chunk = b"tEXt" + b"Comment\0" + text.encode("latin-1")
     header = 8 + 25  # the signature and the IHDR chunk, which must be first
     length, checksum = struct.pack(">I", len(chunk) - 4), struct.pack(">I", zlib.crc32(chunk))
@@ -147,14 +137,7 @@ def prepare_overlays(reader: Reader, folder: Path) -> None:
 def write_overlays(
     reader: Reader, image: PreparedImage, result: ImageResult, folder: Path, method: str = DEFAULT_METHOD
 ) -> list[dict[str, Any]]:
-    """Writes a PNG per suggested finding, `<image>-<finding>.png`; images of the same name are numbered.
-
-    Args:
-        reader: the model.
-        image: that was read.
-        result: of the image.
-        folder: for the pictures.
-        method: one of `hilum.inference.HEATMAP_METHODS`.
+    """Writes a PNG per suggested finding of an image that was read, `<image>-<finding>.png`, numbered if it exists.
 
     Returns:
         A row per picture, see `OVERLAY_COLUMNS`.
@@ -173,11 +156,8 @@ def write_overlays(
         picture = captioned(overlay(image, heatmap, reader.metadata["preprocessing"]["fit"]))
         with replacing(path) as partial:
             partial.write_bytes(with_comment(cv2.imencode(".png", picture)[1].tobytes(), RESEARCH_USE))
-        values = (
-            *(result.image, finding.finding, path.name, method),
-            *(f"{check.probability:.6g}", f"{check.hidden:.6g}", str(check.lowers).lower()),
-            f"{check.stronger_than:.3f}",
-            RESEARCH_NOTE,
-        )
+        probabilities = f"{check.probability:.6g}", f"{check.hidden:.6g}"
+        checks = *probabilities, str(check.lowers).lower(), f"{check.stronger_than:.3f}"
+        values = result.image, finding.finding, path.name, method, *checks, RESEARCH_NOTE
         rows.append(dict(zip(OVERLAY_COLUMNS, values, strict=True)))
     return rows

@@ -96,15 +96,9 @@ def _is_image(file: Path) -> bool:
 def predict(
     reader: Reader, files: Iterable[str], batch_size: int = 16
 ) -> Iterator[tuple[ImageResult, PreparedImage | None]]:
-    """Reads files, in their order; only a few batches are in memory at the same time.
+    """Yields each file's result, and its image if it could be decoded, in the files' order.
 
-    Args:
-        reader: the model.
-        files: their paths.
-        batch_size: images in one pass of the model.
-
-    Yields:
-        Each file's result, and its image if it could be decoded.
+    `batch_size` images are in one pass of the model, and only a few batches are in memory at the same time.
     """
     with ThreadPoolExecutor(cores()) as pool:
         waiting = iter(files)
@@ -267,12 +261,7 @@ def _write_json(reader: Reader, images: list[ImageResult], speed: float, file: s
 
 
 def as_text(result: ImageResult, every: bool = False) -> str:
-    """One image's lines for a terminal.
-
-    Args:
-        result: of the image.
-        every: all findings; else those suggested, and the number of others.
-    """
+    """One image's lines for a terminal: every finding, or those suggested and the number of others."""
     if result.rows is None:
         return f"{result.image}\n  not read ({result.status}): {result.reason}"
     lines = [f"{result.image}" + (f"  ({result.view})" if result.view else "")]

@@ -225,15 +225,7 @@ def likeness(model_input: np.ndarray, mean_image: list[list[float]]) -> float:
 
 
 def average_chest(model_input: np.ndarray, mean_image: list[list[float]]) -> np.ndarray:
-    """The mean training image with the size, brightness and contrast of an image.
-
-    Args:
-        model_input: uint8 (height, width).
-        mean_image: of the reference.
-
-    Returns:
-        float32 (height, width), 0 to 255.
-    """
+    """The mean training image with an image's size, brightness and contrast: float32 (height, width), 0 to 255."""
     height, width = model_input.shape
     mean = cv2.resize(np.asarray(mean_image, np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
     spread = float(mean.std())

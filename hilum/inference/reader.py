@@ -279,7 +279,7 @@ def open_reader(path: str | Path, device: str = "auto") -> Reader:
         device: auto, cpu, cuda or cuda:N; a bundle's ONNX Runtime must support it.
 
     Raises:
-        HilumError: it is neither, or damaged, or a package or device that it needs is missing.
+        HilumError: it is neither, or damaged, or without a finished epoch, or a package or device is missing.
     """
     path = Path(path)
     if (path / "bundle.json").is_file():
@@ -294,16 +294,7 @@ def open_reader(path: str | Path, device: str = "auto") -> Reader:
 
 
 def open_run(path: str | Path, device: str = "auto", net: "nn.Module | None" = None) -> Reader:
-    """Opens a run folder.
-
-    Args:
-        path: of the run.
-        device: auto, cpu, cuda or cuda:N.
-        net: the network, for a run that was trained with one of your own.
-
-    Raises:
-        HilumError: no run, no finished epoch, no such device.
-    """
+    """As `open_reader`, for a run folder; `net` is the network of a run that was trained with one of your own."""
     from hilum.inference.metadata import model_metadata
     from hilum.run_folder import RunFolder
     from hilum.training.checkpoints import trained_logits

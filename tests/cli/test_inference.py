@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, save
 from hilum.cli import main
 from hilum.files import sha256_of_file
 from hilum.inference import RESEARCH_USE
+from hilum.inference.predict import JSON_FORMAT
 from hilum.inference.quality_checks import measure_reference
 
 
@@ -60,9 +61,9 @@ def tiny_bundle(tmp_path):
 
 
 @pytest.fixture
-def films(tmp_path):
+def images(tmp_path):
     """A folder: a bright image, a dark one below it, a broken one, a text."""
-    folder = tmp_path / "films"
+    folder = tmp_path / "images"
     (folder / "below").mkdir(parents=True)
     draw = np.random.default_rng(1)
     for name, level in (("bright.png", 130), ("below/dark.PNG", 70)):
@@ -82,8 +83,8 @@ def hilum(monkeypatch, *arguments) -> int:
     return 0
 
 
-def test_a_folder_is_read_and_what_cannot_be_is_said(tiny_bundle, films, monkeypatch, capsys):
-    assert hilum(monkeypatch, "predict", tiny_bundle, films) == 0
+def test_a_folder_is_read_and_files_that_cannot_be_are_reported(tiny_bundle, images, monkeypatch, capsys):
+    assert hilum(monkeypatch, "predict", tiny_bundle, images) == 0
     shown = capsys.readouterr().out
     assert "Research use only" in shown
     assert "this is a test" in shown
@@ -98,13 +99,15 @@ def test_a_folder_is_read_and_what_cannot_be_is_said(tiny_bundle, films, monkeyp
     assert "suggested  threshold not measured" in bright
 
 
-def test_csv_and_json_say_the_same(tiny_bundle, films, monkeypatch, capsys, tmp_path):
+def test_csv_and_json_agree(tiny_bundle, images, monkeypatch, capsys, tmp_path):
     files = tmp_path / "a.csv", tmp_path / "a.json"
-    arguments = "predict", tiny_bundle, f"{films}/**/*", "--csv", files[0], "--json", files[1]
+    arguments = "predict", tiny_bundle, f"{images}/**/*", "--csv", files[0], "--json", files[1]
     assert hilum(monkeypatch, *arguments) == 0
     rows = list(csv.DictReader(files[0].read_text().splitlines()))
-    images = json.loads(files[1].read_text())["images"]
-    assert [image["status"] for image in images] == ["read", "read", "unreadable"]
+    content = json.loads(files[1].read_text())
+    results = content["images"]
+    assert content["format"] == JSON_FORMAT
+    assert [result["status"] for result in results] == ["read", "read", "unreadable"]
     assert len(rows) == 5
     assert list(rows[0])[-1] == "note"
     assert {row["note"] for row in rows} == {"research use only"}
@@ -113,67 +116,67 @@ def test_csv_and_json_say_the_same(tiny_bundle, films, monkeypatch, capsys, tmp_
         ("1", "Mass", "True"),
         ("2", "Edema", "False"),
     ]
-    assert float(dark[0]["probability"]) == images[0]["findings"][0]["probability"]
-    assert images[0]["findings"][0]["threshold_measured"] is False
+    assert float(dark[0]["probability"]) == results[0]["findings"][0]["probability"]
+    assert results[0]["findings"][0]["threshold_measured"] is False
     assert rows[-1]["reason"].endswith("neither a PNG nor a JPEG nor a DICOM.")
     capsys.readouterr()
-    assert hilum(monkeypatch, "predict", tiny_bundle, films / "bright.png", "--json", "-") == 0
+    assert hilum(monkeypatch, "predict", tiny_bundle, images / "bright.png", "--json", "-") == 0
     assert json.loads(capsys.readouterr().out)["model"]["research_use"] == RESEARCH_USE
 
 
-def test_nothing_read_is_a_failure(tiny_bundle, films, monkeypatch, capsys):
-    assert hilum(monkeypatch, "predict", tiny_bundle, films / "broken.png") == 2
+def test_no_image_read_is_an_error(tiny_bundle, images, monkeypatch, capsys):
+    assert hilum(monkeypatch, "predict", tiny_bundle, images / "broken.png") == 2
     assert "The image was not read: it is unreadable." in capsys.readouterr().err
-    assert hilum(monkeypatch, "predict", tiny_bundle, films / "gone.png") == 2
+    assert hilum(monkeypatch, "predict", tiny_bundle, images / "gone.png") == 2
     assert "gone.png: there is no such file or image" in capsys.readouterr().err
-    (films / "worse.png").write_bytes(b"no image")
-    assert hilum(monkeypatch, "predict", tiny_bundle, films / "broken.png", films / "worse.png") == 2
+    (images / "worse.png").write_bytes(b"no image")
+    assert hilum(monkeypatch, "predict", tiny_bundle, images / "broken.png", images / "worse.png") == 2
     assert "None of 2 images was read: 2 unreadable." in capsys.readouterr().err
-    (films / "empty").mkdir()
-    assert hilum(monkeypatch, "predict", tiny_bundle, films / "empty") == 2
+    (images / "empty").mkdir()
+    assert hilum(monkeypatch, "predict", tiny_bundle, images / "empty") == 2
     assert "the folder holds no PNG, JPEG or DICOM file." in capsys.readouterr().err
 
 
-def test_a_negative_is_refused(tiny_bundle, films, monkeypatch, capsys):
+def test_a_negative_is_refused(tiny_bundle, images, monkeypatch, capsys):
     record = json.loads((tiny_bundle / "bundle.json").read_text())
     bent = np.outer(np.linspace(0.4, 1, 32) ** 2, np.linspace(0, 1, 32) ** 2)
     pictures = [(255 * bent).astype(np.uint8), (250 * bent).astype(np.uint8)]
     record["preprocessing"]["reference"] = measure_reference(pictures, record["preprocessing"])
     (tiny_bundle / "bundle.json").write_text(json.dumps(record))
-    cv2.imwrite(str(films / "right.png"), pictures[0])
-    cv2.imwrite(str(films / "wrong.png"), 255 - pictures[0])
-    assert hilum(monkeypatch, "predict", tiny_bundle, films / "right.png", films / "wrong.png") == 0
+    cv2.imwrite(str(images / "right.png"), pictures[0])
+    cv2.imwrite(str(images / "wrong.png"), 255 - pictures[0])
+    assert hilum(monkeypatch, "predict", tiny_bundle, images / "right.png", images / "wrong.png") == 0
     shown = capsys.readouterr().out
     assert "refused (inverted): The image is a negative" in shown
     assert "1 of 2 images read, 1 not" in shown
 
 
-def test_exporting_no_run(monkeypatch, capsys, tmp_path):
+def test_exporting_a_folder_that_is_not_a_run(monkeypatch, capsys, tmp_path):
     assert hilum(monkeypatch, "export", tmp_path, "--out", tmp_path / "b") == 2
     assert "no run folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--csv", "--json"])
-def test_a_place_that_cannot_be_written_is_refused_before_the_work(
-    option, tiny_bundle, films, monkeypatch, capsys
+def test_an_output_that_cannot_be_written_is_an_error_before_reading(
+    option, tiny_bundle, images, monkeypatch, capsys
 ):
     monkeypatch.setattr("hilum.inference.predict.predict", lambda *_, **__: pytest.fail("it was read"))
-    for place, words in (
-        (films, "this is a folder"),
-        (films / "notes.txt" / "new" / "a.out", "notes.txt is not a folder"),
+    for place, text in (
+        (images, "this is a folder"),
+        (images / "notes.txt" / "new" / "a.out", "notes.txt is not a folder"),
     ):
-        assert hilum(monkeypatch, "predict", tiny_bundle, films, option, place) == 2
-        assert words in capsys.readouterr().err
+        assert hilum(monkeypatch, "predict", tiny_bundle, images, option, place) == 2
+        assert text in capsys.readouterr().err
     monkeypatch.setattr("os.access", lambda path, mode: not mode & os.W_OK)
-    assert hilum(monkeypatch, "predict", tiny_bundle, films, option, films / "new" / "a.out") == 2
+    assert hilum(monkeypatch, "predict", tiny_bundle, images, option, images / "new" / "a.out") == 2
     assert "no permission to write to" in capsys.readouterr().err
-    assert not (films / "new").exists()
+    assert not (images / "new").exists()
 
 
-def test_what_is_no_regular_file_is_that_images_error(tiny_bundle, films, monkeypatch, capsys):
-    (films / "dangling.png").symlink_to(films / "nowhere.png")
-    os.mkfifo(films / "pipe.png")
-    arguments = "predict", tiny_bundle, films / "*.png", "/dev/null"
+def test_a_path_that_is_not_a_regular_file_is_not_read(tiny_bundle, images, monkeypatch, capsys):
+    (images / "dangling.png").symlink_to(images / "nowhere.png")
+    os.mkfifo(images / "pipe.png")
+    arguments = "predict", tiny_bundle, images / "*.png", "/dev/null"
     assert hilum(monkeypatch, *arguments) == 0
     shown = capsys.readouterr().out
     assert "dangling.png\n  not read (missing)" in shown
