@@ -94,7 +94,11 @@ class Predictions:
 
     @classmethod
     def from_run(
-        cls, folder: RunFolder | str | Path, epoch: int | None = None, part: str = "val"
+        cls,
+        folder: RunFolder | str | Path,
+        epoch: int | None = None,
+        part: str = "val",
+        table: pd.DataFrame | None = None,
     ) -> "Predictions":
         """Reads the predictions of one epoch of a run, with the frozen operating thresholds.
 
@@ -102,29 +106,35 @@ class Predictions:
             folder: the run folder.
             epoch: its number; None for the best epoch.
             part: "train" or "val".
+            table: what `folder.predictions(epoch)` gave, if it has been read already.
 
         Returns:
             Rows sorted by ImageID; labels and probabilities are float32.
 
         Raises:
-            HilumError: no epoch has ended yet, a file is missing, or the epoch has no such part.
+            HilumError: no epoch has ended yet, a file is missing, the epoch has no such part, or the files do not
+                belong together.
         """
         folder = folder if isinstance(folder, RunFolder) else RunFolder(folder)
         epoch = folder.best_epoch if epoch is None else epoch
-        table = folder.predictions(epoch)
-        targets = targets_of_ledger(table)
-        y_score = probabilities_of_part(table, part, targets)
-        if y_score.empty:
-            raise HilumError(f"{folder.path}: epoch {epoch} has no predictions of the part {part!r}.")
+        table = folder.predictions(epoch) if table is None else table
+        patients = folder.split().drop_duplicates("ImageID").set_index("ImageID")["PatientID"]
         points = folder.operating_thresholds()
-        return cls(
-            y_true=labels_of_part([table], part, targets).loc[y_score.index].to_numpy(),
-            y_score=y_score.to_numpy(),
-            image_ids=y_score.index.to_numpy(),
-            patients=folder.split().set_index("ImageID").loc[y_score.index, "PatientID"].to_numpy(),
-            targets=targets,
-            thresholds=np.array([points[target] for target in targets]),
-        )
+        try:
+            targets = targets_of_ledger(table)
+            y_score = probabilities_of_part(table, part, targets)
+            if y_score.empty:
+                raise HilumError(f"there are no predictions of the part {part!r}.")
+            return cls(
+                y_true=labels_of_part([table], part, targets).loc[y_score.index].to_numpy(),
+                y_score=y_score.to_numpy(),
+                image_ids=y_score.index.to_numpy(),
+                patients=patients.reindex(y_score.index).to_numpy(),  # without a row in split.parquet: NaN
+                targets=targets,
+                thresholds=np.array([points[target] for target in targets]),
+            )
+        except HilumError as error:
+            raise HilumError(f"{folder.path}, epoch {epoch}: {error}") from None
 
     def __len__(self) -> int:
         """Number of rows."""

@@ -279,7 +279,27 @@ def test_another_epoch_and_part_of_a_run_is_read(run_folder):
     predictions = Predictions.from_run(folder.path, epoch=2, part="train")
     np.testing.assert_array_equal(predictions.y_true, metrics.actual(2, "train"))
     np.testing.assert_array_equal(predictions.y_score, metrics.train_probability_hx[2])
-    with pytest.raises(HilumError, match="epoch 2 has no predictions of the part 'test'"):
+    with pytest.raises(HilumError, match="epoch 2: there are no predictions of the part 'test'"):
         Predictions.from_run(folder, epoch=2, part="test")
     with pytest.raises(HilumError, match="epoch-0009"):
         Predictions.from_run(folder, epoch=9)
+
+
+def test_a_table_that_has_been_read_is_not_read_again(run_folder):
+    folder, metrics = run_folder
+    table = folder.predictions(2)
+    (folder.path / "predictions" / "epoch-0002.parquet").unlink()
+    predictions = Predictions.from_run(folder, epoch=2, table=table)
+    np.testing.assert_array_equal(predictions.y_score, metrics.val_probability_hx[2])
+
+
+def test_files_that_do_not_belong_together_are_named(run_folder):
+    folder, _ = run_folder
+    table = folder.predictions(1)
+    with pytest.raises(HilumError, match=r"run, epoch 1: .* wrong here: prob_Edema"):
+        Predictions.from_run(folder, epoch=1, table=table.drop(columns="prob_Edema"))
+    with pytest.raises(HilumError, match=r"run, epoch 1: Edema: \d+ of \d+ probabilities"):
+        Predictions.from_run(folder, epoch=1, table=table.assign(prob_Edema=np.float32("nan")))
+    folder.write_split(folder.split().iloc[:0])
+    with pytest.raises(HilumError, match=r"run, epoch 1: \d+ of \d+ images have no patient"):
+        Predictions.from_run(folder, epoch=1)
