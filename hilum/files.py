@@ -98,3 +98,10 @@ def sha256_of_file(path: str | Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_folder() -> Path:
+    """The folder of Hilum's cached files: $HILUM_CACHE, or `hilum` in the user's cache folder."""
+    import platformdirs  # a bundle is read without this package
+
+    return Path(os.environ.get("HILUM_CACHE") or platformdirs.user_cache_dir("hilum"))

@@ -92,7 +92,7 @@ TARGET_SETS = {
 #: Findings that are darker than what is there without them: air where tissue should be.
 RADIOLUCENT = frozenset(("Pneumothorax", "Emphysema", "COPD", "Lung_Cavity", "Lung_Cyst"))
 
-#: Other spellings, in the folded form of `_fold`, and the name used here.
+#: Other spellings, in the folded form of `fold_name`, and the name used here.
 ALIASES = {
     "effusion": "Pleural_Effusion",
     "pleural": "Pleural_Thickening",  # ChestMNIST
@@ -116,11 +116,12 @@ ALIASES = {
 }
 
 
-def _fold(name: str) -> str:
+def fold_name(name: str) -> str:
+    """A name without case, spaces, dashes and underscores, for comparisons."""
     return "".join(character for character in name.lower() if character.isalnum())
 
 
-_CANONICAL = {_fold(name): name for name in (*CHEXPERT_FINDINGS, *NIH_TARGETS, *VINDR_TARGETS)}
+_CANONICAL = {fold_name(name): name for name in (*CHEXPERT_FINDINGS, *NIH_TARGETS, *VINDR_TARGETS)}
 
 
 def canonical_target(name: str) -> str:
@@ -131,7 +132,7 @@ def canonical_target(name: str) -> str:
     >>> canonical_target("Effusion"), canonical_target("pleural effusion"), canonical_target("Cough")
     ('Pleural_Effusion', 'Pleural_Effusion', 'Cough')
     """
-    folded = _fold(name)
+    folded = fold_name(name)
     return ALIASES.get(folded) or _CANONICAL.get(folded) or name
 
 
@@ -153,10 +154,10 @@ def resolve_targets(wanted: str | Iterable[str] | None, available: Sequence[str]
     expanded = [member for name in names for member in TARGET_SETS.get(name, (name,))]
     if not expanded:
         raise HilumError("target_columns is empty. Name at least one target, or leave it out to use all.")
-    by_fold = {_fold(canonical_target(name)): name for name in available}
+    by_fold = {fold_name(canonical_target(name)): name for name in available}
     resolved: list[str] = []
     for name in expanded:
-        match = by_fold.get(_fold(canonical_target(name)))
+        match = by_fold.get(fold_name(canonical_target(name)))
         if match is None:
             hint = nearest(name, (*available, *TARGET_SETS))
             raise HilumError(

@@ -347,6 +347,6 @@ def test_in_a_process_of_its_own_an_error_is_one_message_and_code_2(chexpert_tre
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"error: {path}, line 2, column 'Age': 'old' is no age in years. "
+        f"error: {path}, line 2, column 'Age': 'old' is not an age in years. "
         "Correct the line, or restore the file from the data set.\n"
     )

@@ -1,7 +1,4 @@
-"""What lies on disk, read into one checked Catalog.
-
-Each data set is one module with a function `open_catalog(root, **filters) -> Catalog`.
-"""
+"""The data sets: each is one module with a function `open_catalog(root, **filters) -> Catalog`."""
 
 import inspect
 from importlib import import_module
@@ -13,7 +10,7 @@ from hilum.errors import HilumError, nearest
 if TYPE_CHECKING:
     from hilum.sources.catalog import FEATURE_COLUMNS, Catalog
 
-#: The data sets that can be named, and what each is.
+#: The names of the data sets, with a description.
 SOURCES = {
     "chexpert": "CheXpert: train.csv and its images (CheXpert-v1.0 or -small)",
     "nih": "NIH ChestX-ray14: Data_Entry_2017_v2020.csv and images/",
@@ -24,37 +21,38 @@ SOURCES = {
     "medmnist": "MedMNIST's chest sets: chestmnist*.npz or pneumoniamnist*.npz",
     "folder": "any images with a CSV: a column of paths, a column per target",
     "merge": "several of these on the targets they share: of = [{source = ..., root = ...}, ...]",
-    "phantom": "synthetic radiographs in CheXpert's layout, drawn at root when they are not there yet",
+    "phantom": "synthetic radiographs in CheXpert's layout, drawn at root if they are not there yet",
 }
 
 __all__ = ["FEATURE_COLUMNS", "SOURCES", "Catalog", "open_catalog"]
 
 
 def __getattr__(name: str) -> Any:
-    # Whoever only decodes images, a bundle's reader say, need not have pandas.
+    # A bundle's reader decodes images without pandas.
     if name in ("FEATURE_COLUMNS", "Catalog"):
         return getattr(import_module("hilum.sources.catalog"), name)
     raise AttributeError(f"module 'hilum.sources' has no attribute {name!r}")
 
 
-def open_catalog(source: str, root: str | Path | None, **filters) -> "Catalog":
+def open_catalog(source: str, root: str | Path | None, **filters: Any) -> "Catalog":
     """Reads and checks a data set.
 
     Args:
         source: a key of `SOURCES`.
-        root: the data set's folder. The phantom can do without (it has one in the user's cache), and a
-            merge has those of its sources.
+        root: the data set's folder. It may be None for the phantom (then in the user's cache folder) and
+            for a merge (whose sources have their own).
         filters: keyword arguments of that source's own `open_catalog`.
 
     Raises:
-        HilumError: an unknown source or filter, or whatever is wrong with the files.
+        HilumError: an unknown source or filter, or an error in the files.
     """
     if source not in SOURCES:
         raise HilumError(
             f"There is no source {source!r}.{nearest(source, SOURCES)} Known: {', '.join(SOURCES)}."
         )
     module = import_module("hilum.phantom" if source == "phantom" else f"hilum.sources.{source}")
-    known = _keywords(getattr(module, "FILTERS_OF", module.open_catalog))
+    parameters = inspect.signature(getattr(module, "FILTERS_OF", module.open_catalog)).parameters
+    known = [name for name in parameters if name != "root"]
     for name in filters:
         if name not in known:
             raise HilumError(
@@ -64,11 +62,3 @@ def open_catalog(source: str, root: str | Path | None, **filters) -> "Catalog":
     if root is None and source not in ("phantom", "merge"):
         raise HilumError(f"root is missing: give the folder of the {source} data set (--root DIR).")
     return module.open_catalog(None if root is None else Path(root), **filters)
-
-
-def _keywords(function) -> list[str]:
-    return [
-        name
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is not parameter.VAR_KEYWORD and name not in {"root", "self"}
-    ]

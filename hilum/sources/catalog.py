@@ -1,10 +1,11 @@
-"""The Catalog: one checked table of images, whatever data set they come from."""
+"""The Catalog: one checked table of images, the same for all data sets."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,20 +14,13 @@ from hilum.errors import HilumError
 from hilum.files import replacing
 from hilum.targets import resolve_targets
 
-#: What is known of every image, in this order, before the targets.
+#: The columns before the targets, in this order: what is known of every image.
 FEATURE_COLUMNS = (
-    "PatientID",
-    "StudyID",
-    "Age",
-    "Sex_Male",
-    "Sex_Unknown",
-    "Orientation_PA",
-    "Support Devices",
-    "Image_Path",
-    "Hierarchical_Path",
+    *("PatientID", "StudyID", "Age", "Sex_Male", "Sex_Unknown", "Orientation_PA", "Support Devices"),
+    *("Image_Path", "Hierarchical_Path"),
 )
 
-#: What a data set's own split may say of an image; `"train_val"` leaves the two to be drawn.
+#: The parts of a data set's own split; images of `"train_val"` are drawn into train and val.
 FIXED_PARTS = ("train", "val", "train_val", "test")
 
 
@@ -40,19 +34,18 @@ class Catalog:
             A target is 1.0 (positive), 0.0 (negative) or NaN (left out of the loss and the scores).
             `Age` is in years. A feature that the data set does not record is NaN.
         targets: the names of the target columns, in order.
-        root: the folder that `Image_Path` is relative to; None if the images are not at hand. For a
-            merged catalog a folder for each source: the first part of `Image_Path` says which.
+        root: the folder that `Image_Path` is relative to; None without images. A merged catalog has one
+            folder per source, by the first part of `Image_Path`.
         origin: the file the table was read from, for messages.
-        fixed_split: the data set's own split, if it has one: a series of `"train"`, `"val"`,
-            `"train_val"` or `"test"`, indexed as the table.
-        codes: what the data set says of each target before any policy, if it says more than positive and
-            negative: 1.0 positive, 0.0 negative, -1.0 uncertain, NaN not mentioned. Indexed as the table,
-            with the targets as columns.
+        fixed_split: the data set's own split, if it has one: a series of `FIXED_PARTS`, indexed as the table.
+        codes: the data set's labels before any policy, if they are more than positive and negative:
+            1.0 positive, 0.0 negative, -1.0 uncertain, NaN not mentioned. Indexed as the table, with
+            the targets as columns.
         pixel_stats: published mean and standard deviation of the pixels (0..1), if there are any.
 
     Raises:
-        HilumError: a column is missing, an ImageID or image path stands twice, a target holds
-            something else than 1, 0 or NaN, or a PatientID is missing. File, row and column are named.
+        HilumError: a column or a PatientID is missing, an ImageID or image path appears twice, or a
+            target is not 1, 0 or NaN. File, row and column are named.
     """
 
     name: str
@@ -65,14 +58,27 @@ class Catalog:
     pixel_stats: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        _check(self)
+        where = f"{self.origin or f'catalog {self.name!r}'}"
+        _check_index(self.table, self.targets, where)
+        _check_features(self.table, where)
+        _check_labels(self.table, self.targets, where)
+        if self.fixed_split is not None:
+            if not self.fixed_split.index.equals(self.table.index):
+                raise HilumError(
+                    f"{where}: the fixed split must have the table's ImageIDs, in the same order."
+                )
+            problem = f"is not a part of a split. Known parts are {', '.join(FIXED_PARTS)}."
+            parts = self.fixed_split.rename("fixed split")
+            _check_values(parts, parts.isin(FIXED_PARTS), problem, where)
+        if self.codes is not None:
+            _check_codes(self.codes, self.table, self.targets, where)
 
     def __len__(self) -> int:
         return len(self.table)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the name, the columns and every value; the root and the library versions do not enter."""
+        """SHA-256 of the name, the columns and every value, but not of the root or the library versions."""
         digest = hashlib.sha256(f"{self.name}\n".encode())
         columns = {"ImageID": self.table.index, **{name: self.table[name] for name in self.table.columns}}
         if self.codes is not None:
@@ -90,48 +96,48 @@ class Catalog:
         return self.table[list(self.targets)].to_numpy(dtype=np.float32)
 
     def image_path(self, image_id: int, column: str = "Image_Path") -> Path:
-        """Where the image lies.
+        """The path of an image.
 
         Raises:
-            HilumError: there is no such ImageID, or the catalog was made without a root.
+            HilumError: an unknown ImageID, or a catalog without a root.
         """
         if image_id not in self.table.index:
             first, last = self.table.index[0], self.table.index[-1]
             raise HilumError(
                 f"{self.name} has no ImageID {image_id}. Its {len(self):,} ids run from {first} to {last}; "
-                "those the cleaning left out are missing in between."
+                "those that the cleaning left out are missing in between."
             )
-        return Path(self._located([self.table.at[image_id, column]])[0])
+        return Path(self._full_paths([self.table.at[image_id, column]])[0])
 
     def image_paths(self, column: str = "Image_Path") -> list[str]:
-        """Where all images lie, in the table's order."""
-        return self._located(self.table[column])
+        """The paths of all images, in the table's order."""
+        return self._full_paths(self.table[column])
 
-    def _located(self, paths: Iterable[str]) -> list[str]:
+    def _full_paths(self, paths: Iterable[str]) -> list[str]:
         if self.root is None:
             raise HilumError(
                 f"The {self.name} catalog was made from {self.origin} without its images. "
-                "Give root, the folder in which the images lie."
+                "Give root, the folder of the images."
             )
         if not isinstance(self.root, dict):
             return [f"{self.root}/{path}" for path in paths]
         split = [path.partition("/") for path in paths]
         if any(source not in self.root for source, _, _ in split):
             raise HilumError(
-                f"The {self.name} catalog is merged, and has its images in their sources' folders only. Read them "
-                "by Image_Path, or make a hierarchy of them first."
+                f"The {self.name} catalog is merged, and its images are only in the folders of its sources. "
+                "Read them by Image_Path, or copy them into a folder hierarchy first."
             )
         return [f"{self.root[source]}/{path}" for source, _, path in split]
 
     def write(self, path: Path) -> None:
-        """Writes the table with its ImageIDs, as Parquet or CSV by the name's ending.
+        """Writes the table with its ImageIDs, as Parquet or CSV by the ending of the name.
 
         Raises:
             HilumError: another ending, or the file cannot be written.
         """
         table = self.table.reset_index()
         if path.suffix not in {".parquet", ".csv"}:
-            raise HilumError(f"{path}: a catalog is written as .parquet or .csv; name the file so.")
+            raise HilumError(f"{path}: a catalog is written as .parquet or .csv. Choose such a name.")
         try:
             with replacing(path) as partial:
                 table.to_parquet(partial) if path.suffix == ".parquet" else table.to_csv(partial, index=False)
@@ -139,20 +145,20 @@ class Catalog:
             raise HilumError(f"{path}: it cannot be written: {error.strerror}.") from None
 
     def select_targets(self, wanted: str | Sequence[str] | None) -> "Catalog":
-        """The same images with only the targets asked for, by name, alias or named set."""
+        """The same images with only these targets, by name, alias or named set."""
         targets = resolve_targets(wanted, self.targets)
         others = [name for name in self.table.columns if name not in self.targets]
         codes = None if self.codes is None else self.codes[list(targets)]
         return replace(self, table=self.table[[*others, *targets]], targets=targets, codes=codes)
 
     def select_images(self, image_ids: Sequence[int] | np.ndarray) -> "Catalog":
-        """The rows of these ids, in the order given."""
+        """The rows of these ids, in the given order."""
         fixed = None if self.fixed_split is None else self.fixed_split.loc[image_ids]
         codes = None if self.codes is None else self.codes.loc[image_ids]
         return replace(self, table=self.table.loc[image_ids], fixed_split=fixed, codes=codes)
 
-    def described(self, parts: pd.DataFrame) -> pd.DataFrame:
-        """Everything known of some images but their findings and where a copy of them lies.
+    def add_features(self, parts: pd.DataFrame) -> pd.DataFrame:
+        """Adds what is known of some images, except their labels and their hierarchical path.
 
         Args:
             parts: columns ImageID, PatientID and part.
@@ -174,92 +180,139 @@ class Catalog:
         return replace(self, table=table)
 
 
-def _check(catalog: Catalog) -> None:
-    table, where = catalog.table, catalog.origin or f"catalog {catalog.name!r}"
-    missing = [name for name in (*FEATURE_COLUMNS, *catalog.targets) if name not in table.columns]
+def _check_values(column: pd.Series, valid: pd.Series, problem: str, where: str) -> None:
+    """Raises a HilumError that names the first value that is not valid; `problem` follows it."""
+    if not valid.all():
+        row = (~valid).to_numpy().argmax()
+        value = column.iloc[row]
+        shown = repr(value) if isinstance(value, str) else str(value)
+        raise HilumError(f"{where}: ImageID {column.index[row]}, column {column.name}: {shown} {problem}")
+
+
+def _check_index(table: pd.DataFrame, targets: tuple[str, ...], where: str) -> None:
+    missing = [name for name in (*FEATURE_COLUMNS, *targets) if name not in table.columns]
     if missing:
         raise HilumError(f"{where}: the catalog lacks the column(s) {', '.join(missing)}.")
-    if not catalog.targets:
+    if not targets:
         raise HilumError(f"{where}: the catalog names no target.")
     if not len(table):
         raise HilumError(f"{where}: no image is left in the catalog. Loosen the filters, or check the file.")
     if not pd.api.types.is_integer_dtype(table.index.dtype) or table.index.name != "ImageID":
-        raise HilumError(f"{where}: the catalog must be indexed by whole numbers named ImageID.")
+        raise HilumError(f"{where}: the index of the catalog must be whole numbers named ImageID.")
     if not table.index.is_unique:
-        raise HilumError(
-            f"{where}: ImageID {table.index[table.index.duplicated()][0]} stands twice. Ids must be unique."
-        )
-    repeated = table["Image_Path"].duplicated()
-    if repeated.any():
-        row = repeated.idxmax()
-        raise HilumError(
-            f"{where}: ImageID {row}, column Image_Path: {table.at[row, 'Image_Path']} stands twice. "
-            "Remove one of the two rows: an image counted twice may end up on both sides of the split."
-        )
-    outside = table["Image_Path"].astype(str).str.contains(r"(?:^|/)\.\.(?:/|$)|^/")
-    if outside.any():
-        row = outside.idxmax()
-        raise HilumError(
-            f"{where}: ImageID {row}, column Image_Path: {table.at[row, 'Image_Path']!r} leads out of the data "
-            "set's folder. Paths must lie below it."
-        )
-    if table["PatientID"].isna().any():
-        row = table["PatientID"].isna().idxmax()
-        raise HilumError(
-            f"{where}: ImageID {row}, column PatientID: it is missing. "
-            "The split keeps patients apart, so every image needs one."
-        )
-    for target in catalog.targets:
-        if not pd.api.types.is_numeric_dtype(table[target].dtype):
-            raise HilumError(
-                f"{where}: column {target}: it holds {table[target].dtype}, not numbers. "
-                "A catalog holds 1 (positive), 0 (negative) or NaN (left out)."
-            )
-    values = table[list(catalog.targets)].to_numpy(dtype=np.float64, na_value=np.nan)
-    wrong = ~(np.isnan(values) | (values == 0) | (values == 1))
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
-        raise HilumError(
-            f"{where}: ImageID {table.index[row]}, column {catalog.targets[column]}: {values[row, column]:g} "
-            "is no label. A catalog holds 1 (positive), 0 (negative) or NaN (left out)."
-        )
-    if catalog.fixed_split is not None:
-        _check_fixed_split(catalog.fixed_split, table.index, where)
-    if catalog.codes is not None:
-        _check_codes(catalog, where)
+        repeated = table.index[table.index.duplicated()][0]
+        raise HilumError(f"{where}: ImageID {repeated} appears twice. Ids must be unique.")
 
 
-def _check_codes(catalog: Catalog, where: Path | str) -> None:
-    codes = catalog.codes
-    if not codes.index.equals(catalog.table.index) or tuple(codes.columns) != catalog.targets:
+def _check_features(table: pd.DataFrame, where: str) -> None:
+    paths = table["Image_Path"]
+    _check_values(
+        paths,
+        ~paths.duplicated(),
+        "appears twice. Remove one of the two rows: an image counted twice may be on both sides of the split.",
+        where,
+    )
+    _check_values(
+        paths,
+        ~paths.astype(str).str.contains(r"(?:^|/)\.\.(?:/|$)|^/"),
+        "leads out of the data set's folder. Paths must be below it.",
+        where,
+    )
+    _check_values(
+        table["PatientID"],
+        table["PatientID"].notna(),
+        "is missing. The split keeps patients apart, so every image needs one.",
+        where,
+    )
+
+
+def _check_labels(table: pd.DataFrame, targets: tuple[str, ...], where: str) -> None:
+    expected = "A catalog holds 1 (positive), 0 (negative) or NaN (left out)."
+    for target in targets:
+        values = table[target]
+        if not pd.api.types.is_numeric_dtype(values.dtype):
+            raise HilumError(f"{where}: column {target}: it holds {values.dtype}, not numbers. {expected}")
+        _check_values(values, values.isna() | values.isin([0, 1]), f"is not a label. {expected}", where)
+
+
+def _check_codes(codes: pd.DataFrame, table: pd.DataFrame, targets: tuple[str, ...], where: str) -> None:
+    if not codes.index.equals(table.index) or tuple(codes.columns) != targets:
         raise HilumError(f"{where}: the codes must have the table's ImageIDs and targets, in the same order.")
-    wrong = ~(codes.isna() | codes.isin([1.0, 0.0, -1.0])).to_numpy()
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
-        raise HilumError(
-            f"{where}: ImageID {codes.index[row]}, column {codes.columns[column]}: {codes.iloc[row, column]!r} is "
-            "no code. Codes are 1 (positive), 0 (negative), -1 (uncertain) or NaN (not mentioned)."
-        )
+    expected = "Codes are 1 (positive), 0 (negative), -1 (uncertain) or NaN (not mentioned)."
+    for target in targets:
+        valid = codes[target].isna() | codes[target].isin([1.0, 0.0, -1.0])
+        _check_values(codes[target], valid, f"is not a code. {expected}", where)
 
 
-def _check_fixed_split(split: pd.Series, image_ids: pd.Index, where: Path | str) -> None:
-    if not split.index.equals(image_ids):
-        raise HilumError(f"{where}: the fixed split must have the table's ImageIDs, in the same order.")
-    unknown = ~split.isin(FIXED_PARTS)
-    if unknown.any():
-        image_id = unknown.idxmax()
-        raise HilumError(
-            f"{where}: ImageID {image_id} has the part {split.at[image_id]!r} in the fixed split. "
-            f"Known parts are {', '.join(FIXED_PARTS)}."
-        )
+def feature_table(
+    *,
+    patients: Any,
+    image_paths: pd.Series | Sequence[str],
+    studies: Any = np.nan,
+    ages: Any = np.nan,
+    male: Any = np.nan,
+    sex_unknown: Any = np.nan,
+    pa: Any = np.nan,
+    devices: Any = np.nan,
+    keep_extensions: bool = False,
+) -> pd.DataFrame:
+    """The features of a data set's images, for the table of its catalog.
+
+    Args:
+        patients: (images,) numbers or text.
+        image_paths: (images,) paths below the root; the index of a series becomes the ImageIDs, and a
+            list is numbered from 0.
+        studies: numbers or text; this and the others are (images,) or one value for all, NaN if unknown.
+        ages: in years.
+        male: 1 for male, else 0.
+        sex_unknown: 1 where the sex is not recorded.
+        pa: 1 for a posteroanterior view, 0 for an anteroposterior one.
+        devices: 1 where support devices are in the image.
+        keep_extensions: whether a hierarchical path ends as the image's own path, instead of in ".jpg".
+
+    Returns:
+        `FEATURE_COLUMNS`, indexed by `ImageID`.
+    """
+    paths = image_paths if isinstance(image_paths, pd.Series) else pd.Series(image_paths, dtype="str")
+    extensions = extensions_of(paths) if keep_extensions else None
+    index = pd.Index(paths.index, name="ImageID")
+    values = (patients, studies, ages, male, sex_unknown, pa, devices, paths.astype("str"))
+    table = dict(zip(FEATURE_COLUMNS, values, strict=False))
+    table["Hierarchical_Path"] = hierarchical_paths(index.to_numpy(), extensions=extensions)
+    return pd.DataFrame(table, index=index)
 
 
-#: At most so many entries in a folder, unless another number is asked for.
+def check_choices(setting: str, values: Any, known: Sequence[str]) -> None:
+    """Checks a filter that is a list of known values.
+
+    Raises:
+        HilumError: it is not a list, it is empty, or it has a value that is not known.
+    """
+    if (
+        not isinstance(values, list | tuple | set)
+        or not values
+        or any(value not in known for value in values)
+    ):
+        raise HilumError(f"{setting} must be a list of {', '.join(map(repr, known))}; it is {values!r}.")
+
+
+def check_some_left(kept: pd.Series, origin: Path, **filters: Any) -> None:
+    """Checks that filters keep at least one image.
+
+    Raises:
+        HilumError: they keep none.
+    """
+    if not kept.any():
+        settings = ", ".join(f"{name}={value!r}" for name, value in filters.items())
+        raise HilumError(f"{origin}: no image is left after the filters {settings}. Loosen one of them.")
+
+
+#: The largest number of entries in a folder, unless another one is given.
 FOLDER_SIZE = 50
 
 
 def extensions_of(image_paths: Iterable[str]) -> list[str]:
-    """How each file's name ends, ".jpg" where it does not say; a row of a stack has no file of its own.
+    """The lower-case extension of each file, ".jpg" where the name has no extension.
 
     >>> extensions_of(["a/b.PNG", "a/c.dicom", "d", "e.png#window=0,4095"])
     ['.png', '.dicom', '.jpg', '.png']
@@ -272,14 +325,13 @@ def hierarchical_paths(
 ) -> list[str]:
     """`data/d<i>/d<j>/.../i<ImageID>.jpg`, with no more than `folder_size` entries in any folder.
 
-    The folders are the digits of the id in base `folder_size`, the last digit being the file's place
-    in its folder. The number of levels follows from the largest id, and at least two are kept, as in
-    the CheXpert project this layout comes from.
+    The folders are the digits of the id in base `folder_size`; the last digit is the file's place in its
+    folder. The number of levels follows from the largest id and is at least two, as in the founding project.
 
     Args:
         image_ids: (images,) whole numbers >= 0.
         folder_size: 2 or more.
-        extensions: (images,) how each name ends, such as ".png"; None ends all with ".jpg".
+        extensions: (images,) such as ".png"; None ends all names with ".jpg".
 
     Raises:
         HilumError: a folder size below 2.

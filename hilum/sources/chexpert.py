@@ -1,26 +1,27 @@
 """CheXpert: 223,414 chest radiographs of 64,540 patients, 14 findings read from the reports.
 
-Each finding is 1 (positive), 0 (negative), -1 (uncertain) or blank (not mentioned). Irvin et al. 2019,
-"CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels and Expert Comparison",
-arXiv 1901.07031. The images come from Stanford's AIMI Center, under an agreement that forbids passing
-them on.
+From Stanford Hospital, 2002 to 2017. CheXpert's labeller read the reports: each finding is 1 (positive),
+0 (negative), -1 (uncertain) or blank (not mentioned).
+
+Irvin J, Rajpurkar P, Ko M, et al. "CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels and
+Expert Comparison". AAAI 2019, arXiv 1901.07031. From Stanford's AIMI Center, under an agreement that
+forbids passing the images on.
 """
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import platformdirs
 
 from hilum.errors import HilumError
-from hilum.files import replacing, sha256_of_file
-from hilum.sources.catalog import FEATURE_COLUMNS, Catalog, hierarchical_paths
-from hilum.sources.csv import first_file, mapped, read_csv, refuse, whole_numbers
+from hilum.files import cache_folder, replacing, sha256_of_file
+from hilum.sources.catalog import FEATURE_COLUMNS, Catalog, check_choices, check_some_left, feature_table
+from hilum.sources.csv import CsvTable, first_file, read_csv
 from hilum.sources.images import read_gray
 from hilum.targets import CHEXPERT_FINDINGS, CHEXPERT_TARGETS
 
@@ -30,20 +31,21 @@ PIXEL_STATS = (0.5064167, 0.16673872)
 INDEX_NAMES = ("train.csv", "train.csv.gz")
 FOLDER_NAMES = ("CheXpert-v1.0-small", "CheXpert-v1.0", "CheXpert-v1.0-small/CheXpert-v1.0-small")
 
-_VIEWS = ("Frontal", "Lateral")
-_ORIENTATIONS = ("AP", "PA", "LL", "RL", "")
-_COLUMN_OF = {finding: finding.replace("_", " ") for finding in CHEXPERT_FINDINGS}
-_COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *_COLUMN_OF.values())
+#: The label columns, by finding.
+LABEL_COLUMNS = {finding: finding.replace("_", " ") for finding in CHEXPERT_FINDINGS}
 
-#: What the four codes of CheXpert's labeller mean: positive, negative, uncertain, not mentioned.
+#: The four codes of CheXpert's labeller: positive, negative, uncertain, not mentioned.
 CODES = {"1.0": 1.0, "0.0": 0.0, "-1.0": -1.0, "": np.nan, "1": 1.0, "0": 0.0, "-1": -1.0}
 
-#: Beginning of the columns that hold the raw codes, in the table that is kept.
-_CODE = "code "
-
+_VIEWS = ("Frontal", "Lateral")
+_ORIENTATIONS = ("AP", "PA", "LL", "RL", "")
+_COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *LABEL_COLUMNS.values())
 _PATH = r"(?:^|/)((?:train|valid|test)/patient(\d{1,15})/study(\d{1,15})/[^/]+\.(?:jpg|jpeg|png))$"
 
-#: Raised when the cleaning changes, so that tables kept from before are not used.
+#: Prefix of the columns with the raw codes, in the cached table.
+_CODE = "code "
+
+#: Raised when the cleaning changes, so that older cached tables are not used.
 _CLEANING_VERSION = 2
 
 
@@ -51,7 +53,7 @@ class CleanMetaData:
     """Cleans CheXpert's index into the table that everything else works on.
 
     The defaults leave 131,748 images of the training index: frontal views, taken AP or PA, of a
-    patient's first four studies, with 12 binary targets. The cleaned table is kept as Parquet in
+    patient's first four studies, with 12 binary targets. The cleaned table is cached as Parquet in
     the user's cache folder and used again while the CSV's SHA-256 and the filters are the same.
 
     Args:
@@ -63,12 +65,12 @@ class CleanMetaData:
         orientations: which values of `AP/PA` to keep: "AP", "PA", "LL", "RL" or "" (blank, as it is
             for lateral views).
         name: the catalog's name.
-        cache: False cleans anew and keeps nothing.
+        cache: False cleans again and caches nothing.
 
     Raises:
-        HilumError: neither root nor csv_path, no index there, a filter that is no value of its
-            column; and, once the table is asked for, a missing column, a path without patient and
-            study, a label outside {1, 0, -1, blank}, an image listed twice.
+        HilumError: neither root nor csv_path, no index there, or an unknown filter value; and, when the
+            table is read, a missing column, a path without patient and study, a label outside
+            {1, 0, -1, blank}, or an image listed twice.
     """
 
     def __init__(
@@ -82,32 +84,16 @@ class CleanMetaData:
         name: str = "chexpert",
         cache: bool = True,
     ):
-        if root is None and csv_path is None:
-            raise HilumError("CleanMetaData needs root (the data set's folder) or csv_path (its train.csv).")
         if max_studies is not None and (type(max_studies) is not int or max_studies < 1):
             raise HilumError(
                 f"max_studies must be a whole number, 1 or more, or None for all studies; it is {max_studies!r}."
             )
-        _refuse_unknown("views", views, _VIEWS)
-        _refuse_unknown("orientations", orientations, _ORIENTATIONS)
+        check_choices("views", views, _VIEWS)
+        check_choices("orientations", orientations, _ORIENTATIONS)
         self.root = None if root is None else _data_folder(Path(root))
-        if csv_path is None:
-            csv_path = first_file(
-                self.root,
-                INDEX_NAMES,
-                lambda names: f"root must be the folder that holds CheXpert's {names}.",
-            )
-        elif not isinstance(csv_path, str | Path):
-            raise HilumError(f"csv_path must be the path of CheXpert's train.csv; it is {csv_path!r}.")
-        elif root is not None and not self.root.is_dir():
-            raise HilumError(f"{root}: there is no such folder. root must be the folder of the images.")
-        self.csv_path = Path(csv_path)
-        if not self.csv_path.is_file():
-            raise HilumError(
-                f"{self.csv_path}: there is no such file. csv_path must be CheXpert's train.csv."
-            )
+        self.csv_path = _find_index(self.root, csv_path)
         self.name = name
-        self.filters = {
+        self.filters: dict[str, Any] = {
             "max_studies": max_studies,
             "views": sorted(set(views)),
             "orientations": sorted(set(orientations)),
@@ -127,16 +113,15 @@ class CleanMetaData:
         return self._cleaned[[*FEATURE_COLUMNS, *CHEXPERT_TARGETS]].copy()
 
     def catalog(self) -> Catalog:
-        """The cleaned table with its targets and the place of its images."""
+        """The cleaned table with its targets and the folder of its images."""
+        codes = self._cleaned[[f"{_CODE}{target}" for target in CHEXPERT_TARGETS]]
         return Catalog(
             name=self.name,
             table=self.get_clean_df(),
             targets=CHEXPERT_TARGETS,
             root=self.root,
             origin=self.csv_path,
-            codes=self._cleaned[[f"{_CODE}{target}" for target in CHEXPERT_TARGETS]].set_axis(
-                list(CHEXPERT_TARGETS), axis="columns"
-            ),
+            codes=codes.set_axis(list(CHEXPERT_TARGETS), axis="columns"),
             pixel_stats=PIXEL_STATS,
         )
 
@@ -146,32 +131,31 @@ class CleanMetaData:
 
     @cached_property
     def _cleaned(self) -> pd.DataFrame:
-        kept = self._cache_path()
-        if self.cache and kept.is_file():
+        path = self._cache_path()
+        if self.cache and path.is_file():
             try:
-                return pd.read_parquet(kept)
+                return pd.read_parquet(path)
             except (OSError, ValueError):
-                kept.unlink(missing_ok=True)  # damaged: clean again below
+                path.unlink(missing_ok=True)  # damaged: clean again below
         table = clean(self.csv_path, **self.filters)
         if self.cache:
             try:
-                with replacing(kept) as partial:
+                with replacing(path) as partial:
                     table.to_parquet(partial)
             except OSError:
-                pass  # a cache that cannot be written costs time, nothing else
+                pass  # without a cache, the table is cleaned again next time
         return table
 
     def _cache_path(self) -> Path:
         key = json.dumps([_CLEANING_VERSION, sha256_of_file(self.csv_path), self.filters], sort_keys=True)
-        folder = os.environ.get("HILUM_CACHE") or platformdirs.user_cache_dir("hilum")
-        return Path(folder) / f"chexpert-{hashlib.sha256(key.encode()).hexdigest()[:24]}.parquet"
+        return cache_folder() / f"chexpert-{hashlib.sha256(key.encode()).hexdigest()[:24]}.parquet"
 
 
-#: Whose keyword arguments `open_catalog` takes.
+#: Its keyword arguments are the filters of `open_catalog`.
 FILTERS_OF = CleanMetaData
 
 
-def open_catalog(root: Path, **filters) -> Catalog:
+def open_catalog(root: Path, **filters: Any) -> Catalog:
     """CheXpert's cleaned catalog; `filters` are the keyword arguments of `CleanMetaData`."""
     return CleanMetaData(root, **filters).catalog()
 
@@ -186,53 +170,37 @@ def clean(
     """
     raw = read_csv(csv_path, _COLUMNS)
     parts = raw["Path"].str.extract(_PATH)
-    refuse(
-        csv_path,
-        raw["Path"],
-        parts[0].isna(),
-        "is no CheXpert path: expected .../train/patientNNNNN/studyN/viewN_frontal.jpg",
+    expected = "is not a CheXpert path: expected .../train/patientNNNNN/studyN/viewN_frontal.jpg"
+    raw.check("Path", parts[0].notna(), expected)
+    raw.check_unique("Path", parts[0].duplicated())
+    raw.check("Frontal/Lateral", raw["Frontal/Lateral"].isin(_VIEWS), "is not Frontal or Lateral")
+    raw.check("AP/PA", raw["AP/PA"].isin(_ORIENTATIONS), "is not AP, PA, LL, RL or blank")
+    codes = label_codes(raw)
+    # Everything but a positive counts as negative, until a label policy decides otherwise.
+    binary = (codes == 1).astype("float64")
+    features = feature_table(
+        patients=parts[1].astype("int64"),
+        studies=parts[2].astype("int64"),
+        ages=raw.whole_numbers("Age", "an age in years"),
+        male=raw.map("Sex", {"Male": 1, "Female": 0, "Unknown": 0}),
+        sex_unknown=(raw["Sex"] == "Unknown").astype("int64"),
+        pa=(raw["AP/PA"] == "PA").astype("int64"),
+        devices=binary["Support_Devices"],
+        image_paths=parts[0],
     )
-    refuse(
-        csv_path,
-        raw["Path"],
-        parts[0].duplicated(),
-        "stands in an earlier line too",
-        "Remove one of the two lines.",
-    )
-    refuse(
-        csv_path, raw["Frontal/Lateral"], ~raw["Frontal/Lateral"].isin(_VIEWS), "is not Frontal or Lateral"
-    )
-    refuse(csv_path, raw["AP/PA"], ~raw["AP/PA"].isin(_ORIENTATIONS), "is not AP, PA, LL, RL or blank")
-    findings = {
-        finding: mapped(csv_path, raw[column], CODES).astype("float64")
-        for finding, column in _COLUMN_OF.items()
-    }
-    table = pd.DataFrame(
-        {
-            "PatientID": parts[1].astype("int64"),
-            "StudyID": parts[2].astype("int64"),
-            "Age": whole_numbers(csv_path, raw["Age"], "is no age in years"),
-            "Sex_Male": mapped(csv_path, raw["Sex"], {"Male": 1, "Female": 0, "Unknown": 0}),
-            "Sex_Unknown": (raw["Sex"] == "Unknown").astype("int64"),
-            "Orientation_PA": (raw["AP/PA"] == "PA").astype("int64"),
-            "Support Devices": (findings["Support_Devices"] == 1).astype("float64"),
-            "Image_Path": parts[0].astype("str"),
-            "Hierarchical_Path": hierarchical_paths(np.arange(len(raw))),
-            # Everything but a positive counts as negative, until a label policy says otherwise.
-            **{target: (findings[target] == 1).astype("float64") for target in CHEXPERT_TARGETS},
-            **{f"{_CODE}{target}": findings[target] for target in CHEXPERT_TARGETS},
-        }
-    )
-    table.index.name = "ImageID"
-    keep = raw["Frontal/Lateral"].isin(views) & raw["AP/PA"].isin(orientations)
+    targets = list(CHEXPERT_TARGETS)
+    table = pd.concat([features, binary[targets], codes[targets].add_prefix(_CODE)], axis="columns")
+    kept = raw["Frontal/Lateral"].isin(views) & raw["AP/PA"].isin(orientations)
     if max_studies is not None:
-        keep &= table["StudyID"] <= max_studies
-    if not keep.any():
-        raise HilumError(
-            f"{csv_path}: no image is left after the filters views={list(views)}, "
-            f"orientations={list(orientations)}, max_studies={max_studies}. Loosen one of them."
-        )
-    return table[keep]
+        kept &= table["StudyID"] <= max_studies
+    check_some_left(kept, csv_path, views=views, orientations=orientations, max_studies=max_studies)
+    return table[kept]
+
+
+def label_codes(raw: CsvTable) -> pd.DataFrame:
+    """The codes of the 14 findings, one column each: 1.0, 0.0, -1.0 or NaN."""
+    columns = {finding: raw.map(column, CODES) for finding, column in LABEL_COLUMNS.items()}
+    return pd.DataFrame(columns).astype("float64").rename_axis("ImageID")
 
 
 def _data_folder(root: Path) -> Path:
@@ -243,10 +211,15 @@ def _data_folder(root: Path) -> Path:
     return root
 
 
-def _refuse_unknown(setting: str, values: Sequence[str], known: Sequence[str]) -> None:
-    if (
-        not isinstance(values, list | tuple | set)
-        or not values
-        or any(value not in known for value in values)
-    ):
-        raise HilumError(f"{setting} must be a list of {', '.join(map(repr, known))}; it is {values!r}.")
+def _find_index(root: Path | None, csv_path: str | Path | None) -> Path:
+    if csv_path is None:
+        if root is None:
+            raise HilumError("CleanMetaData needs root (the data set's folder) or csv_path (its train.csv).")
+        return first_file(root, INDEX_NAMES, "CheXpert")
+    if not isinstance(csv_path, str | Path):
+        raise HilumError(f"csv_path must be the path of CheXpert's train.csv; it is {csv_path!r}.")
+    if root is not None and not root.is_dir():
+        raise HilumError(f"{root}: there is no such folder. root must be the folder of the images.")
+    if not Path(csv_path).is_file():
+        raise HilumError(f"{csv_path}: there is no such file. csv_path must be CheXpert's train.csv.")
+    return Path(csv_path)

@@ -1,26 +1,102 @@
-"""Reading a CSV so that whatever is wrong with it can be named: file, line, column, value."""
+"""Reads a CSV and checks its values: an error names the file, the line, the column, the value and the remedy."""
 
 import csv
 import gzip
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from hilum.errors import HilumError, nearest
+from hilum.sources.images import are_missing
+
+_CORRECT = "Correct the line, or restore the file from the data set."
 
 
-def read_csv(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """These columns of a CSV (None: all), plain or gzipped, as text; blank cells are empty strings.
+@dataclass(frozen=True)
+class CsvTable:
+    """The cells of a CSV, all of them text; blank cells are empty strings.
+
+    Attributes:
+        path: the file, for messages.
+        cells: one row per line, indexed from 0.
+    """
+
+    path: Path
+    cells: pd.DataFrame
+
+    def __getitem__(self, column: str) -> pd.Series:
+        return self.cells[column]
+
+    def check(self, column: str, valid: pd.Series | np.ndarray, problem: str, remedy: str = _CORRECT) -> None:
+        """Checks a column.
+
+        Args:
+            column: the column's name.
+            valid: (rows,) whether the row is right.
+            problem: follows the value in the message, such as "is not an age in years".
+            remedy: a sentence.
+
+        Raises:
+            HilumError: a row is not valid; the first one is named, with the number of the others.
+        """
+        wrong = np.flatnonzero(~np.asarray(valid, dtype=bool))
+        if len(wrong):
+            others = f" ({len(wrong) - 1:,} more like it)" if len(wrong) > 1 else ""
+            line = wrong[0] + 2  # line 1 is the header
+            value = self.cells[column].iloc[wrong[0]]
+            raise HilumError(
+                f"{self.path}, line {line}, column {column!r}: {value!r} {problem}{others}. {remedy}"
+            )
+
+    def check_unique(self, column: str, repeated: pd.Series | None = None) -> None:
+        """Checks that no line repeats the value of an earlier one; `repeated` marks the lines that do."""
+        repeated = self.cells[column].duplicated() if repeated is None else repeated
+        self.check(column, ~repeated, "is also in an earlier line", "Remove one of the two lines.")
+
+    def check_present(self, column: str, present: pd.Series | np.ndarray, folder: Path) -> None:
+        """Checks that the images of all lines are in the data set's folder."""
+        remedy = "Complete the download, or remove the lines without an image."
+        self.check(column, present, f"is in the index but not in {folder}", remedy)
+
+    def map(
+        self, column: str, meaning: Mapping[str, Any], convert: Callable[[str], str] | None = None
+    ) -> pd.Series:
+        """Replaces each value, after `convert` (such as `str.lower`), by its meaning.
+
+        Raises:
+            HilumError: a value that has no meaning.
+        """
+        values = self.cells[column] if convert is None else self.cells[column].map(convert)
+        known = ", ".join(repr(key) if key else "blank" for key in meaning)
+        self.check(column, values.isin(list(meaning)), f"is not one of {known}")
+        return values.map(dict(meaning))
+
+    def whole_numbers(self, column: str, kind: str, suffix: str = "") -> pd.Series:
+        """A column as int64; `kind` is what its numbers are, such as "an age in years".
+
+        Raises:
+            HilumError: a value that is not a whole number >= 0 of at most 15 digits, with or without `suffix`.
+        """
+        values = self.cells[column].str.removesuffix(suffix)
+        self.check(column, values.str.fullmatch(r"[0-9]{1,15}(\.0*)?"), f"is not {kind}")
+        return values.astype("float64").astype("int64")
+
+
+def read_csv(path: Path, columns: Sequence[str] | None = None) -> CsvTable:
+    """Reads these columns of a CSV (None: all), plain or gzipped.
 
     Raises:
-        HilumError: no such file, no CSV, no rows, a column of `columns` is missing or stands twice, or
-            a line has more or fewer cells than the header.
+        HilumError: the file is missing, is not a CSV or has no rows, a column of `columns` is missing or
+            appears twice, or a line has more or fewer cells than the header.
     """
     if not path.is_file():
         raise HilumError(f"{path}: there is no such file. Give the path of the data set's index.")
-    header, *rows = _lines(path) or [[]]
+    header, *rows = _read_lines(path) or [[]]
     if not header:
         raise HilumError(f"{path}: the file is empty. Restore it from the data set.")
     columns = list(dict.fromkeys(header)) if columns is None else list(columns)
@@ -31,20 +107,20 @@ def read_csv(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
                 f"Its columns are {', '.join(header)}."
             )
         if header.count(name) > 1:
-            raise HilumError(f"{path}: the column {name!r} stands twice. Remove the one that is wrong.")
+            raise HilumError(f"{path}: the column {name!r} appears twice. Remove the one that is wrong.")
     if not rows:
         raise HilumError(f"{path}: the file has a header but no rows.")
-    # A line cut short must not be taken for one whose last cells are blank: a blank is a label.
+    # The last cells of a truncated line must not be read as blanks: a blank is a label.
     for line, row in enumerate(rows, start=2):
         if len(row) != len(header):
             raise HilumError(
                 f"{path}, line {line}: it has {len(row)} cells, the header has {len(header)}. "
-                "The file is cut short or damaged; restore it from the data set."
+                "The file is truncated or damaged; restore it from the data set."
             )
-    return pd.DataFrame(rows, columns=header, dtype=object)[columns]
+    return CsvTable(path, pd.DataFrame(rows, columns=header, dtype=object)[columns])
 
 
-def _lines(path: Path) -> list[list[str]]:
+def _read_lines(path: Path) -> list[list[str]]:
     """The cells of every line, without the blank lines at the end."""
     opened = gzip.open if path.suffix == ".gz" else open
     try:
@@ -59,57 +135,32 @@ def _lines(path: Path) -> list[list[str]]:
     return lines
 
 
-def refuse(
-    path: Path,
-    column: pd.Series,
-    wrong: pd.Series,
-    mistake: str,
-    cure: str = "Correct the line, or restore the file from the data set.",
-) -> None:
-    """Raises a HilumError naming the first value of `column` for which `wrong` holds, if any does."""
-    if not wrong.any():
-        return
-    row = int(wrong.to_numpy().argmax())
-    count = int(wrong.sum())
-    others = f" ({count - 1:,} more like it)" if count > 1 else ""
-    # Line 1 is the header.
-    raise HilumError(
-        f"{path}, line {row + 2}, column {column.name!r}: {column.iloc[row]!r} {mistake}{others}. {cure}"
-    )
-
-
-def mapped(path: Path, column: pd.Series, meaning: dict[str, float | int]) -> pd.Series:
-    """Each text value replaced by its meaning.
-
-    Raises:
-        HilumError: a value that has none.
-    """
-    values = column.map(meaning)
-    known = ", ".join(repr(key) if key else "blank" for key in meaning)
-    refuse(path, column, ~column.isin(list(meaning)), f"is not one of {known}")
-    return values
-
-
-def whole_numbers(path: Path, column: pd.Series, mistake: str) -> pd.Series:
-    """A column of text as int64.
-
-    Raises:
-        HilumError: a value that is not a whole number >= 0, of at most 15 digits.
-    """
-    refuse(path, column, ~column.str.fullmatch(r"[0-9]{1,15}(\.0*)?"), mistake)
-    return column.astype("float64").astype("int64")
-
-
-def first_file(folder: Path, names: Iterable[str], describe: Callable[[str], str]) -> Path:
+def first_file(folder: Path, names: Iterable[str], data_set: str) -> Path:
     """The first of `names` that is a file in `folder`.
 
     Raises:
-        HilumError: none is there, or the folder itself is missing; `describe` gives the cure.
+        HilumError: the folder, or all of the files, are missing; `data_set` is named in the remedy.
     """
     names = list(names)
+    remedy = f"root must be the folder that holds {data_set}'s {' or '.join(names)}."
     if not folder.is_dir():
-        raise HilumError(f"{folder}: there is no such folder. {describe(' or '.join(names))}")
+        raise HilumError(f"{folder}: there is no such folder. {remedy}")
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise HilumError(f"{folder}: neither {' nor '.join(names)} is there. {describe(' or '.join(names))}")
+    raise HilumError(f"{folder}: it does not contain {' or '.join(names)}. {remedy}")
+
+
+def first_present(root: Path, candidates: Sequence[pd.Series]) -> pd.Series:
+    """The first path of each image that is a file below `root`, or "".
+
+    Args:
+        root: the data set's folder.
+        candidates: series of (images,) paths with the same index.
+    """
+    paths = pd.Series("", index=candidates[0].index, dtype="str")
+    for candidate in candidates:
+        open_paths = candidate[paths == ""]
+        present = open_paths[~are_missing(root, open_paths)]
+        paths[present.index] = present
+    return paths

@@ -1,7 +1,7 @@
-"""From a DICOM file to the gray levels that its own header asks for.
+"""Reads a DICOM file into the gray levels that its own header specifies.
 
 The order is that of DICOM PS3.3, C.11 and C.7.6.3.1.2: modality (rescale slope and intercept), then
-the VOI table or window, and only then MONOCHROME1 is turned, so that air is dark in every image.
+the VOI table or window, and only then MONOCHROME1 is inverted, so that air is dark in every image.
 """
 
 from dataclasses import dataclass, field
@@ -20,9 +20,10 @@ from hilum.sources.images import read_bytes
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+_RESTORE = "Restore it from the data set."
 _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 
-#: What pydicom raises for a header or pixels that it cannot make sense of.
+#: What pydicom raises for a header or pixels that it cannot interpret.
 _UNREADABLE = (
     *(AttributeError, EOFError, IndexError, KeyError, MemoryError, NotImplementedError, OSError),
     *(OverflowError, RuntimeError, TypeError, ValueError),
@@ -31,14 +32,14 @@ _UNREADABLE = (
 
 @dataclass(frozen=True)
 class DicomImage:
-    """A radiograph as its header wants it shown.
+    """A radiograph as its header specifies it.
 
     Attributes:
         levels: float64 (height, width), 0 (black) to 1 (white), not yet rounded to gray levels.
-        spacing_mm: distance between the centers of neighboring rows and of neighboring columns, in mm,
-            at the detector if the header does not say more; None if it has neither.
+        spacing_mm: distance between the centers of neighboring rows and of neighboring columns, in mm, in
+            the patient or else at the detector; None if the header has neither.
         view: `ViewPosition`, such as "PA"; None if it is blank.
-        photometric: "MONOCHROME1" (stored with air bright; turned in `levels`) or "MONOCHROME2".
+        photometric: "MONOCHROME1" (stored with air bright; inverted in `levels`) or "MONOCHROME2".
         bits_stored: depth of the stored samples.
     """
 
@@ -59,12 +60,12 @@ def read_dicom(path: str | Path, window: tuple[float, float] | None = None) -> D
 
     Args:
         path: the file.
-        window: the rescaled values that become black and white, in place of the header's own window.
+        window: the rescaled values that become black and white, instead of the header's own window.
             Without either, it is the full range of the stored bits.
 
     Raises:
-        ImageError: the file is missing, no DICOM, damaged, without pixels, with several frames or in
-            color, its window means nothing, or its compression needs a decoder that is not installed.
+        ImageError: the file is missing, not a DICOM, damaged, without pixels, with several frames or in
+            color, its window is invalid, or its compression needs a decoder that is not installed.
     """
     return decode_dicom(read_bytes(path), path, window)
 
@@ -78,33 +79,27 @@ def parse_dicom(data: bytes, path: str | Path) -> "Dataset":
     """A file's elements, its pixels not yet decoded.
 
     Raises:
-        ImageError: this is no DICOM, or it is damaged.
+        ImageError: it is not a DICOM, or it is damaged.
     """
     try:
         return pydicom.dcmread(BytesIO(data))
     except InvalidDicomError:
-        raise ImageError(
-            "unreadable",
-            f"{path}: this is no DICOM file: it lacks the mark DICM at byte 128.",
-            "Restore it from the data set.",
-        ) from None
+        problem = f"{path}: this is not a DICOM file: it lacks the mark DICM at byte 128."
+        raise ImageError("unreadable", problem, _RESTORE) from None
     except _UNREADABLE as error:
-        raise ImageError(
-            "unreadable",
-            f"{path}: the DICOM file is damaged or truncated: {error}.",
-            "Restore it from the data set.",
-        ) from None
+        problem = f"{path}: the DICOM file is damaged or truncated: {error}."
+        raise ImageError("unreadable", problem, _RESTORE) from None
 
 
 def show_dicom(header: "Dataset", path: str | Path, window: tuple[float, float] | None = None) -> DicomImage:
-    """The second half of `decode_dicom`: decodes the pixels of `parse_dicom`'s elements.
+    """Decodes the pixels of `parse_dicom`'s elements.
 
     Raises:
         ImageError: as `read_dicom`.
     """
     samples = _stored_samples(header, path)
     try:
-        levels = _shown(header, apply_modality_lut(samples, header), window)
+        levels = _show(header, apply_modality_lut(samples, header), window)
         return DicomImage(
             levels=levels,
             spacing_mm=_spacing(header),
@@ -115,7 +110,7 @@ def show_dicom(header: "Dataset", path: str | Path, window: tuple[float, float] 
     except _UNREADABLE as error:
         raise ImageError(
             "unreadable",
-            f"{path}: the DICOM header asks for something that cannot be shown: {error}.",
+            f"{path}: the DICOM header specifies something that cannot be shown: {error}.",
             "Correct its rescale, window or spacing, or restore the file from the data set.",
         ) from None
 
@@ -126,8 +121,8 @@ def _stored_samples(header: "Dataset", path: str | Path) -> np.ndarray:
         raise ImageError(
             "unreadable", f"{path}: the DICOM file has no pixel data.", "Restore it, or leave its row out."
         )
-    if str(header.get("PhotometricInterpretation")) not in _MONOCHROME:
-        kind = header.get("PhotometricInterpretation") or "without PhotometricInterpretation"
+    kind = str(header.get("PhotometricInterpretation") or "without PhotometricInterpretation")
+    if kind not in _MONOCHROME:
         raise ImageError(
             "unsupported",
             f"{path}: the DICOM file is {kind}; a radiograph is {' or '.join(_MONOCHROME)}.",
@@ -139,7 +134,7 @@ def _stored_samples(header: "Dataset", path: str | Path) -> np.ndarray:
             raise ImageError(
                 "multi-frame",
                 f"{path}: the DICOM file has {frames} frames; a radiograph has one.",
-                "Leave its row out, or export the frame you mean to a file of its own.",
+                "Leave its row out, or export one frame to its own file.",
             )
         return header.pixel_array
     except ImageError:
@@ -147,36 +142,33 @@ def _stored_samples(header: "Dataset", path: str | Path) -> np.ndarray:
     except _UNREADABLE as error:
         syntax = getattr(header.file_meta, "TransferSyntaxUID", None)
         reason = " ".join(str(error).split())
-        undecoded = any(words in reason for words in ("missing dependencies", "does not support"))
-        if syntax is not None and syntax.is_compressed and undecoded:
+        unsupported = "missing dependencies" in reason or "does not support" in reason
+        if syntax is not None and syntax.is_compressed and unsupported:
             raise ImageError(
                 "unsupported",
                 f"{path}: its pixels are compressed ({syntax.name}), and no decoder for that is installed.",
-                "Install some: pip install pylibjpeg pylibjpeg-openjpeg python-gdcm.",
+                "Install one: pip install pylibjpeg pylibjpeg-openjpeg python-gdcm.",
             ) from None
-        raise ImageError(
-            "unreadable",
-            f"{path}: the DICOM pixels cannot be decoded: {reason}. The file is damaged or truncated.",
-            "Restore it from the data set.",
-        ) from None
+        problem = f"{path}: the DICOM pixels cannot be decoded: {reason}. The file is damaged or truncated."
+        raise ImageError("unreadable", problem, _RESTORE) from None
 
 
-def _shown(header: "Dataset", values: np.ndarray, window: tuple[float, float] | None) -> np.ndarray:
-    """Rescaled values to 0..1: by the window asked for, the VOI table, the window, or the full range."""
+def _show(header: "Dataset", values: np.ndarray, window: tuple[float, float] | None) -> np.ndarray:
+    """Rescaled values to 0..1: by `window`, the VOI table, the header's window, or the full range."""
     bits = int(header.BitsStored)
     signed = int(header.PixelRepresentation) == 1
     stored = np.array([-(1 << bits - 1), (1 << bits - 1) - 1] if signed else [0, (1 << bits) - 1])
     if header.get("ModalityLUTSequence"):
-        black, white = 0, (1 << int(header.ModalityLUTSequence[0].LUTDescriptor[2])) - 1
+        black, white = 0.0, 2.0 ** int(header.ModalityLUTSequence[0].LUTDescriptor[2]) - 1
     else:
-        # pydicom's window gives values between the rescaled ends, whichever of them is greater.
+        # pydicom's window gives values between the rescaled ends; either end may be the greater one.
         black, white = (float(end) for end in apply_modality_lut(stored, header))
     if window is not None:
         black, white = window
     elif header.get("VOILUTSequence"):
-        # Rescaling makes floats of whole numbers; the table is looked up by whole numbers.
+        # Rescaling turns whole numbers into floats; the table is indexed by whole numbers.
         values = apply_voi(np.rint(values).astype(np.int32), header)
-        black, white = 0, (1 << int(header.VOILUTSequence[0].LUTDescriptor[2])) - 1
+        black, white = 0.0, 2.0 ** int(header.VOILUTSequence[0].LUTDescriptor[2]) - 1
     elif header.get("WindowCenter") is not None and header.get("WindowWidth") is not None:
         values = apply_windowing(values, header)
     else:

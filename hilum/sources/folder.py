@@ -1,24 +1,24 @@
-"""Any images with a CSV: the way in for a data set that has no module of its own.
+"""Any images with a CSV: for data sets without a module of their own.
 
 One line per image: a column with its path below the root, and one column per target with 1 (positive),
 0 (negative), blank (left out of the loss and of the scores) or -1 (uncertain; see `uncertain`). PNG,
-JPEG and DICOM files may stand side by side. Cite the data set that the images come from.
+JPEG and DICOM files may be mixed. Cite the data set that the images come from.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from hilum.errors import HilumError, nearest
-from hilum.sources.catalog import Catalog, extensions_of, hierarchical_paths
-from hilum.sources.csv import mapped, read_csv, refuse
-from hilum.sources.images import absent, checked_window
-from hilum.targets import canonical_target
+from hilum.sources.catalog import Catalog, feature_table
+from hilum.sources.csv import CsvTable, read_csv
+from hilum.sources.images import are_missing, parse_window
+from hilum.targets import canonical_target, fold_name
 
-#: By which names (without case, spaces, dashes and underscores) a column is found if it is not named.
+#: The names (without case, spaces, dashes and underscores) by which a column is found if it is not given.
 KNOWN_NAMES = {
     "path": ("imagepath", "path", "filepath", "image", "filename", "file", "imageindex"),
     "patient": ("patientid", "patient", "subjectid", "subject"),
@@ -29,8 +29,8 @@ KNOWN_NAMES = {
     "split": ("split", "part"),
 }
 
-#: Columns that are no targets, though they may hold 1 and 0: the known ones, and those of a Catalog.
-_NO_TARGETS = {
+#: Columns that are not targets, though they may hold 1 and 0: the known ones, and those of a Catalog.
+_NOT_TARGETS = {
     *(name for names in KNOWN_NAMES.values() for name in names),
     *(
         "imageid",
@@ -45,13 +45,14 @@ _NO_TARGETS = {
 }
 
 _CODES = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "": np.nan}
+_UNCERTAIN_CODES = ("-1", "-1.0")
 _UNCERTAIN = {"zeros": 0.0, "ones": 1.0, "ignore": np.nan, "policy": -1.0}
 _SEXES = {
     **dict.fromkeys(("M", "m", "Male", "male"), 1),
     **dict.fromkeys(("F", "f", "Female", "female"), 0),
     **dict.fromkeys(("", "O", "U", "Unknown", "unknown"), None),
 }
-_VIEWS = {"PA": 1.0, "AP": 0.0, "": np.nan, "LL": np.nan, "RL": np.nan, "L": np.nan, "LATERAL": np.nan}
+_VIEWS = {"PA": 1.0, "AP": 0.0, **dict.fromkeys(("", "LL", "RL", "L", "LATERAL"), np.nan)}
 _PARTS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validate", "validation"), "val"),
@@ -61,7 +62,7 @@ _PARTS = {
 
 
 class NoPatientsWarning(UserWarning):
-    """The data set does not say which images are of one patient, so no split can keep patients apart."""
+    """The data set does not record which images are of one patient, so no split can keep patients apart."""
 
 
 def open_catalog(
@@ -80,66 +81,51 @@ def open_catalog(
 ) -> Catalog:
     """The images that the CSV lists. `ImageID` is the line, counted from 0 after the header.
 
-    A column that is not named is found by its name (`KNOWN_NAMES`); "" says that there is none.
-    Without a patient column each image counts as a patient of its own, with a warning.
+    A column that is not given is found by its name (`KNOWN_NAMES`); "" means that it does not exist.
+    Without a patient column each image counts as its own patient, with a warning.
 
     Args:
         root: the folder that the paths are relative to.
-        csv: the index, relative to root; if left out, labels.csv or the only CSV there.
+        csv: the index, relative to root; by default labels.csv or the only CSV there.
         path_column: of the images' paths.
-        targets: the target columns; if left out, every other column that holds only 1, 0, -1 and blanks,
+        targets: the target columns; by default every other column that holds only 1, 0, -1 and blanks,
             and some 1 or 0.
-        patient_column: any text that tells patients apart.
+        patient_column: any text that identifies the patient.
         study_column: any text.
         age_column: years, blank where unknown.
         sex_column: M, F, Male, Female, or O, U, Unknown or blank.
         view_column: PA, AP, a lateral view (LL, RL, L, LATERAL), or blank.
-        split_column: train, val, test, or train_val or blank for what is to be drawn.
-        uncertain: what -1 means: "zeros", "ones", "ignore" (left out), or "policy" (uncertain and blank
-            are as uncertain_policy and blank_policy of the run say, as for CheXpert).
+        split_column: train, val, test, or train_val or blank for images to be drawn into train and val.
+        uncertain: the meaning of -1: "zeros", "ones", "ignore" (left out), or "policy" (uncertain and
+            blank follow the run's uncertain_policy and blank_policy, as for CheXpert).
         window: [low, high], the samples of 16-bit images that become black and white, such as
-            [0, 4095] for 12 bits; the full range if left out. Of a DICOM it replaces the header's window.
+            [0, 4095] for 12 bits; by default the full range. For a DICOM it replaces the header's window.
 
     Raises:
-        HilumError: a missing file, column or image, an image listed twice, a value that none of the
-            above allows, or -1 without `uncertain`.
+        HilumError: a missing file, column or image, an image listed twice, a value that is not one of
+            the above, or -1 without `uncertain`.
     """
-    csv_path = _find_csv(root, csv)
-    raw = read_csv(csv_path)
-    header = list(raw.columns)
-    columns = {
-        "path": path_column,
-        "patient": patient_column,
-        "study": study_column,
-        "age": age_column,
-        "sex": sex_column,
-        "view": view_column,
-        "split": split_column,
-    }
-    columns = {role: _find_column(csv_path, header, role, name) for role, name in columns.items()}
-    if columns["path"] is None:
-        raise HilumError(
-            f"{csv_path}: no column tells the images' paths. Name it with path_column; its columns are "
-            f"{', '.join(header)}."
-        )
     if uncertain is not None and uncertain not in _UNCERTAIN:
         raise HilumError(f"uncertain must be {', '.join(_UNCERTAIN)} or left out; it is {uncertain!r}.")
-    names = _target_columns(csv_path, raw, targets, {name for name in columns.values() if name})
-    labels = _labels(csv_path, raw, names, uncertain)
-    table = _features(root, csv_path, raw, columns)
+    raw = read_csv(_find_csv(root, csv))
+    given = {"path": path_column, "patient": patient_column, "study": study_column, "age": age_column}
+    given |= {"sex": sex_column, "view": view_column, "split": split_column}
+    columns = {role: _find_column(raw, role, name) for role, name in given.items()}
+    labels = _labels(raw, _target_columns(raw, targets, set(columns.values())), uncertain)
+    table = _features(root, raw, columns)
     if window is not None:
-        low, high = checked_window(window, "window")
+        low, high = parse_window(window, "window")
         table["Image_Path"] += f"#window={low:g},{high:g}"
-    binary = labels if uncertain != "policy" else (labels == 1).astype("float64")
+    by_policy = uncertain == "policy"
     split = columns["split"]
     return Catalog(
         name="folder",
-        table=table.join(binary),
+        table=table.join((labels == 1).astype("float64") if by_policy else labels),
         targets=tuple(labels.columns),
         root=root,
-        origin=csv_path,
-        fixed_split=None if split is None else mapped(csv_path, raw[split].str.lower(), _PARTS),
-        codes=labels if uncertain == "policy" else None,
+        origin=raw.path,
+        fixed_split=None if split is None else raw.map(split, _PARTS, str.lower),
+        codes=labels if by_policy else None,
     )
 
 
@@ -150,134 +136,109 @@ def _find_csv(root: Path, csv: str | None) -> Path:
         return root / csv
     found = [root / "labels.csv"] if (root / "labels.csv").is_file() else sorted(root.glob("*.csv"))
     if len(found) != 1:
-        there = ", ".join(path.name for path in found) or "none"
+        names = ", ".join(path.name for path in found) or "none"
         raise HilumError(
-            f"{root}: expected labels.csv or a single CSV there; there is {there}. Name the index with "
+            f"{root}: expected labels.csv or a single CSV there; found {names}. Name the index with "
             'source_kwargs csv, such as {csv = "train.csv"}.'
         )
     return found[0]
 
 
-def _fold(name: str) -> str:
-    return "".join(character for character in name.lower() if character.isalnum())
+def _check_column(raw: CsvTable, name: str, setting: str) -> None:
+    header = list(raw.cells.columns)
+    if name not in header:
+        raise HilumError(
+            f"{raw.path}: the column {name!r} of {setting} is missing.{nearest(name, header)} "
+            f"Its columns are {', '.join(header)}."
+        )
 
 
-def _find_column(csv_path: Path, header: list[str], role: str, name: str | None) -> str | None:
-    """The column named, or the first that is called what such columns are called."""
-    if name == "":
-        return None
-    if name is not None:
-        if name not in header:
-            raise HilumError(
-                f"{csv_path}: the column {name!r} is missing, which {role}_column names.{nearest(name, header)} "
-                f"Its columns are {', '.join(header)}."
-            )
+def _find_column(raw: CsvTable, role: str, name: str | None) -> str | None:
+    """The given column, or the first one with a known name of this role."""
+    if name:
+        _check_column(raw, name, f"{role}_column")
         return name
-    by_fold = {_fold(column): column for column in reversed(header)}
-    return next((by_fold[known] for known in KNOWN_NAMES[role] if known in by_fold), None)
+    by_name = {fold_name(column): column for column in reversed(raw.cells.columns)}
+    known = () if name == "" else KNOWN_NAMES[role]
+    return next((by_name[other] for other in known if other in by_name), None)
 
 
-def _target_columns(
-    csv_path: Path, raw: pd.DataFrame, given: Sequence[str] | None, taken: set[str]
-) -> list[str]:
-    if given is None:
-        codes = {*_CODES, "-1", "-1.0"}
-        found = [
-            name
-            for name in raw.columns
-            if name not in taken
-            and _fold(name) not in _NO_TARGETS
-            and set(raw[name]) <= codes
-            and not set(raw[name]) <= {"", "-1", "-1.0"}
-        ]
-        if not found:
-            raise HilumError(
-                f"{csv_path}: no column holds only 1, 0, -1 and blanks. Name the target columns with targets."
-            )
-        return found
-    if isinstance(given, str) or not given:
-        raise HilumError(f"targets must be a list of columns; it is {given!r}.")
-    for name in given:
-        if name not in raw.columns:
-            raise HilumError(
-                f"{csv_path}: the target column {name!r} is missing.{nearest(name, raw.columns)} "
-                f"Its columns are {', '.join(raw.columns)}."
-            )
-    return list(given)
+def _target_columns(raw: CsvTable, given: Sequence[str] | None, others: set[str | None]) -> list[str]:
+    if given is not None:
+        if isinstance(given, str) or not given:
+            raise HilumError(f"targets must be a list of columns; it is {given!r}.")
+        for name in given:
+            _check_column(raw, name, "targets")
+        return list(given)
+    found = []
+    for name in raw.cells.columns:
+        values = set(raw[name])
+        candidate = name not in others and fold_name(name) not in _NOT_TARGETS
+        if candidate and values <= {*_CODES, *_UNCERTAIN_CODES} and not values <= {"", *_UNCERTAIN_CODES}:
+            found.append(name)
+    if not found:
+        raise HilumError(
+            f"{raw.path}: no column holds only 1, 0, -1 and blanks. Name the target columns with targets."
+        )
+    return found
 
 
-def _labels(csv_path: Path, raw: pd.DataFrame, names: list[str], uncertain: str | None) -> pd.DataFrame:
-    """Named by the findings' own names where they are known; 1, 0, NaN, or -1 where a policy decides."""
-    codes = _CODES | ({} if uncertain is None else dict.fromkeys(("-1", "-1.0"), _UNCERTAIN[uncertain]))
+def _labels(raw: CsvTable, names: list[str], uncertain: str | None) -> pd.DataFrame:
+    """The targets, by their canonical names: 1, 0, NaN, or -1 where a policy decides."""
+    codes = dict(_CODES)
+    if uncertain is not None:
+        codes |= dict.fromkeys(_UNCERTAIN_CODES, _UNCERTAIN[uncertain])
     labels: dict[str, pd.Series] = {}
     for name in names:
         if uncertain is None:
-            refuse(
-                csv_path,
-                raw[name],
-                raw[name].isin(["-1", "-1.0"]),
-                "is uncertain",
-                'Say what that means with uncertain: "zeros", "ones", "ignore" or "policy".',
-            )
+            remedy = 'Set its meaning with uncertain: "zeros", "ones", "ignore" or "policy".'
+            raw.check(name, ~raw[name].isin(_UNCERTAIN_CODES), "is uncertain", remedy)
         target = canonical_target(name)
         if target in labels:
             raise HilumError(
-                f"{csv_path}: the target {target} has two columns, {name!r} the second. Name one."
+                f"{raw.path}: the target {target} has two columns, {name!r} is the second. Name one."
             )
-        labels[target] = mapped(csv_path, raw[name], codes).astype("float64")
+        labels[target] = raw.map(name, codes).astype("float64")
     return pd.DataFrame(labels)
 
 
-def _features(root: Path, csv_path: Path, raw: pd.DataFrame, columns: dict[str, str | None]) -> pd.DataFrame:
-    paths = raw[columns["path"]].str.replace("\\", "/").str.removeprefix("./")
-    outside = paths.str.startswith(("/", "../")) | paths.str.contains("/../", regex=False) | (paths == "")
-    refuse(csv_path, paths, outside, "is no path below root", "Give each path relative to root.")
-    refuse(
-        csv_path, paths, paths.duplicated(), "stands in an earlier line too", "Remove one of the two lines."
-    )
-    refuse(
-        csv_path,
-        paths,
-        pd.Series(absent(root, paths)),
-        f"is not in {root}",
-        "Bring the missing images, or remove their lines.",
-    )
-
-    def column(role: str) -> pd.Series | None:
-        return None if columns[role] is None else raw[columns[role]]
-
-    patients, studies, sexes, views = column("patient"), column("study"), column("sex"), column("view")
-    if patients is None:
+def _features(root: Path, raw: CsvTable, columns: Mapping[str, str | None]) -> pd.DataFrame:
+    paths = _image_paths(root, raw, columns["path"])
+    patient, study, age, sex, view = (columns[role] for role in ("patient", "study", "age", "sex", "view"))
+    if patient is None:
         warnings.warn(
-            f"{csv_path}: no column tells the patients (patient_column), so each image counts as a patient of its "
-            "own: a split cannot keep a patient's images on one side, and scores may be too good.",
+            f"{raw.path}: no column identifies the patients (patient_column), so each image counts as its own "
+            "patient: a split cannot keep a patient's images on one side, and scores may be too good.",
             NoPatientsWarning,
             stacklevel=4,
         )
     else:
-        refuse(
-            csv_path, patients, patients == "", "is no patient", "The split keeps patients apart: name each."
-        )
-    known_sex = None if sexes is None else mapped(csv_path, sexes, _SEXES).astype("float64")
-    table = pd.DataFrame(
-        {
-            "PatientID": np.arange(len(raw)) if patients is None else patients.astype("str"),
-            "StudyID": np.nan if studies is None else studies.astype("str"),
-            "Age": _ages(csv_path, column("age")),
-            "Sex_Male": np.nan if known_sex is None else known_sex.fillna(0),
-            "Sex_Unknown": np.nan if known_sex is None else known_sex.isna().astype("float64"),
-            "Orientation_PA": np.nan if views is None else mapped(csv_path, views.str.upper(), _VIEWS),
-            "Support Devices": np.nan,
-            "Image_Path": paths.astype("str"),
-            "Hierarchical_Path": hierarchical_paths(np.arange(len(raw)), extensions=extensions_of(paths)),
-        }
+        remedy = "The split keeps patients apart: name each."
+        raw.check(patient, raw[patient] != "", "is not a patient", remedy)
+    male = None if sex is None else raw.map(sex, _SEXES).astype("float64")
+    if age is not None:
+        raw.check(age, raw[age].str.fullmatch(r"(\d{1,3}(\.\d*)?)?"), "is not an age in years")
+    return feature_table(
+        patients=np.arange(len(paths)) if patient is None else raw[patient].astype("str"),
+        studies=np.nan if study is None else raw[study].astype("str"),
+        ages=np.nan if age is None else pd.to_numeric(raw[age]),
+        male=np.nan if male is None else male.fillna(0),
+        sex_unknown=np.nan if male is None else male.isna().astype("float64"),
+        pa=np.nan if view is None else raw.map(view, _VIEWS, str.upper),
+        image_paths=paths,
+        keep_extensions=True,
     )
-    table.index.name = "ImageID"
-    return table
 
 
-def _ages(csv_path: Path, ages: pd.Series | None) -> pd.Series | float:
-    if ages is None:
-        return np.nan
-    refuse(csv_path, ages, ~ages.str.fullmatch(r"(\d{1,3}(\.\d*)?)?"), "is no age in years")
-    return pd.to_numeric(ages)
+def _image_paths(root: Path, raw: CsvTable, column: str | None) -> pd.Series:
+    if column is None:
+        raise HilumError(
+            f"{raw.path}: no column holds the images' paths. Name it with path_column; its columns are "
+            f"{', '.join(raw.cells.columns)}."
+        )
+    paths = raw[column].str.replace("\\", "/").str.removeprefix("./")
+    outside = paths.str.startswith(("/", "../")) | paths.str.contains("/../", regex=False) | (paths == "")
+    raw.check(column, ~outside, "is not a path below root", "Give each path relative to root.")
+    raw.check_unique(column, paths.duplicated())
+    raw.check_present(column, ~are_missing(root, paths), root)
+    return paths

@@ -1,4 +1,4 @@
-"""From an image file to gray pixels, with nothing unreadable passed on."""
+"""Image files: their addresses, reading them into gray levels, their size, and which of them are missing."""
 
 import os
 import re
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -15,10 +15,9 @@ import numpy as np
 from hilum.errors import HilumError, ImageError
 from hilum.machine import cores
 
-_PNG_SIGNATURE, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
-_JPEG_SIGNATURE, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-_DICOM_SUFFIXES = (".dcm", ".dicom")
 _RESTORE = "Restore it from the data set."
+
+# --- Addresses: what an `Image_Path` may be ---
 
 _NUMBER = r"[-+0-9.eE]+"
 _ADDRESS = re.compile(
@@ -27,7 +26,7 @@ _ADDRESS = re.compile(
 
 
 class ImageAddress(NamedTuple):
-    """What an `Image_Path` may say: a file, which row of it, and which of its samples are black and white."""
+    """A file, the row of a stack, and the window: which samples become black and white."""
 
     file: str
     row: int | None
@@ -35,7 +34,7 @@ class ImageAddress(NamedTuple):
 
 
 def parse_address(path: str | Path) -> ImageAddress:
-    """`scan.png`, `scan.png#window=0,4095` or `stack.npy#17`, taken apart.
+    """Parses `scan.png`, `scan.png#window=0,4095` or `stack.npy#17`.
 
     >>> parse_address("a/scan.png#window=0,4095")
     ImageAddress(file='a/scan.png', row=None, window=(0.0, 4095.0))
@@ -46,15 +45,15 @@ def parse_address(path: str | Path) -> ImageAddress:
     if found is None:  # a line break in a name
         return ImageAddress(str(path), None, None)
     row, low = found["row"], found["low"]
-    window = None if low is None else checked_window((low, found["high"]), str(path))
+    window = None if low is None else parse_window((low, found["high"]), str(path))
     return ImageAddress(found["file"], None if row is None else int(row), window)
 
 
-def checked_window(window: object, where: str) -> tuple[float, float]:
-    """(low, high) as floats.
+def parse_window(window: Any, where: str) -> tuple[float, float]:
+    """(low, high) as floats; `where` is for messages.
 
     Raises:
-        HilumError: it is not two numbers, the first below the second.
+        HilumError: it is not two finite numbers, the first below the second.
     """
     try:
         low, high = (float(end) for end in window)
@@ -68,17 +67,20 @@ def checked_window(window: object, where: str) -> tuple[float, float]:
     return low, high
 
 
+# --- Reading: from a path to gray levels ---
+
+
 def read_gray(path: str | Path, window: tuple[float, float] | None = None) -> np.ndarray:
     """Decodes a PNG, JPEG or DICOM, or one row of an `.npy` stack, into gray levels.
 
-    Color is weighted to luma (ITU-R BT.601) and an alpha channel is ignored. Of 16-bit samples the
-    full range becomes 0 to 255, as the PNG specification scales sample depths, unless a window says
-    which part of it; the samples are windowed at their full depth and rounded once. A DICOM is shown
-    as its header asks; see `hilum.sources.dicom`.
+    Color is weighted to luma (ITU-R BT.601) and an alpha channel is ignored. The full range of 16-bit
+    samples becomes 0 to 255, as the PNG specification scales sample depths, unless there is a window;
+    the samples are windowed at their full depth and rounded once. A DICOM is shown as its header
+    specifies; see `hilum.sources.dicom`.
 
     Args:
-        path: a file, or `parse_address`'s `stack.npy#17` or `scan.png#window=0,4095`.
-        window: (low, high), the samples that become 0 and 255; it wins over the path's own.
+        path: a file, or an address such as `stack.npy#17` or `scan.png#window=0,4095`.
+        window: (low, high), the samples that become 0 and 255; it overrides the path's own.
 
     Returns:
         uint8 array of shape (height, width).
@@ -87,102 +89,35 @@ def read_gray(path: str | Path, window: tuple[float, float] | None = None) -> np
         HilumError: the file is missing, unreadable, truncated, or of another kind; it is named.
     """
     address = parse_address(path)
-    window = address.window if window is None else checked_window(window, str(path))
+    window = address.window if window is None else parse_window(window, str(path))
     if address.row is not None:
-        return to_8_bit(_stack_row(address), window)
+        return to_8_bit(_read_row(address.file, address.row), window)
     return decode_gray(read_bytes(address.file), address.file, window)
 
 
-def decode_gray(data: bytes, name: str, window: tuple[float, float] | None = None) -> np.ndarray:
-    """As `read_gray`, from a file's content; `name` is for messages, and an ending .dcm means DICOM.
+def read_bytes(path: str | Path) -> bytes:
+    """An image file's content.
 
     Raises:
-        ImageError: the content is no PNG, JPEG or DICOM, or is damaged or truncated.
+        ImageError: it is missing or cannot be read.
     """
-    if is_dicom(data, name):
-        from hilum.sources.dicom import decode_dicom
-
-        return decode_dicom(data, name, window).pixels
-    return to_8_bit(decode_samples(data, name), window)
-
-
-def read_samples(path: str | Path) -> np.ndarray:
-    """A PNG, a JPEG or a row of an `.npy` stack in its full depth, before any window.
-
-    Returns:
-        uint8 or uint16 array of shape (height, width); color is weighted to luma.
-
-    Raises:
-        HilumError: as `read_gray`, or the file is a DICOM: `hilum.sources.dicom.read_dicom` reads those.
-    """
-    address = parse_address(path)
-    if address.row is not None:
-        return _stack_row(address)
-    data = read_bytes(address.file)
-    if is_dicom(data, address.file):
-        raise HilumError(
-            f"{address.file}: this is a DICOM file. Read it with hilum.sources.dicom.read_dicom."
-        )
-    return decode_samples(data, address.file)
-
-
-def to_8_bit(samples: np.ndarray, window: tuple[float, float] | None) -> np.ndarray:
-    """Samples of any depth as uint8: the window's part of their range, or all of it."""
-    if window is not None:
-        low, high = window
-        levels = np.arange(np.iinfo(samples.dtype).max + 1, dtype=np.float64)
-        table = np.rint(np.clip((levels - low) / (high - low), 0, 1) * 255).astype(np.uint8)
-        return table[samples]
-    if samples.dtype == np.uint16:
-        return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return samples
-
-
-def decode_samples(data: bytes, name: str) -> np.ndarray:
-    """A PNG's or JPEG's samples in their full depth, from the file's content.
-
-    Returns:
-        uint8 or uint16 array of shape (height, width); color is weighted to luma.
-
-    Raises:
-        ImageError: the content is neither, damaged or truncated.
-    """
-    return to_gray(decode_channels(data, name))
-
-
-def decode_channels(data: bytes, name: str) -> np.ndarray:
-    """As `decode_samples`, before color becomes gray: (height, width) or (height, width, channels), blue first.
-
-    Raises:
-        ImageError: as `decode_samples`.
-    """
-    _refuse_truncated(data, name)
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:  # a header that asks for more pixels than OpenCV makes
-        pixels = None
-    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
-        raise ImageError("unreadable", f"{name}: the image cannot be decoded; the file is damaged.", _RESTORE)
-    return pixels
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise ImageError(
+            "missing",
+            f"{path}: the image is missing.",
+            "Check that root is the data set's own folder and that its download is complete.",
+        ) from None
+    except OSError as error:
+        raise ImageError("unreadable", f"{path}: the image cannot be read: {error.strerror}.") from None
 
 
-def to_gray(pixels: np.ndarray) -> np.ndarray:
-    """Channels (height, width, channels), blue first, to luma (ITU-R BT.601); alpha is ignored."""
-    if pixels.ndim == 2:
-        return pixels
-    return pixels[..., 0] if pixels.shape[2] < 3 else cv2.cvtColor(pixels[..., :3], cv2.COLOR_BGR2GRAY)
-
-
-def is_dicom(data: bytes, path: str) -> bool:
-    """Whether it has DICOM's mark, or is called so."""
-    return data[128:132] == b"DICM" or path.lower().endswith(_DICOM_SUFFIXES)
-
-
-def _stack_row(address: ImageAddress) -> np.ndarray:
-    stack = _open_stack(address.file)
-    if address.row >= len(stack):
-        raise HilumError(f"{address.file}: it has {len(stack):,} images; there is no row {address.row}.")
-    return np.array(stack[address.row])
+def _read_row(path: str, row: int) -> np.ndarray:
+    stack = _open_stack(path)
+    if row >= len(stack):
+        raise HilumError(f"{path}: it has {len(stack):,} images; row {row} does not exist.")
+    return np.array(stack[row])
 
 
 @lru_cache(maxsize=16)
@@ -193,30 +128,13 @@ def _open_stack(path: str) -> np.ndarray:
     except FileNotFoundError:
         raise HilumError(f"{path}: the images are missing. Open the data set's catalog again.") from None
     except (OSError, ValueError, EOFError) as error:
-        raise HilumError(f"{path}: this is no stack of images: {error}.") from None
+        raise HilumError(f"{path}: this is not a stack of images: {error}.") from None
     if stack.ndim != 3 or stack.dtype not in (np.uint8, np.uint16):
         raise HilumError(
             f"{path}: it holds {stack.dtype} of shape {stack.shape}; a stack of images is uint8 or uint16 "
             "of shape (images, height, width)."
         )
     return stack
-
-
-def _refuse_truncated(data: bytes, path: str | Path) -> None:
-    """OpenCV fills what is missing of a truncated file with gray, so the end mark is looked for first."""
-    if data.startswith(_PNG_SIGNATURE):
-        end = _PNG_END
-    elif data.startswith(_JPEG_SIGNATURE):
-        end = _JPEG_END
-    else:
-        kind = "empty" if not data else "neither a PNG nor a JPEG nor a DICOM"
-        raise ImageError("unreadable", f"{path}: the file is {kind}.", _RESTORE)
-    if end not in data[-512:]:  # some writers pad the file after its end mark
-        raise ImageError(
-            "unreadable",
-            f"{path}: the image is truncated ({len(data):,} bytes without an end mark).",
-            _RESTORE,
-        )
 
 
 def check_images(paths: Iterable[str], progress: Callable[[], None] | None = None) -> None:
@@ -247,47 +165,90 @@ def check_images(paths: Iterable[str], progress: Callable[[], None] | None = Non
         )
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """An image file's content.
+# --- Decoding: from a file's content to gray levels ---
+
+_PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+_JPEG, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_DICOM_SUFFIXES = (".dcm", ".dicom")
+
+
+def decode_gray(data: bytes, name: str, window: tuple[float, float] | None = None) -> np.ndarray:
+    """As `read_gray`, from a file's content; `name` is for messages, and an ending .dcm means DICOM.
 
     Raises:
-        ImageError: it is missing or cannot be read.
+        ImageError: the content is not a PNG, JPEG or DICOM, or is damaged or truncated.
     """
+    if is_dicom(data, name):
+        from hilum.sources.dicom import decode_dicom
+
+        return decode_dicom(data, name, window).pixels
+    return to_8_bit(to_gray(decode_channels(data, name)), window)
+
+
+def is_dicom(data: bytes, path: str) -> bool:
+    """Whether the content has DICOM's mark, or the name a DICOM ending."""
+    return data[128:132] == b"DICM" or path.lower().endswith(_DICOM_SUFFIXES)
+
+
+def decode_channels(data: bytes, name: str) -> np.ndarray:
+    """A PNG's or JPEG's samples at their full depth; `name` is for messages.
+
+    Returns:
+        uint8 or uint16 array of shape (height, width) or (height, width, channels), blue first.
+
+    Raises:
+        ImageError: the content is neither, damaged or truncated.
+    """
+    _check_complete(data, name)
     try:
-        return Path(path).read_bytes()
-    except FileNotFoundError:
-        raise ImageError(
-            "missing",
-            f"{path}: the image is missing.",
-            "Check that root is the data set's own folder and that its download is complete.",
-        ) from None
-    except OSError as error:
-        raise ImageError("unreadable", f"{path}: the image cannot be read: {error.strerror}.") from None
+        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # a header with more pixels than OpenCV accepts
+        pixels = None
+    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
+        raise ImageError("unreadable", f"{name}: the image cannot be decoded; the file is damaged.", _RESTORE)
+    return pixels
 
 
-def absent(root: Path, paths: Iterable[str]) -> np.ndarray:
-    """Whether each image, a path below `root`, is missing; bool (images,)."""
-    listed: dict[str, set[str]] = {}
-    missing = []
-    for path in paths:
-        folder, _, name = parse_address(path).file.rpartition("/")
-        if folder not in listed:
-            try:
-                listed[folder] = {entry.name for entry in os.scandir(root / folder) if not entry.is_dir()}
-            except OSError:
-                listed[folder] = set()
-        missing.append(name not in listed[folder])
-    return np.array(missing, dtype=bool)
+def to_gray(pixels: np.ndarray) -> np.ndarray:
+    """Channels (height, width, channels), blue first, to luma (ITU-R BT.601); alpha is ignored."""
+    if pixels.ndim == 2:
+        return pixels
+    return pixels[..., 0] if pixels.shape[2] < 3 else cv2.cvtColor(pixels[..., :3], cv2.COLOR_BGR2GRAY)
 
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_JPEG = b"\xff\xd8"
+def to_8_bit(samples: np.ndarray, window: tuple[float, float] | None) -> np.ndarray:
+    """Samples of any depth as uint8: the window's part of their range, or all of it."""
+    if window is not None:
+        low, high = window
+        levels = np.arange(np.iinfo(samples.dtype).max + 1, dtype=np.float64)
+        table = np.rint(np.clip((levels - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+        return table[samples]
+    if samples.dtype == np.uint16:
+        return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return samples
+
+
+def _check_complete(data: bytes, path: str | Path) -> None:
+    """Looks for the end mark: OpenCV would fill the missing part of a truncated file with gray."""
+    if data.startswith(_PNG):
+        end = _PNG_END
+    elif data.startswith(_JPEG):
+        end = _JPEG_END
+    else:
+        kind = "empty" if not data else "neither a PNG nor a JPEG nor a DICOM"
+        raise ImageError("unreadable", f"{path}: the file is {kind}.", _RESTORE)
+    if end not in data[-512:]:  # some writers pad the file after its end mark
+        problem = f"{path}: the image is truncated ({len(data):,} bytes without an end mark)."
+        raise ImageError("unreadable", problem, _RESTORE)
+
+
+# --- Size: as the file's header declares it ---
+
 _JPEG_2000 = b"\xff\x4f\xff\x51"
-
-#: The JPEG markers that begin a frame (ITU-T T.81, table B.1, and T.87 for JPEG-LS): 0xC0 to 0xCF but for the
+#: The JPEG markers that begin a frame (ITU-T T.81, table B.1, and T.87 for JPEG-LS): 0xC0 to 0xCF without the
 #: tables DHT, JPG and DAC, and 0xF7.
 _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
-#: Markers that stand alone, without a length: TEM, RST0 to RST7, SOI.
+#: Markers without a length: TEM, RST0 to RST7, SOI.
 _ALONE = {0x01, *range(0xD0, 0xD9)}
 
 
@@ -298,7 +259,7 @@ def declared_size(data: bytes) -> tuple[int, int] | None:
         data: the content, or at least its header.
 
     Returns:
-        None if it is none of these, or says nothing where it should.
+        None if it is none of these, or its header is damaged.
     """
     try:
         if data.startswith(_PNG) and data[12:16] == b"IHDR":
@@ -315,18 +276,37 @@ def declared_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """The size in the first frame header, found from segment to segment."""
+    """The size in the first frame header, found by following the segments."""
     place = 2
     while True:
         place = data.index(b"\xff", place)
-        while data[place] == 0xFF:  # any number of these may stand before a marker
+        while data[place] == 0xFF:  # a marker may be preceded by any number of these
             place += 1
         marker = data[place]
         place += 1
         if marker in _ALONE or marker == 0x00:
             continue
         if marker in _FRAMES:
-            return struct.unpack_from(">HH", data, place + 3)
+            rows, columns = struct.unpack_from(">HH", data, place + 3)
+            return rows, columns
         if marker in (0xD9, 0xDA):  # the end, or pixels without a frame before them
             return None
         place += struct.unpack_from(">H", data, place)[0]
+
+
+# --- Presence: which images are missing ---
+
+
+def are_missing(root: Path, paths: Iterable[str]) -> np.ndarray:
+    """Whether each image, an address below `root`, is missing; bool (images,). Each folder is listed once."""
+    listed: dict[str, set[str]] = {}
+    missing = []
+    for path in paths:
+        folder, _, name = (parse_address(path).file if "#" in path else path).rpartition("/")
+        if folder not in listed:
+            try:
+                listed[folder] = {entry.name for entry in os.scandir(root / folder) if not entry.is_dir()}
+            except OSError:
+                listed[folder] = set()
+        missing.append(name not in listed[folder])
+    return np.array(missing, dtype=bool)

@@ -11,11 +11,10 @@ Mendeley Data, doi 10.17632/rscbjbr9sj (CC BY 4.0), and kaggle.com/paultimothymo
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from hilum.errors import HilumError
-from hilum.sources.catalog import Catalog, hierarchical_paths
+from hilum.sources.catalog import Catalog, feature_table
 
 PARTS = ("train", "val", "test")
 _CLASSES = ("NORMAL", "PNEUMONIA")
@@ -34,20 +33,20 @@ def open_catalog(root: Path, official_val: bool = False, causes: bool = False) -
     """All images, with the test part fixed.
 
     The patient is read from the file's name: `person123_bacteria_456.jpeg` is of person123,
-    `NORMAL2-IM-0927-0001.jpeg` of NORMAL2-IM-0927. A person with a bacterial and a viral image is taken
-    for one patient. Numbers begin anew in the test part, where they are other people, so a PatientID
-    there has the prefix `test-`; train and val are numbered together.
+    `NORMAL2-IM-0927-0001.jpeg` of NORMAL2-IM-0927. A person with a bacterial and a viral image counts
+    as one patient. The test part numbers its patients independently: a PatientID there has the prefix
+    `test-`. Train and val are numbered together.
 
     Args:
         root: the folder `chest_xray`, or the one around it.
         official_val: keep the 16 images of val as the validation part; else they join train, and the
             validation part is drawn from both by patient. (val shares patients with train, so a split
-            by patient refuses it.)
+            by patient raises an error.)
         causes: two more targets, `Bacterial_Pneumonia` and `Viral_Pneumonia`.
 
     Raises:
-        HilumError: a folder is missing or holds no image, a name without a patient, or a pneumonia's
-            name among the normal ones or the other way round.
+        HilumError: a folder is missing or has no image, a name without a patient, or the name of a
+            pneumonia image in the folder of the normal ones or the other way round.
     """
     folder = _data_folder(root)
     files = pd.DataFrame(
@@ -55,45 +54,32 @@ def open_catalog(root: Path, official_val: bool = False, causes: bool = False) -
         columns=["part", "kind", "name"],
     )
     patients, cause = _read_names(folder, files)
-    test = files["part"] == "test"
-    table = pd.DataFrame(
-        {
-            "PatientID": patients.where(~test, "test-" + patients),
-            "StudyID": np.nan,
-            "Age": np.nan,
-            "Sex_Male": np.nan,
-            "Sex_Unknown": np.nan,
-            "Orientation_PA": 0,
-            "Support Devices": np.nan,
-            "Image_Path": files["part"] + "/" + files["kind"] + "/" + files["name"],
-            "Hierarchical_Path": hierarchical_paths(np.arange(len(files))),
-            "Pneumonia": (files["kind"] == "PNEUMONIA").astype("float64"),
-        }
+    table = feature_table(
+        patients=patients.where(files["part"] != "test", "test-" + patients),
+        pa=0,
+        image_paths=files["part"] + "/" + files["kind"] + "/" + files["name"],
     )
-    targets = ("Pneumonia",)
+    labels = {"Pneumonia": files["kind"] == "PNEUMONIA"}
     if causes:
-        for target, word in _CAUSES.items():
-            table[target] = (cause == word).astype("float64")
-        targets += tuple(_CAUSES)
-    table.index.name = "ImageID"
-    drawn = files["part"].replace({"train": "train_val", "val": "train_val"})
+        labels |= {target: cause == word for target, word in _CAUSES.items()}
+    parts = files["part"] if official_val else files["part"].where(files["part"] == "test", "train_val")
     return Catalog(
         name="kaggle",
-        table=table,
-        targets=targets,
+        table=table.join(pd.DataFrame(labels).astype("float64")),
+        targets=tuple(labels),
         root=folder,
         origin=folder,
-        fixed_split=(files["part"] if official_val else drawn).set_axis(table.index),
+        fixed_split=parts,
     )
 
 
 def _data_folder(root: Path) -> Path:
-    """The folder with train, val and test: `root`, or a chest_xray in it, which some archives have twice."""
+    """The folder with train, val and test: `root`, or a chest_xray in it, which some archives nest twice."""
     for folder in (root, root / "chest_xray", root / "chest_xray" / "chest_xray"):
         if all((folder / part).is_dir() for part in ("train", "test")):
             return folder
     raise HilumError(
-        f"{root}: the folders train and test are not there, nor in a chest_xray in it. root must be the "
+        f"{root}: the folders train and test are neither there nor in its chest_xray. root must be the "
         "folder chest_xray of the Kermany pneumonia data set."
     )
 
@@ -104,16 +90,16 @@ def _images(folder: Path) -> list[str]:
         if folder.parent.name == "val" and not folder.parent.is_dir():
             return []
         raise HilumError(f"{folder}: there is no such folder. Complete the download of the data set.")
-    # Archives packed on a Mac hold a `._name` beside each file.
+    # Archives packed on a Mac have a `._name` for each file.
     names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
     images = [name for name in names if name.lower().endswith(_SUFFIXES)]
     if not images:
-        raise HilumError(f"{folder}: there is no image in it. Complete the download of the data set.")
+        raise HilumError(f"{folder}: it contains no image. Complete the download of the data set.")
     return images
 
 
 def _read_names(folder: Path, files: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Each file's patient, and the cause of its pneumonia in lower case (missing where it names none)."""
+    """Each file's patient, and the cause of its pneumonia in lower case (missing if not in the name)."""
     patients = pd.Series(None, index=files.index, dtype=object)
     cause = patients.copy()
     for pattern in _NAMES:
@@ -124,19 +110,18 @@ def _read_names(folder: Path, files: pd.DataFrame) -> tuple[pd.Series, pd.Series
     unknown = patients.isna()
     if unknown.any():
         raise HilumError(
-            f"{_place(folder, files, unknown)}: the name tells no patient ({int(unknown.sum()):,} such files). "
+            f"{_first_path(folder, files, unknown)}: the name contains no patient ({int(unknown.sum()):,} such files). "
             "Expected person<number>_<bacteria|virus>_<number>, IM-<number>-<number> or "
-            "NORMAL2-IM-<number>-<number>; the split keeps patients apart by it."
+            "NORMAL2-IM-<number>-<number>; the split needs it to keep patients apart."
         )
     misplaced = cause.notna() != (files["kind"] == "PNEUMONIA")
     if misplaced.any():
         raise HilumError(
-            f"{_place(folder, files, misplaced)}: the name and the folder disagree on whether this is a pneumonia "
+            f"{_first_path(folder, files, misplaced)}: the name and the folder disagree on whether this is a pneumonia "
             f"({int(misplaced.sum()):,} such files). Restore the folders from the data set."
         )
     return patients, cause
 
 
-def _place(folder: Path, files: pd.DataFrame, chosen: pd.Series) -> Path:
-    first = files.loc[chosen.idxmax()]
-    return folder / first["part"] / first["kind"] / first["name"]
+def _first_path(folder: Path, files: pd.DataFrame, chosen: pd.Series) -> Path:
+    return folder.joinpath(*files.loc[chosen.idxmax(), ["part", "kind", "name"]])

@@ -4,8 +4,8 @@
   test); the labels were read from the reports by a text miner.
 - PneumoniaMNIST: 5,856 images of Kermany's pediatric pneumonia data (4,708 train, 524 val, 624 test).
 
-No patient is recorded: each image counts as a patient of its own, and nobody can check that the parts
-share none. Neither age, sex nor view is recorded.
+No patient is recorded: each image counts as its own patient, and nobody can check that the parts share
+none. Neither age, sex nor view is recorded.
 
 Yang J, Shi R, Wei D, et al. "MedMNIST v2 - A large-scale lightweight benchmark for 2D and 3D biomedical
 image classification". Scientific Data 2023, 10:41. From medmnist.com (Zenodo 10519652), CC BY 4.0.
@@ -13,7 +13,6 @@ image classification". Scientific Data 2023, 10:41. From medmnist.com (Zenodo 10
 
 import hashlib
 import json
-import os
 import shutil
 import zipfile
 import zlib
@@ -22,16 +21,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import platformdirs
 
 from hilum.errors import HilumError
-from hilum.files import replacing
-from hilum.sources.catalog import Catalog, hierarchical_paths
+from hilum.files import cache_folder, replacing
+from hilum.sources.catalog import Catalog, feature_table
 from hilum.targets import canonical_target
 
 PARTS = ("train", "val", "test")
 
-#: The labels of the two chest sets, in MedMNIST's own order and words.
+#: The labels of the two chest sets, in MedMNIST's own order and spelling.
 LABELS = {
     "chestmnist": (
         *("atelectasis", "cardiomegaly", "effusion", "infiltration", "mass", "nodule", "pneumonia"),
@@ -44,17 +42,17 @@ LABELS = {
 def open_catalog(root: Path, name: str | None = None, targets: Sequence[str] | None = None) -> Catalog:
     """The images of one .npz, in the order train, val, test, with these parts fixed.
 
-    The pixels are unpacked once, as a stream, into the user's cache folder, and mapped from there: memory
-    stays small at any size. `Image_Path` is `<part>.npy#<row>` there.
+    The pixels are unpacked once, as a stream, into the user's cache folder, and mapped into memory from
+    there, so that any size fits. `Image_Path` is `<part>.npy#<row>`.
 
     Args:
         root: the .npz, or the folder that holds it.
         name: which .npz of the folder, such as "chestmnist_224"; may be left out if there is one.
-        targets: what the label columns mean; known for files that begin with chestmnist or pneumoniamnist.
+        targets: the names of the label columns; known for files that begin with chestmnist or pneumoniamnist.
 
     Raises:
-        HilumError: no .npz or several, one that is damaged, lacks an array, or whose arrays do not fit
-            each other; a label that is not 0 or 1; a cache that cannot be written.
+        HilumError: no .npz or several, one that is damaged, lacks an array, or has arrays of different
+            lengths; a label that is not 0 or 1; a cache that cannot be written.
     """
     path = _choose(root, name)
     try:
@@ -64,29 +62,17 @@ def open_catalog(root: Path, name: str | None = None, targets: Sequence[str] | N
             for part, known in zip(PARTS, labels, strict=True):
                 _check_images(archive, path, part, len(known))
             folder = _unpack(archive)
+    except HilumError:
+        raise
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError) as error:
-        if isinstance(error, HilumError):
-            raise
         raise HilumError(
-            f"{path}: this is no readable .npz: {error}. Restore it from medmnist.com."
+            f"{path}: this is not a readable .npz: {error}. Restore it from medmnist.com."
         ) from None
     counts = [len(known) for known in labels]
-    total = sum(counts)
-    table = pd.DataFrame(
-        {
-            "PatientID": np.arange(total),
-            "StudyID": np.nan,
-            "Age": np.nan,
-            "Sex_Male": np.nan,
-            "Sex_Unknown": np.nan,
-            "Orientation_PA": np.nan,
-            "Support Devices": np.nan,
-            "Image_Path": [
-                f"{part}.npy#{row}" for part, count in zip(PARTS, counts, strict=True) for row in range(count)
-            ],
-            "Hierarchical_Path": hierarchical_paths(np.arange(total)),
-        },
-        index=pd.RangeIndex(total, name="ImageID"),
+    rows = zip(PARTS, counts, strict=True)
+    table = feature_table(
+        patients=np.arange(sum(counts)),
+        image_paths=[f"{part}.npy#{row}" for part, count in rows for row in range(count)],
     )
     table[list(names)] = np.concatenate(labels).astype(np.float64)
     return Catalog(
@@ -108,15 +94,13 @@ def _choose(root: Path, name: str | None) -> Path:
         raise HilumError(
             f"{root}: there is no such file or folder. root must be a MedMNIST .npz or its folder."
         )
-    found = sorted(path for path in root.glob("*.npz") if not path.name.startswith("."))
-    if name is not None:
-        found = [path for path in found if path.stem == name]
+    files = {path.stem: path for path in sorted(root.glob("*.npz")) if not path.name.startswith(".")}
+    found = [path for stem, path in files.items() if name in (None, stem)]
     if len(found) != 1:
-        there = ", ".join(path.stem for path in sorted(root.glob("*.npz"))) or "none"
-        wanted = "one .npz" if name is None else f"{name}.npz"
+        expected = "one .npz" if name is None else f"{name}.npz"
         raise HilumError(
-            f"{root}: expected {wanted} there; there is {there}. "
-            'Say which with source_kwargs name, such as {name = "chestmnist_64"}.'
+            f"{root}: expected {expected} there; found {', '.join(files) or 'none'}. "
+            'Name it with source_kwargs name, such as {name = "chestmnist_64"}.'
         )
     return found[0]
 
@@ -134,18 +118,18 @@ def _labels(archive: zipfile.ZipFile, path: Path, part: str) -> np.ndarray:
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
         raise HilumError(
-            f"{path}: {part}_labels, row {row}, column {column}: {labels[row, column]} is no label; expected 0 or 1. "
-            "A set with several classes in one column is not multi-label and cannot be used."
+            f"{path}: {part}_labels, row {row}, column {column}: {labels[row, column]} is not a label; expected 0 or "
+            "1. A set with several classes in one column is not multi-label and cannot be used."
         )
     return labels
 
 
 def _target_names(path: Path, given: Sequence[str] | None, labels: list[np.ndarray]) -> tuple[str, ...]:
-    known = next((names for prefix, names in LABELS.items() if path.stem.lower().startswith(prefix)), None)
-    names = given if given is not None else known
+    known = (names for prefix, names in LABELS.items() if path.stem.lower().startswith(prefix))
+    names = next(known, None) if given is None else given
     if names is None:
         raise HilumError(
-            f"{path}: the name begins with neither {' nor '.join(LABELS)}, so its labels are not known. "
+            f"{path}: the name begins with neither {' nor '.join(LABELS)}, so its labels are unknown. "
             "Name them in order with source_kwargs targets."
         )
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
@@ -157,18 +141,18 @@ def _target_names(path: Path, given: Sequence[str] | None, labels: list[np.ndarr
             )
     targets = tuple(canonical_target(name) for name in names)
     if len(set(targets)) < len(targets):
-        raise HilumError(f"targets: {', '.join(names)} name a finding twice. Name each label column once.")
+        raise HilumError(
+            f"targets: {', '.join(names)} name a finding twice. Give each label column another name."
+        )
     return targets
 
 
 def _check_images(archive: zipfile.ZipFile, path: Path, part: str, count: int) -> None:
-    """Reads only the array's header."""
+    """Checks the header of the array; the pixels are not read."""
     with archive.open(_member(archive, path, f"{part}_images")) as file:
         version = np.lib.format.read_magic(file)
-        read_header = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        )
-        shape, fortran, dtype = read_header(file)
+        header_1, header_2 = np.lib.format.read_array_header_1_0, np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = (header_1 if version == (1, 0) else header_2)(file)
     if len(shape) != 3 or dtype != np.uint8 or fortran:
         raise HilumError(
             f"{path}: {part}_images holds {dtype} of shape {shape}; expected gray uint8 images of shape "
@@ -181,32 +165,31 @@ def _check_images(archive: zipfile.ZipFile, path: Path, part: str, count: int) -
 def _member(archive: zipfile.ZipFile, path: Path, array: str) -> str:
     name = f"{array}.npy"
     if name not in archive.namelist():
-        there = ", ".join(entry.removesuffix(".npy") for entry in archive.namelist())
+        found = ", ".join(entry.removesuffix(".npy") for entry in archive.namelist())
         raise HilumError(
-            f"{path}: the array {array} is missing; it has {there}. This is no MedMNIST file of "
+            f"{path}: the array {array} is missing; it has {found}. This is not a MedMNIST file of "
             "two-dimensional images."
         )
     return name
 
 
 def _unpack(archive: zipfile.ZipFile) -> Path:
-    """The folder of the cache with `<part>.npy`; named by the content, so that another file has another."""
+    """Unpacks `<part>.npy` into a cache folder named by the content; returns the folder."""
     members = {part: archive.getinfo(f"{part}_images.npy") for part in PARTS}
     key = json.dumps([[part, member.CRC, member.file_size] for part, member in members.items()])
-    cache = Path(os.environ.get("HILUM_CACHE") or platformdirs.user_cache_dir("hilum"))
-    folder = cache / f"medmnist-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
+    folder = cache_folder() / f"medmnist-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
     for part, member in members.items():
-        place = folder / f"{part}.npy"
-        if place.is_file() and place.stat().st_size == member.file_size:
+        unpacked = folder / f"{part}.npy"
+        if unpacked.is_file() and unpacked.stat().st_size == member.file_size:
             continue
-        # zipfile compares the checksum when it has read to the end: a damaged array is never kept.
+        # zipfile compares the checksum at the end of the array: a damaged array is never kept.
         with archive.open(member) as packed:
             try:
-                with replacing(place) as partial, partial.open("wb") as file:
+                with replacing(unpacked) as partial, partial.open("wb") as file:
                     shutil.copyfileobj(packed, file, 1 << 20)
             except OSError as error:
                 raise HilumError(
-                    f"{place}: the images cannot be unpacked there ({member.file_size:,} bytes): {error.strerror}. "
+                    f"{unpacked}: the images cannot be unpacked there ({member.file_size:,} bytes): {error.strerror}. "
                     "Make room, or set HILUM_CACHE to another folder."
                 ) from None
     return folder

@@ -23,24 +23,25 @@ def merge(
 ) -> Catalog:
     """One catalog of all images.
 
-    - `ImageID`: position of the source x `ID_STRIDE` + its own ImageID. A source appended at the end
-      changes no other id.
-    - `PatientID` and `Image_Path` begin with the source's name and a slash, so that patients of two
-      sources are never one, and the catalog's fingerprint does not depend on where the sources lie.
+    - `ImageID`: position of the source x `ID_STRIDE` + its own ImageID. Appending a source changes no
+      other id.
+    - `PatientID` and `Image_Path` begin with the source's name and a slash: patients of two sources are
+      never the same, and the fingerprint does not depend on the sources' folders.
     - `Source`, a column after the features, has the source's name.
-    - Official splits stay. A source without one is left to be drawn (`train_val`).
-    - `codes` stay if every source has them; else what each source makes of them by itself counts.
+    - Official splits stay. Images of a source without one are drawn into train and val (`train_val`).
+    - `codes` stay if every source has them; else each source's own labels count.
 
     Args:
-        catalogs: by the name each is to have, or a list, named as the catalogs are.
+        catalogs: by name, or a list of catalogs with different names.
         targets: names, aliases or a named set that every source has; None for all that they share.
 
     Raises:
-        HilumError: fewer than two catalogs, two of one name, a name with a slash or space, a target that
+        HilumError: fewer than two catalogs, two with one name, a name with a slash or space, a target that
             a source lacks, no shared target, a merge in a merge, images without a root, or an ImageID
-            beyond `ID_STRIDE`.
+            above `ID_STRIDE`.
     """
     named = _named(catalogs)
+    roots = {name: _root(name, catalog) for name, catalog in named.items()}
     shared = _shared_targets(named, targets)
     tables = [_prefixed(position, *item, shared) for position, item in enumerate(named.items())]
     table = pd.concat(tables)
@@ -50,7 +51,7 @@ def merge(
         name="+".join(named),
         table=table,
         targets=shared,
-        root={name: catalog.root for name, catalog in named.items()},
+        root=roots,
         fixed_split=_fixed_split(list(named.values()), table.index),
         codes=_codes(list(named.values()), shared, table.index),
     )
@@ -63,12 +64,12 @@ def open_catalog(
 
     Args:
         root: folder that the sources' roots are relative to, if they are relative.
-        of: a table for each source: `source`, `root`, and, where wanted, `name` (if left out, the
-            source's) and `source_kwargs` (its own filters).
+        of: a table for each source: `source`, `root` and, optionally, `name` (default: the source's) and
+            `source_kwargs` (its own filters).
         targets: as for `merge`.
 
     Raises:
-        HilumError: a table that is none or has other keys, whatever is wrong with a source, and as `merge`.
+        HilumError: an entry that is not such a table, an error in a source, and as `merge`.
     """
     from hilum.sources import open_catalog as open_source
 
@@ -81,7 +82,7 @@ def open_catalog(
         for key in entry:
             if key not in _ENTRY_KEYS:
                 raise HilumError(
-                    f"source_kwargs of, entry {position}: there is no key {key!r}.{nearest(key, _ENTRY_KEYS)} "
+                    f"source_kwargs of, entry {position}: unknown key {key!r}.{nearest(key, _ENTRY_KEYS)} "
                     f"An entry takes {', '.join(_ENTRY_KEYS)}."
                 )
         name = entry.get("name", entry["source"])
@@ -89,16 +90,16 @@ def open_catalog(
             raise HilumError(
                 f"source_kwargs of: two sources are named {name!r}. Give one of them another name."
             )
-        place = entry.get("root")
-        if place is not None and root is not None:
-            place = Path(root) / place
-        catalogs[name] = open_source(entry["source"], place, **entry.get("source_kwargs", {}))
+        folder = entry.get("root")
+        if folder is not None and root is not None:
+            folder = Path(root) / folder
+        catalogs[name] = open_source(entry["source"], folder, **entry.get("source_kwargs", {}))
     return merge(catalogs, targets)
 
 
 def _expected(found: str) -> str:
     return (
-        "source_kwargs: a merge needs of, a list with a table for each of two sources or more, such as "
+        "source_kwargs: a merge needs of, a list with a table for each of two or more sources, such as "
         f'{{of = [{{source = "nih", root = "A"}}, {{source = "kaggle", root = "B"}}]}}; {found}.'
     )
 
@@ -113,19 +114,21 @@ def _named(catalogs: Mapping[str, Catalog] | Sequence[Catalog]) -> dict[str, Cat
             )
         catalogs = dict(zip(names, catalogs, strict=True))
     if len(catalogs) < 2:
-        raise HilumError(f"merge needs two catalogs or more; it has {len(catalogs)}.")
-    for name, catalog in catalogs.items():
+        raise HilumError(f"merge needs two or more catalogs; it has {len(catalogs)}.")
+    for name in catalogs:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise HilumError(
-                f"merge: {name!r} cannot be a source's name: letters, digits, dots, dashes and underscores."
+                f"merge: {name!r} cannot be a source's name. Use letters, digits, dots, dashes and underscores."
             )
-        if isinstance(catalog.root, dict):
-            raise HilumError(f"merge: {name} is a merge itself. Merge its sources directly.")
-        if catalog.root is None:
-            raise HilumError(f"merge: the {name} catalog was made without its images. Give its root.")
-        if catalog.table.index.min() < 0 or catalog.table.index.max() >= ID_STRIDE:
-            raise HilumError(f"merge: the ImageIDs of {name} must lie within 0..{ID_STRIDE - 1:,}.")
     return dict(catalogs)
+
+
+def _root(name: str, catalog: Catalog) -> Path:
+    if isinstance(catalog.root, dict):
+        raise HilumError(f"merge: {name} is a merge itself. Merge its sources directly.")
+    if catalog.root is None:
+        raise HilumError(f"merge: the {name} catalog was made without its images. Give its root.")
+    return catalog.root
 
 
 def _shared_targets(catalogs: dict[str, Catalog], wanted: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -143,13 +146,15 @@ def _shared_targets(catalogs: dict[str, Catalog], wanted: str | Sequence[str] | 
 
 
 def _prefixed(position: int, name: str, catalog: Catalog, shared: tuple[str, ...]) -> pd.DataFrame:
+    if catalog.table.index.min() < 0 or catalog.table.index.max() >= ID_STRIDE:
+        raise HilumError(f"merge: the ImageIDs of {name} must be within 0..{ID_STRIDE - 1:,}.")
     chosen = catalog.select_targets(list(shared))
     table = chosen.table[[*FEATURE_COLUMNS, *chosen.targets]].set_axis(
         [*FEATURE_COLUMNS, *shared], axis="columns"
     )
     table.insert(len(FEATURE_COLUMNS), "Source", name)
     table["PatientID"] = f"{name}/" + table["PatientID"].astype("str")
-    # Numbers in one data set, words in another, nothing in a third: words in all.
+    # Some data sets have numbers, some text and some nothing: text fits all.
     table["StudyID"] = table["StudyID"].astype("str").where(table["StudyID"].notna(), "")
     table["Image_Path"] = f"{name}/" + table["Image_Path"]
     measures = ["Age", "Sex_Male", "Sex_Unknown", "Orientation_PA", "Support Devices", *shared]
@@ -170,7 +175,8 @@ def _fixed_split(catalogs: list[Catalog], index: pd.Index) -> pd.Series | None:
 
 
 def _codes(catalogs: list[Catalog], shared: tuple[str, ...], index: pd.Index) -> pd.DataFrame | None:
-    if any(catalog.codes is None for catalog in catalogs):
+    codes = [catalog.select_targets(list(shared)).codes for catalog in catalogs]
+    known = [table.to_numpy() for table in codes if table is not None]
+    if len(known) < len(codes):
         return None
-    codes = [catalog.select_targets(list(shared)).codes.to_numpy() for catalog in catalogs]
-    return pd.DataFrame(np.concatenate(codes), index=index, columns=list(shared))
+    return pd.DataFrame(np.concatenate(known), index=index, columns=list(shared))

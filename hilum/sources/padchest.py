@@ -1,6 +1,6 @@
 """PadChest: 160,861 chest radiographs of 67,625 patients, with 174 findings in a hierarchy.
 
-From Hospital San Juan, Alicante, 2009 to 2017. Physicians labelled the reports of 39,053 images by hand;
+From Hospital San Juan, Alicante, 2009 to 2017. Physicians labelled the reports of 39,053 images manually;
 a recurrent network, trained on these, labelled the others. The images are 16-bit PNGs whose full range
 is the gray scale: the DICOM window was applied when they were made, so none is applied here.
 
@@ -16,10 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hilum.errors import HilumError
-from hilum.sources.catalog import Catalog, extensions_of, hierarchical_paths
-from hilum.sources.csv import first_file, mapped, read_csv, refuse
-from hilum.sources.images import absent
+from hilum.sources.catalog import Catalog, check_choices, check_some_left, feature_table
+from hilum.sources.csv import CsvTable, first_file, first_present, read_csv
 
 _STEM = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
 INDEX_NAMES = (_STEM, f"{_STEM}.gz")
@@ -28,11 +26,11 @@ _COLUMNS = (
     *("Projection", "MethodLabel", "Labels"),
 )
 
-#: All that `Projection` holds; the first three are frontal.
+#: All values of `Projection`; the first three are frontal.
 VIEWS = ("PA", "AP", "AP_horizontal", "L", "COSTAL", "EXCLUDE", "UNK")
 METHODS = ("Physician", "RNN_model")
 
-#: PadChest's labels that make each target positive: the finding, and what its hierarchy has below it.
+#: PadChest's labels that make each target positive: the finding and its descendants in the hierarchy.
 FINDINGS = {
     "Atelectasis": (
         *("atelectasis", "laminar atelectasis", "lobar atelectasis", "segmental atelectasis"),
@@ -40,8 +38,12 @@ FINDINGS = {
     ),
     "Cardiomegaly": ("cardiomegaly",),
     "Pleural_Effusion": (
-        *("pleural effusion", "loculated pleural effusion", "loculated fissural effusion"),
-        "hydropneumothorax",
+        *(
+            "pleural effusion",
+            "loculated pleural effusion",
+            "loculated fissural effusion",
+            "hydropneumothorax",
+        ),
     ),
     "Infiltration": (
         *("infiltrates", "interstitial pattern", "ground glass pattern", "reticular interstitial pattern"),
@@ -56,9 +58,7 @@ FINDINGS = {
     "Edema": ("pulmonary edema",),
     "Emphysema": ("emphysema",),
     "Fibrosis": ("pulmonary fibrosis",),
-    "Pleural_Thickening": (
-        *("pleural thickening", "apical pleural thickening", "calcified pleural thickening"),
-    ),
+    "Pleural_Thickening": ("pleural thickening", "apical pleural thickening", "calcified pleural thickening"),
     "Hernia": ("hiatal hernia",),
     "Fracture": (
         *("fracture", "rib fracture", "callus rib fracture", "clavicle fracture", "humeral fracture"),
@@ -75,19 +75,15 @@ DEVICES = (
     *("pacemaker", "dual chamber device", "single chamber device", "dai", "electrical device"),
 )
 
-#: Labels that say nothing of what is on the image.
-_SILENT = {"", "unchanged"}
+#: Labels without information on the image.
+_UNINFORMATIVE = {"", "unchanged"}
 
 
-def open_catalog(
-    root: Path,
-    views: Sequence[str] = ("PA", "AP", "AP_horizontal"),
-    methods: Sequence[str] = METHODS,
-) -> Catalog:
-    """The images of the views asked for, with the findings of `FINDINGS`; a label not listed is negative.
+def open_catalog(root: Path, views: Sequence[str] = VIEWS[:3], methods: Sequence[str] = METHODS) -> Catalog:
+    """The images of these views, with the findings of `FINDINGS`; a label not listed is negative.
 
     Left out are images without labels, those labelled `exclude`, and those that are only `unchanged`
-    (against an image that is not known). Where sex or birth is not recorded, `Sex_Unknown` is 1 and
+    (compared with an image that is not known). Where sex or birth is not recorded, `Sex_Unknown` is 1 and
     `Age` NaN. `ImageID` is the row in the index.
 
     Args:
@@ -96,76 +92,61 @@ def open_catalog(
         methods: who labelled: "Physician", "RNN_model" or both.
 
     Raises:
-        HilumError: a missing index, column or image, an unknown view, sex or method, labels that are no
-            list, an image listed twice, or no image left.
+        HilumError: a missing index, column or image, an unknown view, sex or method, labels that are not
+            a list, an image listed twice, or no image left.
     """
-    _refuse_unknown("views", views, VIEWS)
-    _refuse_unknown("methods", methods, METHODS)
-    csv_path = first_file(
-        root, INDEX_NAMES, lambda names: f"root must be the folder that holds PadChest's {names}."
-    )
-    raw = read_csv(csv_path, _COLUMNS)
-    names = raw["ImageID"]
-    refuse(csv_path, names, names.duplicated(), "stands in an earlier line too", "Remove one of the two.")
-    refuse(csv_path, raw["PatientID"], raw["PatientID"] == "", "is no patient")
+    check_choices("views", views, VIEWS)
+    check_choices("methods", methods, METHODS)
+    raw = read_csv(first_file(root, INDEX_NAMES, "PadChest"), _COLUMNS)
+    raw.check_unique("ImageID")
+    raw.check("PatientID", raw["PatientID"] != "", "is not a patient")
     for column, known in (("Projection", VIEWS), ("MethodLabel", METHODS)):
-        refuse(csv_path, raw[column], ~raw[column].isin(known), f"is not one of {', '.join(known)}")
-    findings = _findings(csv_path, raw["Labels"])
-    sex = mapped(csv_path, raw["PatientSex_DICOM"], {"M": 1.0, "F": 0.0, "O": None, "nan": None, "": None})
-    table = pd.DataFrame(
-        {
-            "PatientID": raw["PatientID"].astype("str"),
-            "StudyID": raw["StudyID"].astype("str"),
-            "Age": _ages(csv_path, raw),
-            "Sex_Male": sex.astype("float64").fillna(0),
-            "Sex_Unknown": sex.isna().astype("float64"),
-            "Orientation_PA": raw["Projection"].map({"PA": 1.0, "AP": 0.0, "AP_horizontal": 0.0}),
-            "Support Devices": findings.pop("Support Devices"),
-            "Image_Path": "",
-            "Hierarchical_Path": hierarchical_paths(np.arange(len(raw)), extensions=extensions_of(names)),
-        }
-    ).join(findings)
-    table.index.name = "ImageID"
-    keep = (
+        raw.check(column, raw[column].isin(known), f"is not one of {', '.join(known)}")
+    findings = _findings(raw)
+    male = raw.map("PatientSex_DICOM", {"M": 1.0, "F": 0.0, "O": None, "nan": None, "": None}).astype(
+        "float64"
+    )
+    ages = _ages(raw)
+    kept = (
         raw["Projection"].isin(list(views))
         & raw["MethodLabel"].isin(list(methods))
         & findings.notna().all(axis=1)
     )
-    if not keep.any():
-        raise HilumError(
-            f"{csv_path}: no image is left with views={list(views)}, methods={list(methods)}. Loosen one of them."
-        )
-    table = table[keep]
+    check_some_left(kept, raw.path, views=list(views), methods=list(methods))
+    table = feature_table(
+        patients=raw["PatientID"].astype("str"),
+        studies=raw["StudyID"].astype("str"),
+        ages=ages,
+        male=male.fillna(0),
+        sex_unknown=male.isna().astype("float64"),
+        pa=raw["Projection"].map({"PA": 1.0, "AP": 0.0, "AP_horizontal": 0.0}),
+        devices=findings.pop("Support Devices"),
+        image_paths=_image_paths(root, raw, kept),
+        keep_extensions=True,
+    )
     return Catalog(
-        name="padchest",
-        table=table.assign(Image_Path=_locate(root, csv_path, raw, keep)),
-        targets=tuple(FINDINGS),
-        root=root,
-        origin=csv_path,
+        name="padchest", table=table.join(findings), targets=tuple(FINDINGS), root=root, origin=raw.path
     )
 
 
-def _findings(csv_path: Path, labels: pd.Series) -> pd.DataFrame:
-    """A column of 1.0 and 0.0 per target, and `Support Devices`; NaN where the labels tell nothing."""
-    lists = {text: _parse(text) for text in labels.unique()}
-    refuse(
-        csv_path,
-        labels,
-        labels.map({text: found is None for text, found in lists.items()}).astype(bool),
-        "is no list of labels",
-    )
+def _findings(raw: CsvTable) -> pd.DataFrame:
+    """A column of 1.0 and 0.0 per target, and `Support Devices`; NaN where the labels are uninformative."""
+    labels = raw["Labels"]
+    sets = {text: _parse_labels(text) for text in labels.unique()}
+    valid = labels.map({text: found is not None for text, found in sets.items()})
+    raw.check("Labels", valid, "is not a list of labels")
     rows = [
         [np.nan] * (len(FINDINGS) + 1)
-        if "exclude" in found or not found - _SILENT
-        else [float(not found.isdisjoint(of)) for of in (*FINDINGS.values(), DEVICES)]
-        for found in lists.values()
+        if found is None or "exclude" in found or not found - _UNINFORMATIVE
+        else [float(not found.isdisjoint(names)) for names in (*FINDINGS.values(), DEVICES)]
+        for found in sets.values()
     ]
-    table = pd.DataFrame(rows, index=list(lists), columns=[*FINDINGS, "Support Devices"])
+    table = pd.DataFrame(rows, index=list(sets), columns=[*FINDINGS, "Support Devices"])
     return table.loc[labels].set_axis(labels.index)
 
 
-def _parse(text: str) -> set[str] | None:
-    """`"['a', ' b']"` as a set of labels; None if it is no such list."""
+def _parse_labels(text: str) -> set[str] | None:
+    """`"['a', ' b']"` as a set of labels; None if it is not such a list."""
     if text in ("", "nan"):
         return set()
     try:
@@ -177,37 +158,20 @@ def _parse(text: str) -> set[str] | None:
     return {label.strip() for label in found}
 
 
-def _ages(csv_path: Path, raw: pd.DataFrame) -> pd.Series:
-    """Years from the year of birth to the study's; NaN where the birth is not recorded."""
+def _ages(raw: CsvTable) -> pd.Series:
+    """Years from the year of birth to that of the study; NaN where the birth is not recorded."""
     births, dates = raw["PatientBirth"], raw["StudyDate_DICOM"]
-    refuse(csv_path, births, ~births.str.fullmatch(r"(\d{4}(\.0*)?|nan)?"), "is no year of birth")
-    refuse(csv_path, dates, ~dates.str.fullmatch(r"\d{8}"), "is no date, year first")
+    raw.check("PatientBirth", births.str.fullmatch(r"(\d{4}(\.0*)?|nan)?"), "is not a year of birth")
+    raw.check("StudyDate_DICOM", dates.str.fullmatch(r"\d{8}"), "is not a date, year first")
     years = dates.str[:4].astype("float64") - pd.to_numeric(births.replace("nan", ""))
-    refuse(csv_path, births, years < 0, "is a year of birth after the study")
+    raw.check("PatientBirth", ~(years < 0), "is a year of birth after the study")
     return years
 
 
-def _locate(root: Path, csv_path: Path, raw: pd.DataFrame, keep: pd.Series) -> pd.Series:
+def _image_paths(root: Path, raw: CsvTable, kept: pd.Series) -> pd.Series:
     """Each kept image's path, in the first of the three layouts that has it."""
-    names = raw.loc[keep, "ImageID"]
-    folders = raw.loc[keep, "ImageDir"]
-    paths = pd.Series("", index=names.index, dtype=object)
-    for place in (folders + "/" + names, "images/" + folders + "/" + names, "images/" + names):
-        still = paths == ""
-        there = ~absent(root, place[still])
-        paths[still] = place[still].where(there, "")
-        if (paths != "").all():
-            break
-    refuse(
-        csv_path,
-        raw["ImageID"],
-        (paths == "").reindex(raw.index, fill_value=False),
-        f"is in the index but in no image folder of {root}",
-        "Complete the download, or remove the lines without an image.",
-    )
-    return paths.astype("str")
-
-
-def _refuse_unknown(setting: str, values: Sequence[str], known: Sequence[str]) -> None:
-    if not isinstance(values, list | tuple | set) or not values or not set(values) <= set(known):
-        raise HilumError(f"{setting} must be a list of {', '.join(known)}; it is {values!r}.")
+    names, folders = raw["ImageID"][kept], raw["ImageDir"][kept]
+    layouts = [folders + "/" + names, "images/" + folders + "/" + names, "images/" + names]
+    paths = first_present(root, layouts)
+    raw.check_present("ImageID", (paths != "").reindex(raw.cells.index, fill_value=True), root)
+    return paths

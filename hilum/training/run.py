@@ -187,7 +187,7 @@ class StandardTraining:
             keeper = keeping and EpochKeeper(self.folder, metrics, loop, best)
             if keeper:
                 self.folder.write_split(data.split.table)
-                self.folder.write_images(data.catalog.described(data.split.table))
+                self.folder.write_images(data.catalog.add_features(data.split.table))
                 self._announce(data, imbalance, transfer)
             trackers = open_trackers(
                 config.loggers if keeper else (), self.folder, mlflow_uri=config.mlflow_uri

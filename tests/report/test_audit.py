@@ -73,7 +73,7 @@ def run_on_phantom(root, leak: str | None) -> RunFolder:
         },
     )
     folder.write_split(split.table)
-    folder.write_images(catalog.described(split.table))
+    folder.write_images(catalog.add_features(split.table))
     folder.write_epoch(1, metrics.predictions(1), metrics.scores, metrics.combined)
     return folder
 

@@ -44,22 +44,22 @@ def test_labels_are_float32_with_nan_where_left_out():
 
 
 @pytest.mark.parametrize(
-    ("table", "words"),
+    ("table", "message"),
     [
         (table_of().drop(columns=["Age", "Edema"]), r"lacks the column\(s\) Age, Edema"),
-        (table_of(Edema=[1.0, -1.0, 0.0, 1.0]), "ImageID 5, column Edema: -1 is no label"),
-        (table_of(Fracture=[0.0, 0.0, 0.0, 0.5]), "ImageID 9, column Fracture: 0.5 is no label"),
+        (table_of(Edema=[1.0, -1.0, 0.0, 1.0]), "ImageID 5, column Edema: -1.0 is not a label"),
+        (table_of(Fracture=[0.0, 0.0, 0.0, 0.5]), "ImageID 9, column Fracture: 0.5 is not a label"),
         (table_of(Fracture=["no", "no", "yes", "no"]), "column Fracture: it holds .*, not numbers"),
-        (table_of(Image_Path=["a", "b", "a", "d"]), "ImageID 8, column Image_Path: a stands twice"),
-        (table_of(PatientID=[1, np.nan, 2, 3]), "ImageID 5, column PatientID: it is missing"),
+        (table_of(Image_Path=["a", "b", "a", "d"]), "ImageID 8, column Image_Path: 'a' appears twice"),
+        (table_of(PatientID=[1, np.nan, 2, 3]), "ImageID 5, column PatientID: nan is missing"),
         (table_of().iloc[:0], "no image is left"),
-        (table_of().reset_index(drop=True), "indexed by whole numbers named ImageID"),
-        (table_of().set_axis(pd.Index(list("abcd"), name="ImageID")), "indexed by whole numbers"),
-        (table_of().set_axis(pd.Index([3, 5, 5, 9], name="ImageID")), "ImageID 5 stands twice"),
+        (table_of().reset_index(drop=True), "must be whole numbers named ImageID"),
+        (table_of().set_axis(pd.Index(list("abcd"), name="ImageID")), "must be whole numbers"),
+        (table_of().set_axis(pd.Index([3, 5, 5, 9], name="ImageID")), "ImageID 5 appears twice"),
     ],
 )
-def test_what_it_refuses_it_names(table, words):
-    with pytest.raises(HilumError, match=rf"catalog 'own': .*{words}"):
+def test_an_error_names_the_catalog_the_row_and_the_column(table, message):
+    with pytest.raises(HilumError, match=rf"catalog 'own': .*{message}"):
         catalog_of(table)
 
 
@@ -79,16 +79,20 @@ def test_nullable_integers_are_labels_too():
 
 
 @pytest.mark.parametrize(
-    ("parts", "ids", "words"),
+    ("parts", "ids", "message"),
     [
-        (["train", "val", "test", "holdout"], [3, 5, 8, 9], "ImageID 9 has the part 'holdout'"),
-        (["train", "val", "test", None], [3, 5, 8, 9], "ImageID 9 has the part None"),
+        (
+            ["train", "val", "test", "holdout"],
+            [3, 5, 8, 9],
+            "ImageID 9, column fixed split: 'holdout' is not a part",
+        ),
+        (["train", "val", "test", None], [3, 5, 8, 9], "ImageID 9, column fixed split: None is not a part"),
         (["train", "val", "test", "test"], [3, 5, 9, 8], "in the same order"),
         (["train", "val"], [3, 5], "must have the table's ImageIDs"),
     ],
 )
-def test_a_fixed_split_that_does_not_fit_is_refused(parts, ids, words):
-    with pytest.raises(HilumError, match=words):
+def test_a_fixed_split_that_does_not_fit_is_refused(parts, ids, message):
+    with pytest.raises(HilumError, match=message):
         catalog_of(fixed_split=pd.Series(parts, index=ids, dtype=object))
 
 
@@ -114,14 +118,14 @@ def test_the_fingerprint_is_the_same_in_another_process(small_catalog):
         "import sys; from hilum.sources.chexpert import CleanMetaData; "
         "print(CleanMetaData(sys.argv[1], cache=False).catalog().fingerprint)"
     )
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code, str(small_catalog.root)],
         capture_output=True,
         text=True,
         check=True,
         env=os.environ | {"PYTHONHASHSEED": "5"},
     )
-    assert told.stdout.strip() == small_catalog.fingerprint
+    assert process.stdout.strip() == small_catalog.fingerprint
 
 
 def test_targets_are_selected_by_alias_with_their_own_labels(small_catalog):
@@ -145,12 +149,12 @@ def test_image_paths_lead_to_the_images(small_catalog):
     assert all(os.path.isfile(path) for path in paths)  # noqa: PTH113
 
 
-def test_an_unknown_image_is_told_with_the_ids_there_are():
+def test_an_unknown_image_id_raises_with_the_range_of_ids():
     with pytest.raises(HilumError, match=r"own has no ImageID 4\. Its 4 ids run from 3 to 9"):
         catalog_of(root="x").image_path(4)
 
 
-def test_without_a_root_no_image_is_looked_for(small_catalog):
+def test_image_paths_need_a_root(small_catalog):
     with pytest.raises(HilumError, match=r"without its images\. Give root"):
         replace(small_catalog, root=None).image_paths()
 
@@ -172,7 +176,7 @@ def test_a_table_of_another_kind_or_place_is_refused(small_catalog, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("source", "root", "filters", "words"),
+    ("source", "root", "filters", "message"),
     [
         (
             "chexprt",
@@ -186,8 +190,8 @@ def test_a_table_of_another_kind_or_place_is_refused(small_catalog, tmp_path):
         ("nih", "x", {"views": ["PA"]}, "'nih' has no filter 'views'.* It takes none"),
     ],
 )
-def test_a_source_that_cannot_be_opened_is_told(source, root, filters, words):
-    with pytest.raises(HilumError, match=words):
+def test_a_source_that_cannot_be_opened_is_named(source, root, filters, message):
+    with pytest.raises(HilumError, match=message):
         open_catalog(source, root, **filters)
 
 
@@ -196,8 +200,8 @@ def test_sources_know_nothing_of_torch():
         "import sys, hilum.sources.chexpert, hilum.sources.nih; "
         "print(sorted({'torch', 'matplotlib', 'hilum.training'} & set(sys.modules)))"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "[]"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("path", ["../elsewhere.png", "a/../../b.png", "/etc/passwd"])
@@ -208,7 +212,7 @@ def test_a_path_that_leads_out_of_the_folder_is_refused(small_catalog, path):
         replace(small_catalog, table=table)
 
 
-def test_what_is_known_of_images_leaves_findings_and_copies_out(small_catalog):
+def test_features_of_images_are_added_without_labels_and_hierarchical_paths(small_catalog):
     ids = small_catalog.table.index[[2, 0]].to_numpy()
     parts = pd.DataFrame(
         {
@@ -217,7 +221,7 @@ def test_what_is_known_of_images_leaves_findings_and_copies_out(small_catalog):
             "part": ["val", "train"],
         }
     )
-    described = small_catalog.described(parts)
+    described = small_catalog.add_features(parts)
     pd.testing.assert_frame_equal(described[["ImageID", "PatientID", "part"]], parts)
     assert not {"Hierarchical_Path", *small_catalog.targets} & set(described.columns)
     for name in ("StudyID", "Age", "Image_Path"):

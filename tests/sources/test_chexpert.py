@@ -141,16 +141,16 @@ def test_a_filter_keeps_what_it_says(chexpert_tree, filters, column, kept):
 
 
 @pytest.mark.parametrize(
-    ("filters", "words"),
+    ("filters", "message"),
     [
         ({"views": ["Lateral"], "orientations": [""]}, "lateral"),
         ({"views": ("Frontal",)}, "frontal"),
     ],
 )
-def test_a_view_is_kept_alone(chexpert_tree, filters, words):
+def test_a_view_is_kept_alone(chexpert_tree, filters, message):
     paths = CleanMetaData(chexpert_tree, **filters).get_clean_df()["Image_Path"]
     assert len(paths)
-    assert paths.str.contains(words).all()
+    assert paths.str.contains(message).all()
 
 
 def test_without_filters_every_row_is_kept(chexpert_tree):
@@ -213,7 +213,7 @@ def test_changing_the_table_that_was_given_changes_nothing(chexpert_tree):
     assert set(data.get_clean_df()["Edema"]) == {0.0, 1.0}
 
 
-class TestTheKeptTable:
+class TestTheCachedTable:
     @pytest.fixture
     def cleanings(self, monkeypatch):
         """How many times an index was cleaned."""
@@ -239,7 +239,7 @@ class TestTheKeptTable:
         CleanMetaData(tmp_path / "moved").get_clean_df()
         assert len(cleanings) == 1
 
-    def test_a_changed_index_is_cleaned_anew(self, chexpert_tree, cleanings):
+    def test_a_changed_index_is_cleaned_again(self, chexpert_tree, cleanings):
         CleanMetaData(chexpert_tree).get_clean_df()
         path = chexpert_tree / "train.csv"
         path.write_text(path.read_text().replace(",24,Frontal", ",99,Frontal"))
@@ -255,7 +255,7 @@ class TestTheKeptTable:
         assert len(cleanings) == 2
 
     @pytest.mark.parametrize("damage", [b"", b"PAR1 but no more", None])
-    def test_a_damaged_one_does_no_harm_and_is_mended(self, chexpert_tree, cleanings, own_cache, damage):
+    def test_a_damaged_one_is_replaced(self, chexpert_tree, cleanings, own_cache, damage):
         first = CleanMetaData(chexpert_tree).get_clean_df()
         (kept,) = own_cache.glob("*.parquet")
         kept.write_bytes(kept.read_bytes()[:-50] if damage is None else damage)
@@ -268,39 +268,39 @@ class TestTheKeptTable:
         monkeypatch.setenv("HILUM_CACHE", str(tmp_path / "file" / "cache"))
         assert len(CleanMetaData(chexpert_tree).get_clean_df()) == 33
 
-    def test_nothing_is_kept_if_not_wanted(self, chexpert_tree, own_cache):
+    def test_nothing_is_cached_if_the_cache_is_off(self, chexpert_tree, own_cache):
         CleanMetaData(chexpert_tree, cache=False).get_clean_df()
         assert list(own_cache.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "line", "column", "words"),
+    ("old", "new", "line", "column", "message"),
     [
         (
             "patient00001/study1",
             "patient00001/1",
             2,
             "Path",
-            "is no CheXpert path: expected .../train/patient",
+            "is not a CheXpert path: expected .../train/patient",
         ),
-        ("patient00001/study1", f"patient{'9' * 20}/study1", 2, "Path", "is no CheXpert path"),
+        ("patient00001/study1", f"patient{'9' * 20}/study1", 2, "Path", "is not a CheXpert path"),
         (",Male,24,", ",M,24,", 2, "Sex", "'M' is not one of 'Male', 'Female', 'Unknown'"),
-        (",Male,24,", ",Male,old,", 2, "Age", "'old' is no age in years"),
-        (",Male,24,", ",Male,,", 2, "Age", "'' is no age in years"),
+        (",Male,24,", ",Male,old,", 2, "Age", "'old' is not an age in years"),
+        (",Male,24,", ",Male,,", 2, "Age", "'' is not an age in years"),
         (",24,Frontal,", ",24,Oblique,", 2, "Frontal/Lateral", "'Oblique' is not Frontal or Lateral"),
         (",24,Frontal,AP,", ",24,Frontal,PAL,", 2, "AP/PA", "'PAL' is not AP, PA, LL, RL or blank"),
     ],
 )
-def test_a_cell_that_cannot_be_is_told_with_its_place(chexpert_tree, old, new, line, column, words):
+def test_a_wrong_cell_is_named_with_line_and_column(chexpert_tree, old, new, line, column, message):
     path = chexpert_tree / "train.csv"
     content = path.read_text()
     assert old in content
     path.write_text(content.replace(old, new, 1))
-    with pytest.raises(HilumError) as told:
+    with pytest.raises(HilumError) as error:
         CleanMetaData(chexpert_tree).get_clean_df()
-    assert str(told.value).startswith(f"{path}, line {line}, column '{column}': ")
-    assert words in str(told.value)
-    assert "Correct the line, or restore the file from the data set." in str(told.value)
+    assert str(error.value).startswith(f"{path}, line {line}, column '{column}': ")
+    assert message in str(error.value)
+    assert "Correct the line, or restore the file from the data set." in str(error.value)
 
 
 @pytest.mark.parametrize("label", ["2.0", "0.5", "-2", "yes", "nan", " 1.0"])
@@ -312,32 +312,32 @@ def test_a_label_that_is_none_is_told_with_its_place(chexpert_tree, label, colum
     rows[30][rows[0].index(column)] = label
     with path.open("w", newline="") as file:
         csv.writer(file).writerows(rows)
-    with pytest.raises(HilumError) as told:
+    with pytest.raises(HilumError) as error:
         CleanMetaData(chexpert_tree).get_clean_df()
-    assert str(told.value).startswith(
+    assert str(error.value).startswith(
         f"{path}, line 31, column '{column}': {label!r} is not one of '1.0', '0.0'"
     )
 
 
-def test_an_image_listed_twice_is_told_whatever_its_prefix(chexpert_tree):
+def test_an_image_listed_twice_is_named_whatever_its_prefix(chexpert_tree):
     path = chexpert_tree / "train.csv"
     lines = path.read_text().splitlines()
     for again in (lines[3], lines[3].replace("CheXpert-v1.0-small/", "CheXpert-v1.0/")):
         path.write_text("\n".join([*lines, again]) + "\n")
-        with pytest.raises(HilumError) as told:
+        with pytest.raises(HilumError) as error:
             CleanMetaData(chexpert_tree).get_clean_df()
-        assert f"{path}, line {len(lines) + 1}, column 'Path': " in str(told.value)
-        assert "stands in an earlier line too. Remove one of the two lines." in str(told.value)
+        assert f"{path}, line {len(lines) + 1}, column 'Path': " in str(error.value)
+        assert "is also in an earlier line. Remove one of the two lines." in str(error.value)
 
 
-def test_a_missing_column_is_told(chexpert_tree):
+def test_a_missing_column_is_named(chexpert_tree):
     path = chexpert_tree / "train.csv"
     path.write_text(path.read_text().replace("Pleural Effusion", "Effusion", 1))
     with pytest.raises(HilumError, match=r"train\.csv: the column 'Pleural Effusion' is missing"):
         CleanMetaData(chexpert_tree).get_clean_df()
 
 
-def test_an_index_cut_short_is_told_not_read_as_blanks(chexpert_tree):
+def test_a_truncated_index_raises_and_is_not_read_as_blanks(chexpert_tree):
     path = chexpert_tree / "train.csv"
     content = path.read_text().rstrip()
     path.write_text(content[: content.rindex(",") - 8])
@@ -347,7 +347,7 @@ def test_an_index_cut_short_is_told_not_read_as_blanks(chexpert_tree):
 
 def test_a_folder_without_the_index_is_told(tmp_path):
     with pytest.raises(
-        HilumError, match=r"neither train\.csv nor train\.csv\.gz is there\. root must be the fol"
+        HilumError, match=r"it does not contain train\.csv or train\.csv\.gz\. root must be the fol"
     ):
         CleanMetaData(tmp_path)
     with pytest.raises(HilumError, match="none: there is no such folder"):
@@ -369,7 +369,7 @@ def test_an_index_elsewhere_is_taken_with_the_images_of_root(chexpert_tree, smal
 
 
 @pytest.mark.parametrize(
-    ("filters", "words"),
+    ("filters", "message"),
     [
         ({"max_studies": 0}, "max_studies must be a whole number, 1 or more.*it is 0"),
         ({"max_studies": "4"}, "it is '4'"),
@@ -382,11 +382,11 @@ def test_an_index_elsewhere_is_taken_with_the_images_of_root(chexpert_tree, smal
         ({"orientations": ["AP", "PAA"]}, "orientations must be a list of 'AP', 'PA', 'LL', 'RL', ''"),
     ],
 )
-def test_a_filter_that_is_none_is_told_at_once(chexpert_tree, filters, words):
-    with pytest.raises(HilumError, match=words):
+def test_a_wrong_filter_raises_at_once(chexpert_tree, filters, message):
+    with pytest.raises(HilumError, match=message):
         CleanMetaData(chexpert_tree, **filters)
 
 
-def test_filters_that_leave_nothing_are_told(chexpert_tree):
+def test_filters_that_leave_nothing_raise(chexpert_tree):
     with pytest.raises(HilumError, match=r"no image is left .*orientations=\['RL'\].*Loosen one"):
         CleanMetaData(chexpert_tree, orientations=["RL"]).get_clean_df()

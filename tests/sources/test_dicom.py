@@ -82,7 +82,7 @@ class TestGrayLevels:
     ):
         assert read_gray(saved(dicom_of(samples, bits))).tolist() == [expected]
 
-    def test_monochrome1_is_turned(self, saved):
+    def test_monochrome1_is_inverted(self, saved):
         path = saved(dicom_of(row(0, 819, 4095), PhotometricInterpretation="MONOCHROME1"))
         assert read_gray(path).tolist() == [[255, 204, 0]]
 
@@ -92,7 +92,7 @@ class TestGrayLevels:
         path = saved(dicom_of(row(0, 1000, 1200, 1500, 2000, 4095), **window))
         assert read_gray(path).tolist() == [[0, 0, 51, 128, 255, 255]]
 
-    def test_monochrome1_is_turned_after_the_window(self, saved):
+    def test_monochrome1_is_inverted_after_the_window(self, saved):
         window = {"WindowCenter": 1500.5, "WindowWidth": 1001}
         file = dicom_of(row(0, 1000, 1200, 2000, 4095), PhotometricInterpretation="MONOCHROME1", **window)
         # Turned before the window, the stored 0 (4095 then) and 4095 would both come out otherwise.
@@ -212,12 +212,14 @@ class TestRealFiles:
             assert levels.ndim == 2, path
             assert 0 <= levels.min() <= levels.max() <= 1, path
         assert read >= 15
-        assert all(words.startswith(f"{path}: ") and "\n" not in words for path, words in refused.items())
+        assert all(
+            message.startswith(f"{path}: ") and "\n" not in message for path, message in refused.items()
+        )
 
 
 class TestRefusals:
-    def refused(self, path, words):
-        with pytest.raises(HilumError, match=words) as error:
+    def refused(self, path, message):
+        with pytest.raises(HilumError, match=message) as error:
             read_gray(path)
         assert str(error.value).startswith(str(path))
 
@@ -234,12 +236,12 @@ class TestRefusals:
 
     def test_a_name_that_promises_a_dicom(self, tmp_path):
         (tmp_path / "scan.dcm").write_bytes(bytes(200))
-        self.refused(tmp_path / "scan.dcm", "is no DICOM file: it lacks the mark DICM")
+        self.refused(tmp_path / "scan.dcm", "is not a DICOM file: it lacks the mark DICM")
         (tmp_path / "empty.dicom").write_bytes(b"")
-        self.refused(tmp_path / "empty.dicom", "is no DICOM file")
+        self.refused(tmp_path / "empty.dicom", "is not a DICOM file")
 
     @pytest.mark.parametrize("share", [0.3, 0.7, 0.99])
-    def test_a_file_cut_short(self, saved, share):
+    def test_a_truncated_file(self, saved, share):
         path = saved(dicom_of(np.ones((64, 64), np.uint16)))
         content = path.read_bytes()
         path.write_bytes(content[: int(len(content) * share)])
@@ -247,7 +249,7 @@ class TestRefusals:
 
     def test_a_window_without_width(self, saved):
         file = dicom_of(row(1, 2), WindowCenter=5, WindowWidth=0)
-        self.refused(saved(file), "asks for something that cannot be shown: .*Window Width")
+        self.refused(saved(file), "specifies something that cannot be shown: .*Window Width")
 
     def test_a_missing_depth(self, saved):
         self.refused(saved(dicom_of(row(1, 2), BitsAllocated=None)), "cannot be decoded|cannot be shown")

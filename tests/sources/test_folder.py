@@ -77,13 +77,13 @@ def test_the_only_csv_there_is_taken_if_none_is_called_labels(root):
     assert len(open_catalog("folder", root)) == 4
     write(root, name="other.csv")
     with pytest.raises(
-        HilumError, match=r"a single CSV there; there is index\.csv, other\.csv\. Name the index"
+        HilumError, match=r"a single CSV there; found index\.csv, other\.csv\. Name the index"
     ):
         open_catalog("folder", root)
 
 
 def test_without_patients_it_warns(root):
-    with pytest.warns(NoPatientsWarning, match="each image counts as a patient of its own"):
+    with pytest.warns(NoPatientsWarning, match="each image counts as its own patient"):
         catalog = open_catalog("folder", root, patient_column="")
     assert catalog.table["PatientID"].tolist() == [0, 1, 2, 3]
     with warnings.catch_warnings():
@@ -104,12 +104,14 @@ class TestUncertainLabels:
     def uncertain_row(self, root):
         write(root, changed(1, "Effusion", "-1"))
 
-    def test_they_are_refused_unless_something_is_said(self, root):
-        with pytest.raises(HilumError, match=r"line 3, column 'Effusion': '-1' is uncertain\. Say what"):
+    def test_they_raise_unless_their_meaning_is_set(self, root):
+        with pytest.raises(
+            HilumError, match=r"line 3, column 'Effusion': '-1' is uncertain\. Set its meaning"
+        ):
             open_catalog("folder", root)
 
     @pytest.mark.parametrize(("meaning", "label"), [("zeros", 0), ("ones", 1), ("ignore", np.nan)])
-    def test_they_become_what_is_said(self, root, meaning, label):
+    def test_they_become_what_is_set(self, root, meaning, label):
         catalog = open_catalog("folder", root, uncertain=meaning)
         np.testing.assert_array_equal(catalog.labels()[:, 0], [1, label, np.nan, 1])
         assert catalog.codes is None
@@ -119,7 +121,7 @@ class TestUncertainLabels:
         np.testing.assert_array_equal(catalog.codes["Pleural_Effusion"], [1, -1, np.nan, 1])
         np.testing.assert_array_equal(catalog.labels()[:, 0], [1, 0, 0, 1])
 
-    def test_another_word_is_refused(self, root):
+    def test_an_unknown_meaning_raises(self, root):
         with pytest.raises(HilumError, match="uncertain must be zeros, ones, ignore, policy or left out"):
             open_catalog("folder", root, uncertain="maybe")
 
@@ -136,50 +138,50 @@ def test_a_window_is_part_of_the_path_and_of_the_pixels(root):
 
 class TestRefusals:
     @pytest.mark.parametrize(
-        ("row", "column", "value", "words"),
+        ("row", "column", "value", "message"),
         [
             (
                 1,
                 "Image Index",
                 "a/9.png",
-                r"line 3, column 'Image Index': 'a/9\.png' is not in .*Bring the missing",
+                r"line 3, column 'Image Index': 'a/9\.png' is in the index but not in .*Complete the download",
             ),
-            (1, "Image Index", "a/1.png", "line 3, .*stands in an earlier line too"),
-            (1, "Image Index", "../x.png", "is no path below root"),
-            (1, "Image Index", "/x.png", "is no path below root"),
-            (1, "Image Index", "", "is no path below root"),
-            (2, "Patient ID", "", "line 4, column 'Patient ID': '' is no patient"),
-            (0, "Age", "old", "line 2, column 'Age': 'old' is no age in years"),
+            (1, "Image Index", "a/1.png", "line 3, .*is also in an earlier line"),
+            (1, "Image Index", "../x.png", "is not a path below root"),
+            (1, "Image Index", "/x.png", "is not a path below root"),
+            (1, "Image Index", "", "is not a path below root"),
+            (2, "Patient ID", "", "line 4, column 'Patient ID': '' is not a patient"),
+            (0, "Age", "old", "line 2, column 'Age': 'old' is not an age in years"),
             (0, "Sex", "X", "line 2, column 'Sex': 'X' is not one of 'M'"),
             (0, "View", "OBLIQUE", "line 2, column 'View': 'OBLIQUE' is not one of 'PA'"),
             (3, "split", "holdout", "line 5, column 'split': 'holdout' is not one of 'train'"),
         ],
     )
-    def test_cells(self, root, row, column, value, words):
+    def test_cells(self, root, row, column, value, message):
         write(root, changed(row, column, value))
-        with pytest.raises(HilumError, match=rf"labels\.csv.*{words}"):
+        with pytest.raises(HilumError, match=rf"labels\.csv.*{message}"):
             open_catalog("folder", root)
 
-    def test_a_target_that_was_asked_for_holds_something_else(self, root):
+    def test_a_given_target_holds_something_else(self, root):
         with pytest.raises(HilumError, match="line 2, column 'Note': 'seen' is not one of '1'"):
             open_catalog("folder", root, targets=["Note"])
 
     @pytest.mark.parametrize(
-        ("filters", "words"),
+        ("filters", "message"),
         [
-            ({"targets": ["Coug"]}, r"the target column 'Coug' is missing\. Did you mean 'Cough'\?"),
+            ({"targets": ["Coug"]}, r"the column 'Coug' of targets is missing\. Did you mean 'Cough'\?"),
             ({"targets": "Cough"}, "targets must be a list of columns"),
             ({"targets": ["Cough", "Cough"]}, "the target Cough has two columns"),
             (
                 {"sex_column": "Sx"},
-                r"the column 'Sx' is missing, which sex_column names\. Did you mean 'Sex'",
+                r"the column 'Sx' of sex_column is missing\. Did you mean 'Sex'",
             ),
-            ({"path_column": ""}, "no column tells the images' paths"),
+            ({"path_column": ""}, "no column holds the images' paths"),
             ({"csv": "none.csv"}, r"none\.csv: there is no such file"),
         ],
     )
-    def test_settings(self, root, filters, words):
-        with pytest.raises(HilumError, match=words):
+    def test_settings(self, root, filters, message):
+        with pytest.raises(HilumError, match=message):
             open_catalog("folder", root, **filters)
 
     def test_no_target_at_all(self, root):

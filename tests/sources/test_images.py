@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from hilum.errors import HilumError
-from hilum.sources.images import absent, check_images, declared_size, parse_address, read_gray, read_samples
+from hilum.sources.images import (
+    are_missing,
+    check_images,
+    declared_size,
+    decode_channels,
+    parse_address,
+    read_gray,
+    to_gray,
+)
 
 #: PNG color types, as the file's header has them.
 GRAY, RGB, PALETTE, GRAY_ALPHA, RGBA = 0, 2, 3, 4, 6
@@ -17,7 +25,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def png(width: int, depth: int, color: int, row: bytes, *extra: bytes) -> bytes:
-    """A PNG of one row, written here byte by byte: no library's reading of the format is taken on trust."""
+    """A PNG of one row, written here byte by byte: so that no library is trusted."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, 1, depth, color, 0, 0, 0))
     data = chunk(b"IDAT", zlib.compress(b"\0" + row))
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(extra) + data + chunk(b"IEND", b"")
@@ -116,22 +124,22 @@ def test_a_png_with_a_damaged_middle_is_named(capfd, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "the file is empty"),
         (b"Path,Sex,Age\n", "the file is neither a PNG nor a JPEG nor a DICOM"),
         (b"GIF89a", "the file is neither a PNG nor a JPEG nor a DICOM"),
-        (b"\x89PNG\r\n\x1a\nsome words", "the image is truncated"),
-        (b"\x89PNG\r\n\x1a\nsome words IEND\xaeB`\x82", "the image cannot be decoded"),
+        (b"\x89PNG\r\n\x1a\nsome text", "the image is truncated"),
+        (b"\x89PNG\r\n\x1a\nsome text IEND\xaeB`\x82", "the image cannot be decoded"),
         (b"\xff\xd8\xff\xd9", "the image cannot be decoded"),
     ],
 )
-def test_a_file_that_is_no_image_is_named(capfd, content, told, tmp_path):
+def test_a_file_that_is_no_image_is_named(capfd, content, message, tmp_path):
     path = tmp_path / "image.png"
     path.write_bytes(content)
     with pytest.raises(HilumError) as error:
         read_gray(path)
-    assert str(error.value).startswith(f"{path}: {told}")
+    assert str(error.value).startswith(f"{path}: {message}")
     assert "Restore it from the data set." in str(error.value)
 
 
@@ -145,25 +153,19 @@ def test_a_folder_is_no_image(tmp_path):
         read_gray(tmp_path)
 
 
-class TestSamples:
+class TestChannels:
     """The full depth, before any window."""
 
-    def test_16_bit_samples_come_as_they_are(self, tmp_path):
-        (tmp_path / "deep.png").write_bytes(png(4, 16, GRAY, words(0, 1, 4095, 65535)))
-        samples = read_samples(tmp_path / "deep.png")
+    def test_16_bit_samples_keep_their_depth(self):
+        samples = decode_channels(png(4, 16, GRAY, words(0, 1, 4095, 65535)), "deep.png")
         assert samples.dtype == np.uint16
         assert samples.tolist() == [[0, 1, 4095, 65535]]
 
-    def test_8_bit_samples_and_color_too(self, ramp, tmp_path):
-        cv2.imwrite(str(tmp_path / "ramp.png"), ramp)
-        assert read_samples(tmp_path / "ramp.png").dtype == np.uint8
-        (tmp_path / "red.png").write_bytes(png(1, 16, RGB, words(65535, 0, 0)))
-        assert read_samples(tmp_path / "red.png")[0, 0] == pytest.approx(0.299 * 65535, abs=2)
-
-    def test_a_dicom_is_sent_on(self, tmp_path):
-        (tmp_path / "scan.dcm").write_bytes(bytes(128) + b"DICM")
-        with pytest.raises(HilumError, match=r"scan\.dcm: this is a DICOM file\. Read it with .*read_dicom"):
-            read_samples(tmp_path / "scan.dcm")
+    def test_8_bit_samples_and_color_too(self, ramp):
+        assert decode_channels(cv2.imencode(".png", ramp)[1].tobytes(), "ramp.png").dtype == np.uint8
+        red = decode_channels(png(1, 16, RGB, words(65535, 0, 0)), "red.png")
+        assert red.tolist() == [[[0, 0, 65535]]]
+        assert to_gray(red)[0, 0] == pytest.approx(0.299 * 65535, abs=2)
 
 
 class TestWindows:
@@ -185,13 +187,13 @@ class TestWindows:
         path.write_bytes(png(3, 8, GRAY, bytes([50, 100, 200])))
         assert read_gray(path, window=(50, 150)).tolist() == [[0, 128, 255]]
 
-    def test_the_window_given_wins_over_the_paths(self, tmp_path):
+    def test_a_given_window_overrides_the_paths(self, tmp_path):
         path = tmp_path / "deep.png"
         path.write_bytes(png(1, 16, GRAY, words(100)))
         assert read_gray(f"{path}#window=0,1000", window=(0, 200)).tolist() == [[128]]
 
     @pytest.mark.parametrize("window", [(3, 3), (5, 2), (0, float("inf")), (0, float("nan")), (1,), "ab", 7])
-    def test_a_window_that_means_nothing_is_refused(self, window, tmp_path):
+    def test_an_invalid_window_raises(self, window, tmp_path):
         (tmp_path / "image.png").write_bytes(PNGS["8-bit gray"][0])
         with pytest.raises(HilumError, match=r"image\.png: the window .* must be two numbers"):
             read_gray(tmp_path / "image.png", window=window)
@@ -208,31 +210,31 @@ class TestStacks:
 
     def test_a_row_is_an_image(self, stack):
         path, images = stack
-        np.testing.assert_array_equal(read_samples(f"{path}#2"), images[2])
         np.testing.assert_array_equal(read_gray(f"{path}#2"), (images[2].astype(int) + 128) // 257)
         assert read_gray(f"{path}#0#window=0,4000")[0].tolist() == [0, 64, 128, 191, 255]
 
-    def test_what_is_read_can_be_written_to(self, stack):
-        pixels = read_samples(f"{stack[0]}#1")
+    def test_what_is_read_can_be_changed(self, tmp_path):
+        np.save(tmp_path / "bytes.npy", np.full((2, 4, 5), 7, np.uint8))
+        pixels = read_gray(f"{tmp_path}/bytes.npy#1")
         pixels[:] = 0
-        assert read_samples(f"{stack[0]}#1").any()
+        assert (read_gray(f"{tmp_path}/bytes.npy#1") == 7).all()
 
     @pytest.mark.parametrize(
-        ("array", "row", "words"),
+        ("array", "row", "message"),
         [
-            (np.zeros((3, 4, 5), np.uint8), 3, "it has 3 images; there is no row 3"),
+            (np.zeros((3, 4, 5), np.uint8), 3, "it has 3 images; row 3 does not exist"),
             (np.zeros((3, 4, 5)), 0, "it holds float64 of shape"),
             (np.zeros((4, 5), np.uint8), 0, r"uint8 of shape \(4, 5\)"),
         ],
     )
-    def test_other_rows_and_arrays_are_refused(self, tmp_path, array, row, words):
+    def test_other_rows_and_arrays_are_refused(self, tmp_path, array, row, message):
         np.save(tmp_path / "other.npy", array)
-        with pytest.raises(HilumError, match=words):
+        with pytest.raises(HilumError, match=message):
             read_gray(f"{tmp_path}/other.npy#{row}")
 
     def test_a_file_that_is_no_stack_or_not_there_is_named(self, tmp_path):
         (tmp_path / "text.npy").write_text("hello")
-        with pytest.raises(HilumError, match=r"text\.npy: this is no stack of images"):
+        with pytest.raises(HilumError, match=r"text\.npy: this is not a stack of images"):
             read_gray(f"{tmp_path}/text.npy#0")
         with pytest.raises(HilumError, match=r"none\.npy: the images are missing"):
             read_gray(f"{tmp_path}/none.npy#0")
@@ -248,7 +250,7 @@ class TestStacks:
         ("#1/a.npy#12#window=-5,2.5e3", "#1/a.npy", 12, (-5, 2500)),
     ],
 )
-def test_addresses_are_taken_apart(path, file, row, window):
+def test_addresses_are_parsed(path, file, row, window):
     assert parse_address(path) == (file, row, window)
 
 
@@ -268,14 +270,14 @@ def test_checking_counts_what_is_bad_and_names_the_first_ten(tmp_path):
     assert len(seen) == 16
 
 
-def test_checking_good_images_says_nothing(small_catalog):
+def test_checking_good_images_raises_nothing(small_catalog):
     seen = []
     check_images(small_catalog.image_paths(), progress=lambda: seen.append(1))
     assert len(seen) == len(small_catalog)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_it_is_what_the_encoder_wrote(suffix):
+def test_the_declared_size_is_what_the_encoder_wrote(suffix):
     data = cv2.imencode(suffix, np.zeros((37, 53), np.uint8))[1].tobytes()
     assert declared_size(data) == (37, 53)
 
@@ -286,7 +288,7 @@ def test_jpeg_2000_counts_from_its_offset():
 
 
 @pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\xff\xd8\xff\xd9", b"GIF89a"])
-def test_what_says_nothing(data):
+def test_no_size_in_the_header(data):
     assert declared_size(data) is None
 
 
@@ -295,7 +297,7 @@ def test_files_are_found_whatever_their_folder_and_address(tmp_path):
     for name in ("top.png", "a/1.png", "a/stack.npy"):
         (tmp_path / name).touch()
     paths = ["top.png", "a/1.png", "a/1.png#window=0,9", "a/stack.npy#3"]
-    assert absent(tmp_path, paths).tolist() == [False] * 4
+    assert are_missing(tmp_path, paths).tolist() == [False] * 4
     missing = ["a/2.png", "b/1.png", "1.png", "a/folder.png", "A/1.png"]
-    assert absent(tmp_path, missing).tolist() == [True] * 5
-    assert absent(tmp_path, []).tolist() == []
+    assert are_missing(tmp_path, missing).tolist() == [True] * 5
+    assert are_missing(tmp_path, []).tolist() == []

@@ -106,12 +106,12 @@ def test_mendeleys_edition_is_read_too(root):
 
 
 class TestRefusals:
-    def refused(self, root, words):
-        with pytest.raises(HilumError, match=words):
+    def refused(self, root, message):
+        with pytest.raises(HilumError, match=message):
             open_catalog("kaggle", root)
 
     def test_another_folder(self, tmp_path):
-        self.refused(tmp_path / "none", "the folders train and test are not there")
+        self.refused(tmp_path / "none", "the folders train and test are neither there")
 
     def test_a_missing_class(self, root):
         shutil.rmtree(root / "test/NORMAL")
@@ -119,11 +119,11 @@ class TestRefusals:
 
     def test_an_empty_class(self, root):
         (root / "test/NORMAL/IM-0001-0001.jpeg").unlink()
-        self.refused(root, "test/NORMAL: there is no image in it")
+        self.refused(root, "test/NORMAL: it contains no image")
 
     def test_a_name_without_a_patient(self, root):
         shutil.copy(root / "test/NORMAL/IM-0001-0001.jpeg", root / "train/NORMAL/copy of IM.jpeg")
-        self.refused(root, r"train/NORMAL/copy of IM\.jpeg: the name tells no patient \(1 such files\)")
+        self.refused(root, r"train/NORMAL/copy of IM\.jpeg: the name contains no patient \(1 such files\)")
 
     def test_a_pneumonia_among_the_normal(self, root):
         shutil.move(root / "train/PNEUMONIA/person1_bacteria_1.jpeg", root / "train/NORMAL")

@@ -38,9 +38,9 @@ def test_chestmnist_has_its_labels_by_name_and_its_pixels_in_the_cache(save, own
     arrays = arrays_of(size=size)
     catalog = open_catalog("medmnist", save(**arrays))
     assert catalog.targets == NIH_TARGETS
-    for position, word in enumerate(LABELS["chestmnist"]):
+    for position, label in enumerate(LABELS["chestmnist"]):
         target = {"effusion": "Pleural_Effusion", "pleural": "Pleural_Thickening"}.get(
-            word, word.capitalize()
+            label, label.capitalize()
         )
         expected = np.concatenate([arrays[f"{part}_labels"][:, position] for part in COUNTS])
         np.testing.assert_array_equal(catalog.table[target], expected)
@@ -79,7 +79,7 @@ def test_the_pixels_are_unpacked_once_and_again_when_they_are_damaged(save, own_
     assert np.load(folder / "val.npy").shape == (2, 28, 28)
 
 
-def test_another_content_has_another_place_and_the_fingerprint_does_not_tell_the_place(save, monkeypatch):
+def test_the_cache_folder_depends_on_the_content_and_the_fingerprint_not_on_the_folder(save, monkeypatch):
     first = open_catalog("medmnist", save(**arrays_of()))
     other = open_catalog("medmnist", save("chestmnist_64.npz", **arrays_of(size=64)))
     assert first.root != other.root
@@ -89,12 +89,12 @@ def test_another_content_has_another_place_and_the_fingerprint_does_not_tell_the
     assert again.fingerprint == first.fingerprint
 
 
-def test_a_folder_with_one_file_will_do_and_with_several_it_is_named(save):
+def test_a_folder_with_several_files_needs_a_name(save):
     folder = save(**arrays_of()).parent
     assert len(open_catalog("medmnist", folder)) == 11
     save("chestmnist_64.npz", **arrays_of(size=64))
     with pytest.raises(
-        HilumError, match=r"expected one \.npz there; there is chestmnist, chestmnist_64\. Say"
+        HilumError, match=r"expected one \.npz there; found chestmnist, chestmnist_64\. Name it"
     ):
         open_catalog("medmnist", folder)
     catalog = open_catalog("medmnist", folder, name="chestmnist_64")
@@ -112,13 +112,13 @@ def test_other_files_need_the_names_of_their_labels(save):
 
 class TestRefusals:
     @pytest.mark.parametrize(
-        ("changes", "words"),
+        ("changes", "message"),
         [
             ({"val_labels": None}, "the array val_labels is missing; it has train_images, train_labels"),
             ({"test_images": None}, "the array test_images is missing"),
             ({"train_labels": np.zeros((6, 13), np.uint8)}, "train_labels has 13 columns; expected 14: atel"),
             ({"val_labels": np.zeros((5, 14), np.uint8)}, "val_images has 2 images, val_labels 5 rows"),
-            ({"val_labels": np.full((2, 14), 2, np.uint8)}, "val_labels, row 0, column 0: 2 is no label"),
+            ({"val_labels": np.full((2, 14), 2, np.uint8)}, "val_labels, row 0, column 0: 2 is not a label"),
             (
                 {"val_labels": np.zeros(2, np.uint8)},
                 r"val_labels holds uint8 of shape \(2,\); expected whole",
@@ -126,21 +126,21 @@ class TestRefusals:
             ({"val_labels": np.zeros((2, 14))}, "val_labels holds float64"),
             ({"val_images": np.zeros((2, 28, 28, 3), np.uint8)}, "expected gray uint8 images"),
             ({"val_images": np.zeros((2, 28, 28))}, "val_images holds float64 of shape"),
-            ({"val_labels": np.array([["a"] * 14] * 2, dtype=object)}, "no readable .npz"),
+            ({"val_labels": np.array([["a"] * 14] * 2, dtype=object)}, "not a readable .npz"),
         ],
     )
-    def test_arrays_that_do_not_fit(self, save, own_cache, changes, words):
+    def test_arrays_that_do_not_fit(self, save, own_cache, changes, message):
         path = save(**arrays_of(**changes))
-        with pytest.raises(HilumError, match=words) as error:
+        with pytest.raises(HilumError, match=message) as error:
             open_catalog("medmnist", path)
         assert str(error.value).startswith(str(path))
         assert not list(own_cache.iterdir())
 
     @pytest.mark.parametrize("share", [0.0, 0.5, 0.98])
-    def test_a_file_cut_short(self, save, share):
+    def test_a_truncated_file(self, save, share):
         path = save(**arrays_of())
         path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-        with pytest.raises(HilumError, match=r"chestmnist\.npz: this is no readable \.npz"):
+        with pytest.raises(HilumError, match=r"chestmnist\.npz: this is not a readable \.npz"):
             open_catalog("medmnist", path)
 
     def test_damaged_pixels_are_not_kept(self, save, own_cache, tmp_path):
@@ -150,7 +150,7 @@ class TestRefusals:
         place = content.index(b"\x03" * 700) + 300
         content[place] ^= 0xFF
         path.write_bytes(content)
-        with pytest.raises(HilumError, match=r"no readable \.npz: Bad CRC-32"):
+        with pytest.raises(HilumError, match=r"not a readable \.npz: Bad CRC-32"):
             open_catalog("medmnist", path)
         assert not list(own_cache.rglob("*.npy"))
 

@@ -103,11 +103,11 @@ def test_images_are_read_from_their_own_roots(merged):
     assert [str(merged.image_path(i)) for i in merged.table.index] == paths
     for image_id in (merged.table.index[0], ID_STRIDE, 2 * ID_STRIDE):
         assert read_gray(merged.image_path(image_id)).ndim == 2
-    with pytest.raises(HilumError, match="is merged, and has its images in their sources' folders only"):
+    with pytest.raises(HilumError, match="is merged, and its images are only in the folders of its sources"):
         merged.image_paths("Hierarchical_Path")
 
 
-def test_the_fingerprint_does_not_tell_where_the_sources_lie(small_catalog, nih, tmp_path):
+def test_the_fingerprint_does_not_depend_on_the_sources_folders(small_catalog, nih, tmp_path):
     shutil.copytree(nih.root, tmp_path / "moved" / "deep")
     moved = open_catalog("nih", tmp_path / "moved" / "deep")
     assert merge([small_catalog, moved]).fingerprint == merge([small_catalog, nih]).fingerprint
@@ -161,23 +161,23 @@ class TestAsASource:
         assert read_gray(catalog.image_path(0)).shape == (48, 48)
 
     @pytest.mark.parametrize(
-        ("of", "words"),
+        ("of", "message"),
         [
-            ([], r"for each of two sources or more, such as .*; it is \[\]"),
-            ([{"source": "nih", "root": "x"}], "two sources or more"),
+            ([], r"for each of two or more sources, such as .*; it is \[\]"),
+            ([{"source": "nih", "root": "x"}], "two or more sources"),
             (
                 {"source": "nih"},
-                r"a merge needs of, a list with a table for each of two sources or more, such as .*; it is \{",
+                r"a merge needs of, a list with a table for each of two or more sources, such as .*; it is \{",
             ),
             (["nih", {}], "entry 1 is 'nih'"),
             ([{"root": "x"}, {}], "entry 1 is {'root': 'x'}"),
-            ([{"source": "nih", "rot": "x"}, {}], r"entry 1: there is no key 'rot'\. Did you mean 'root'\?"),
+            ([{"source": "nih", "rot": "x"}, {}], r"entry 1: unknown key 'rot'\. Did you mean 'root'\?"),
             ([{"source": "nih"}, {}], "root is missing: give the folder of the nih data set"),
             ([{"source": "nhi", "root": "x"}, {}], "There is no source 'nhi'"),
         ],
     )
-    def test_mistakes(self, of, words):
-        with pytest.raises(HilumError, match=words):
+    def test_mistakes(self, of, message):
+        with pytest.raises(HilumError, match=message):
             open_catalog("merge", None, of=of)
 
     def test_two_of_one_name(self, nih):
@@ -188,8 +188,8 @@ class TestAsASource:
 
 
 class TestRefusals:
-    def refused(self, catalogs, words):
-        with pytest.raises(HilumError, match=words):
+    def refused(self, catalogs, message):
+        with pytest.raises(HilumError, match=message):
             merge(catalogs)
 
     def test_nothing_shared(self, nih, kaggle):
@@ -199,7 +199,7 @@ class TestRefusals:
         self.refused([nih, cough], "the sources share no target: nih has Atelectasis, .*; kaggle has Cough")
 
     def test_one_alone_and_one_twice(self, nih):
-        self.refused([nih], "merge needs two catalogs or more; it has 1")
+        self.refused([nih], "merge needs two or more catalogs; it has 1")
         self.refused([nih, nih], "two catalogs are named 'nih'. Give a dictionary")
 
     def test_a_name_that_is_no_name(self, nih, kaggle):
@@ -215,4 +215,4 @@ class TestRefusals:
         far = replace(
             nih, table=nih.table.set_axis(nih.table.index + ID_STRIDE, axis="index").rename_axis("ImageID")
         )
-        self.refused([kaggle, far], "the ImageIDs of nih must lie within 0..99,999,999")
+        self.refused([kaggle, far], "the ImageIDs of nih must be within 0..99,999,999")

@@ -131,27 +131,27 @@ def test_packed_files_and_negbios_labels_are_found(root):
 
 class TestRefusals:
     @pytest.mark.parametrize(
-        ("kind", "row", "column", "value", "words"),
+        ("kind", "row", "column", "value", "message"),
         [
             (
                 "metadata",
                 2,
                 "dicom_id",
                 IMAGES[0][0],
-                "line 4, column 'dicom_id': .* stands in an earlier line",
+                "line 4, column 'dicom_id': .* is also in an earlier line",
             ),
-            ("metadata", 2, "dicom_id", "../x", r"line 4, column 'dicom_id': '\.\./x' is no dicom_id"),
+            ("metadata", 2, "dicom_id", "../x", r"line 4, column 'dicom_id': '\.\./x' is not a dicom_id"),
             ("metadata", 2, "dicom_id", "abc", "line 4, .*'abc' has no part in mimic-cxr-2.0.0-split.csv"),
-            ("metadata", 2, "subject_id", "p1", "'p1' is no patient number"),
-            ("metadata", 2, "study_id", "", "'' is no study number"),
-            ("metadata", 2, "ViewPosition", "OBLIQUE", "'OBLIQUE' is no view; known are AP, PA"),
+            ("metadata", 2, "subject_id", "p1", "'p1' is not a patient number"),
+            ("metadata", 2, "study_id", "", "'' is not a study number"),
+            ("metadata", 2, "ViewPosition", "OBLIQUE", "'OBLIQUE' is not a view; known are AP, PA"),
             ("split", 1, "split", "holdout", "line 3, column 'split': 'holdout' is not one of 'train'"),
             (
                 "split",
                 1,
                 "dicom_id",
                 IMAGES[-1][0],
-                "line 3, column 'dicom_id': .* stands in an earlier line",
+                "line 3, column 'dicom_id': .* is also in an earlier line",
             ),
             ("chexpert", 1, "Edema", "2.0", "line 3, column 'Edema': '2.0' is not one of '1.0'"),
             (
@@ -159,14 +159,14 @@ class TestRefusals:
                 1,
                 "study_id",
                 "50414267",
-                "line 3, column 'study_id': .* has labels in an earlier line",
+                "line 3, column 'study_id': .* is also in an earlier line",
             ),
         ],
     )
-    def test_cells(self, root, kind, row, column, value, words):
+    def test_cells(self, root, kind, row, column, value, message):
         path = write(root, kind, changed(kind, row, column, value))
-        # An image without a part is told where the image stands.
-        with pytest.raises(HilumError, match=words) as error:
+        # An image without a part is named in the metadata file.
+        with pytest.raises(HilumError, match=message) as error:
             open_catalog("mimic", root)
         assert str(error.value).startswith(str(path))
 
@@ -177,23 +177,25 @@ class TestRefusals:
         with pytest.raises(HilumError, match=rf"{kind}\.csv: the column '\w+_id' is missing"):
             open_catalog("mimic", root)
         path.unlink()
-        with pytest.raises(HilumError, match=rf"MIMIC-CXR-JPG's folder with mimic-cxr-2\.0\.0-{kind}\.csv"):
+        with pytest.raises(
+            HilumError, match=rf"the folder that holds MIMIC-CXR-JPG's mimic-cxr-2\.0\.0-{kind}\.csv"
+        ):
             open_catalog("mimic", root)
 
     @pytest.mark.parametrize(
-        ("filters", "words"),
+        ("filters", "message"),
         [
             ({"views": "PA"}, "views must be a list of 'AP', 'PA'"),
             ({"views": ["Frontal"]}, "views must be a list"),
-            ({"views": ["SWIMMERS"]}, r"no image with labels is left with views=\['SWIMMERS'\]"),
+            ({"views": ["SWIMMERS"]}, r"no image is left after the filters views=\['SWIMMERS'\]"),
             ({"labeller": "me"}, "labeller must be chexpert or negbio; it is 'me'"),
         ],
     )
-    def test_filters(self, root, filters, words):
-        with pytest.raises(HilumError, match=words):
+    def test_filters(self, root, filters, message):
+        with pytest.raises(HilumError, match=message):
             open_catalog("mimic", root, **filters)
 
-    def test_a_missing_image_is_told_when_it_is_read(self, root):
+    def test_a_missing_image_is_named_when_it_is_read(self, root):
         catalog = open_catalog("mimic", root)
         catalog.image_path(0).unlink()
         with pytest.raises(HilumError, match="the image is missing"):

@@ -98,7 +98,7 @@ def test_the_first_editions_index_is_found_with_its_comma_at_each_line_end(nih_t
     assert open_catalog("nih", nih_tree).fingerprint == expected
 
 
-def test_the_archives_folders_are_looked_into(nih_tree):
+def test_images_are_found_in_the_archives_folders(nih_tree):
     names = [row["Image Index"] for row in rows_of(nih_tree)]
     for number, name in enumerate(names):
         folder = nih_tree / f"images_{number % 3 + 1:03d}" / "images"
@@ -131,49 +131,49 @@ class TestTheOfficialLists:
     def test_one_alone_is_refused(self, nih_tree, names, absent):
         self.write(nih_tree, names[:8], names[8:])
         (nih_tree / absent).unlink()
-        with pytest.raises(HilumError, match=f"is there but {absent} is not. Bring both, or remove both"):
+        with pytest.raises(HilumError, match=f"is there but {absent} is not. Add it, or remove both"):
             open_catalog("nih", nih_tree)
 
-    def test_an_image_in_neither_is_told(self, nih_tree, names):
+    def test_an_image_in_neither_is_named(self, nih_tree, names):
         self.write(nih_tree, names[:7], names[9:])
         with pytest.raises(HilumError, match=rf"{names[7]} is in neither of the two lists \(2 such images\)"):
             open_catalog("nih", nih_tree)
 
-    def test_an_image_in_both_is_told(self, nih_tree, names):
+    def test_an_image_in_both_is_named(self, nih_tree, names):
         self.write(nih_tree, names[:8], names[7:])
-        with pytest.raises(HilumError, match=rf"test_list\.txt: {names[7]} is in the other list too"):
+        with pytest.raises(HilumError, match=rf"test_list\.txt: {names[7]} is also in the other list"):
             open_catalog("nih", nih_tree)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "line", "column", "words"),
+    ("old", "new", "line", "column", "message"),
     [
         (",No Finding,", ",Cough,", 2, "Finding Labels", "'Cough' has the unknown finding 'Cough'"),
         (",Hernia,", ",Hernia|Fracture,", 5, "Finding Labels", "has the unknown finding 'Fracture'"),
         (",Hernia,", ",,", 5, "Finding Labels", "'' names no finding, not even No Finding"),
-        (",Hernia,", ",Hernia|No Finding,", 5, "Finding Labels", "has No Finding beside a finding"),
+        (",Hernia,", ",Hernia|No Finding,", 5, "Finding Labels", "has No Finding together with a finding"),
         (",30,M,", ",30,X,", 2, "Patient Gender", "'X' is not one of 'M', 'F'"),
         (",30,M,AP", ",30,M,LL", 2, "View Position", "'LL' is not one of 'PA', 'AP'"),
-        (",30,M,", ",011M,M,", 2, "Patient Age", "'011M' is no age in years"),
-        (",0,1,30,", ",0,one,30,", 2, "Patient ID", "'one' is no patient number"),
-        (",0,1,30,", ",-1,1,30,", 2, "Follow-up #", "'-1' is no follow-up number"),
+        (",30,M,", ",011M,M,", 2, "Patient Age", "'011M' is not an age in years"),
+        (",0,1,30,", ",0,one,30,", 2, "Patient ID", "'one' is not a patient number"),
+        (",0,1,30,", ",-1,1,30,", 2, "Follow-up #", "'-1' is not a follow-up number"),
         (
             "00000001_001.png",
             "00000001_000.png",
             3,
             "Image Index",
-            "stands in an earlier line too. Remove one",
+            "is also in an earlier line. Remove one",
         ),
-        ("00000001_001.png", "00000001_009.png", 3, "Image Index", "is in the index but in no images folder"),
+        ("00000001_001.png", "00000001_009.png", 3, "Image Index", "is in the index but not in"),
     ],
 )
-def test_a_cell_that_cannot_be_is_told_with_its_place(nih_tree, old, new, line, column, words):
+def test_a_wrong_cell_is_named_with_line_and_column(nih_tree, old, new, line, column, message):
     edit(nih_tree, old, new)
-    with pytest.raises(HilumError) as told:
+    with pytest.raises(HilumError) as error:
         open_catalog("nih", nih_tree)
     index = nih_tree / "Data_Entry_2017_v2020.csv"
-    assert str(told.value).startswith(f"{index}, line {line}, column '{column}': ")
-    assert words in str(told.value)
+    assert str(error.value).startswith(f"{index}, line {line}, column '{column}': ")
+    assert message in str(error.value)
 
 
 def test_images_that_are_missing_are_counted(nih_tree):
@@ -184,15 +184,15 @@ def test_images_that_are_missing_are_counted(nih_tree):
         open_catalog("nih", nih_tree)
 
 
-def test_a_missing_column_is_told(nih_tree):
+def test_a_missing_column_is_named(nih_tree):
     edit(nih_tree, "View Position", "View")
     with pytest.raises(HilumError, match="the column 'View Position' is missing"):
         open_catalog("nih", nih_tree)
 
 
-def test_a_folder_without_the_index_is_told(tmp_path):
+def test_a_folder_without_the_index_is_named(tmp_path):
     with pytest.raises(
-        HilumError, match=r"neither Data_Entry_2017_v2020\.csv nor .* root must be the folder"
+        HilumError, match=r"does not contain Data_Entry_2017_v2020\.csv or .* root must be the folder"
     ):
         open_catalog("nih", tmp_path)
 

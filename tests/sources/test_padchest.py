@@ -8,7 +8,7 @@ import pytest
 
 from hilum.errors import HilumError
 from hilum.sources import open_catalog
-from hilum.sources.images import read_gray, read_samples
+from hilum.sources.images import decode_channels, read_bytes, read_gray
 from hilum.sources.padchest import DEVICES, FINDINGS, INDEX_NAMES
 
 HEADER = [
@@ -106,7 +106,7 @@ def test_features(root):
 
 def test_pixels_are_16_bit_and_their_full_range_is_shown(root):
     catalog = open_catalog("padchest", root)
-    assert read_samples(catalog.image_path(4))[0, 0] == 28_000
+    assert decode_channels(read_bytes(catalog.image_path(4)), "i4.png")[0, 0] == 28_000
     assert read_gray(catalog.image_path(4))[0, 0] == 109  # 28000 / 257 = 108.95
 
 
@@ -130,7 +130,7 @@ def test_other_layouts_and_a_packed_index_are_found(root, layout):
     assert all(catalog.image_path(i).is_file() for i in catalog.table.index)
 
 
-def test_no_label_stands_for_a_finding_and_a_device():
+def test_no_label_means_both_a_finding_and_a_device():
     labels = [label for of in FINDINGS.values() for label in of]
     assert not set(labels) & set(DEVICES)
     assert len(DEVICES) == len(set(DEVICES))
@@ -139,44 +139,44 @@ def test_no_label_stands_for_a_finding_and_a_device():
 
 class TestRefusals:
     @pytest.mark.parametrize(
-        ("row", "column", "value", "words"),
+        ("row", "column", "value", "message"),
         [
-            (1, "ImageID", "i0.png", "line 3, column 'ImageID': 'i0.png' stands in an earlier line too"),
+            (1, "ImageID", "i0.png", "line 3, column 'ImageID': 'i0.png' is also in an earlier line"),
             (
                 1,
                 "ImageID",
                 "i99.png",
-                "line 3, column 'ImageID': 'i99.png' is in the index but in no image folder",
+                "line 3, column 'ImageID': 'i99.png' is in the index but not in",
             ),
-            (1, "PatientID", "", "line 3, column 'PatientID': '' is no patient"),
+            (1, "PatientID", "", "line 3, column 'PatientID': '' is not a patient"),
             (1, "Projection", "OBLIQUE", "column 'Projection': 'OBLIQUE' is not one of PA, AP"),
             (1, "MethodLabel", "LLM", "column 'MethodLabel': 'LLM' is not one of Physician"),
             (1, "PatientSex_DICOM", "X", "column 'PatientSex_DICOM': 'X' is not one of 'M'"),
-            (1, "PatientBirth", "30", "column 'PatientBirth': '30' is no year of birth"),
+            (1, "PatientBirth", "30", "column 'PatientBirth': '30' is not a year of birth"),
             (1, "PatientBirth", "2030", "'2030' is a year of birth after the study"),
-            (1, "StudyDate_DICOM", "2015", "'2015' is no date"),
-            (1, "Labels", "pneumonia", "column 'Labels': 'pneumonia' is no list of labels"),
-            (1, "Labels", "['a', 3]", "is no list of labels"),
-            (1, "Labels", "__import__('os')", "is no list of labels"),
+            (1, "StudyDate_DICOM", "2015", "'2015' is not a date"),
+            (1, "Labels", "pneumonia", "column 'Labels': 'pneumonia' is not a list of labels"),
+            (1, "Labels", "['a', 3]", "is not a list of labels"),
+            (1, "Labels", "__import__('os')", "is not a list of labels"),
         ],
     )
-    def test_cells(self, root, row, column, value, words):
+    def test_cells(self, root, row, column, value, message):
         write(root, changed(row, column, value))
-        with pytest.raises(HilumError, match=words) as error:
+        with pytest.raises(HilumError, match=message) as error:
             open_catalog("padchest", root)
         assert str(error.value).startswith(str(root / INDEX_NAMES[0]))
 
     @pytest.mark.parametrize(
-        ("filters", "words"),
+        ("filters", "message"),
         [
-            ({"views": ["Frontal"]}, "views must be a list of PA, AP"),
+            ({"views": ["Frontal"]}, "views must be a list of 'PA', 'AP'"),
             ({"views": "PA"}, "views must be a list"),
-            ({"methods": []}, "methods must be a list of Physician, RNN_model"),
-            ({"views": ["COSTAL"]}, r"no image is left with views=\['COSTAL'\]"),
+            ({"methods": []}, "methods must be a list of 'Physician', 'RNN_model'"),
+            ({"views": ["COSTAL"]}, r"no image is left after the filters views=\['COSTAL'\]"),
         ],
     )
-    def test_filters(self, root, filters, words):
-        with pytest.raises(HilumError, match=words):
+    def test_filters(self, root, filters, message):
+        with pytest.raises(HilumError, match=message):
             open_catalog("padchest", root, **filters)
 
     def test_no_index_and_a_missing_column(self, root, tmp_path):

@@ -116,7 +116,7 @@ def test_the_dicoms_are_read(root):
     assert [int(read_gray(catalog.image_path(i))[0, 0]) for i in range(3)] == [0, 51, 102]
 
 
-def test_images_made_of_the_dicoms_and_plain_names_will_do(root):
+def test_converted_images_and_plain_index_names_are_accepted(root):
     for part, names in (("train", TRAIN), ("test", TEST)):
         (root / f"annotations/image_labels_{part}.csv").rename(root / f"{part}.csv")
         for name in names[:1]:
@@ -129,16 +129,16 @@ def test_images_made_of_the_dicoms_and_plain_names_will_do(root):
 
 
 class TestRefusals:
-    def refused(self, root, words, **filters):
-        with pytest.raises(HilumError, match=words):
+    def refused(self, root, message, **filters):
+        with pytest.raises(HilumError, match=message):
             open_catalog("vindr", root, **filters)
 
     def test_another_folder(self, tmp_path):
-        self.refused(tmp_path, r"none of annotations/image_labels_train\.csv, .* is there")
+        self.refused(tmp_path, r"does not contain annotations/image_labels_train\.csv or .*")
 
     def test_the_test_labels_are_missing(self, root):
         (root / "annotations/image_labels_test.csv").unlink()
-        self.refused(root, r"none of annotations/image_labels_test\.csv")
+        self.refused(root, r"does not contain annotations/image_labels_test\.csv")
 
     @pytest.mark.parametrize("agreement", [0, 4, 2.0, True])
     def test_agreement(self, root, agreement):
@@ -147,19 +147,20 @@ class TestRefusals:
     def test_a_missing_reader(self, root):
         write(root, train=train_rows()[1:])
         self.refused(
-            root, r"image_labels_train\.csv, line 2, column 'image_id': '50a4.* has not 3 radiologists"
+            root,
+            r"image_labels_train\.csv, line 2, column 'image_id': '50a4.* does not have the lines of 3 radiologists",
         )
 
     def test_a_reader_twice(self, root):
         rows = train_rows()
         rows[1][1] = rows[0][1]
         write(root, train=rows)
-        self.refused(root, "line 3, column 'image_id': .* has this radiologist in an earlier line too")
+        self.refused(root, "line 3, column 'image_id': .* has this radiologist also in an earlier line")
 
     def test_a_test_image_twice(self, root):
         row = [TEST[0], *cells(["No finding"])]
         write(root, test=[row, row])
-        self.refused(root, r"image_labels_test\.csv, line 3, .* stands in an earlier line too")
+        self.refused(root, r"image_labels_test\.csv, line 3, .* is also in an earlier line")
 
     def test_a_label(self, root):
         rows = train_rows()
@@ -167,15 +168,15 @@ class TestRefusals:
         write(root, train=rows)
         self.refused(root, "line 4, column 'Cardiomegaly': '2' is not one of '1'")
 
-    def test_no_finding_beside_a_finding(self, root):
+    def test_no_finding_together_with_a_finding(self, root):
         rows = train_rows()
         rows[2][-1] = "1"
         write(root, train=rows)
-        self.refused(root, "line 4, column 'No finding': '1' stands beside a finding")
+        self.refused(root, "line 4, column 'No finding': '1' is marked together with a finding")
 
     def test_a_missing_image(self, root):
         (root / "train" / f"{TRAIN[1]}.dicom").unlink()
-        self.refused(root, rf"line 5, column 'image_id': '{TRAIN[1]}' is not in .*train")
+        self.refused(root, rf"line 5, column 'image_id': '{TRAIN[1]}' is in the index but not in .*train")
 
     @pytest.mark.parametrize("column", ["image_id", "rad_id", "ILD"])
     def test_a_missing_column(self, root, column):
