@@ -1,8 +1,11 @@
-// Talks to the service: every request of the pages goes through here.
+// Requests to the service: all requests of the pages are made here.
+
+import { byId } from "./dom.js";
 
 const TOKEN = "hilum-token";
+const MAX_ATTEMPTS = 20;
 
-/** A refusal of the service, or no answer at all (status 0). */
+/** An error of the service, or no answer at all (status 0). */
 export class ServiceError extends Error {
   constructor(status, { code = "unknown", message = "The service gave no reason.", file = null } = {}, retryAfter = 0) {
     super(message);
@@ -10,8 +13,11 @@ export class ServiceError extends Error {
   }
 }
 
-/** Asks; gives parsed JSON, or a Blob if `as` is "blob", the response itself if it is "response". On 401 it asks the user for the token and tries again. */
-export async function ask(address, { as = "json", ...options } = {}) {
+/**
+ * Returns parsed JSON, a Blob (`as` is "blob") or the response itself ("response"). On 401 it asks the user for the token
+ * and tries again.
+ */
+export async function request(address, { as = "json", ...options } = {}) {
   for (;;) {
     const token = sessionStorage.getItem(TOKEN);
     const headers = { ...(options.headers ?? {}), ...(token ? { Authorization: `Bearer ${token}` } : {}) };
@@ -33,24 +39,24 @@ export async function ask(address, { as = "json", ...options } = {}) {
   }
 }
 
-/** As `ask`, and waits its turn while the service is busy. */
-export async function askPatiently(address, options, whenBusy = () => {}) {
-  for (let turn = 0; ; turn += 1) {
+/** As `request`, but repeats it while the service is busy. */
+export async function requestWhenFree(address, options, whenBusy = () => {}) {
+  for (let attempt = 0; ; attempt += 1) {
     try {
-      return await ask(address, options);
+      return await request(address, options);
     } catch (error) {
-      if (error.code !== "busy" || turn === 20) throw error;
+      if (error.code !== "busy" || attempt === MAX_ATTEMPTS) throw error;
       whenBusy();
       await new Promise((resume) => setTimeout(resume, 1000 * (error.retryAfter || 1) * (0.6 + 0.8 * Math.random())));
     }
   }
 }
 
-let asking = null;
+let tokenDialog = null;
 
 function askForToken(wasWrong) {
-  asking ??= new Promise((resolve) => {
-    const dialog = document.getElementById("token");
+  tokenDialog ??= new Promise((resolve) => {
+    const dialog = byId("token");
     const field = dialog.querySelector("input");
     dialog.querySelector("[data-wrong]").hidden = !wasWrong;
     field.value = "";
@@ -61,11 +67,11 @@ function askForToken(wasWrong) {
     };
     dialog.oncancel = (event) => event.preventDefault();
     dialog.onclose = () => {
-      asking = null;
+      tokenDialog = null;
       resolve();
     };
     dialog.showModal();
     field.focus();
   });
-  return asking;
+  return tokenDialog;
 }
