@@ -83,4 +83,4 @@ def serve(path: Path, host: str, port: int, token: str | None, device: str) -> N
     """
     from hilum.service.server import serve as serve_until_stopped
 
-    serve_until_stopped(path, host=host, port=port, token=token, device=device, say=click.echo)
+    serve_until_stopped(path, host=host, port=port, token=token, device=device, echo=click.echo)

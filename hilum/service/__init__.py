@@ -1,16 +1,13 @@
-"""The reading service: findings over HTTP, and the web pages that ask for them.
+"""The service: findings over HTTP, and web pages to read images and compare runs. Research use only.
 
-guard.py     who may ask: host, origin, token; and the headers of every answer
-uploads.py   files from a request's body into memory, never to disk, within limits
-batching.py  what concurrent requests ask of the model, taken together
-models.py    the model, or the models of a folder of runs
-answers.py   what is answered to files, as OpenAPI describes it
-descriptions.py  the same of models and runs
-images.py    gray levels as PNG
-reading.py   /v1/predict, /v1/heatmap, /v1/model
-runs.py      /v1/runs: the table, the curves, the comparison and the images of runs
-app.py       all of it together
-server.py    uvicorn, its socket and how it stops
-
-Research use only.
+server.py          uvicorn, its socket, start and stop
+app.py             the application: routes, pages, middleware
+middleware.py      who may ask, the headers of every answer, metrics
+routes_predict.py  /v1/predict, /v1/heatmap, /v1/model
+routes_runs.py     /v1/runs: table, curves, errors, images and comparison of runs
+model_pool.py      the open models, each with its queue
+uploads.py         files from a request's body into memory, within limits
+errors.py          errors as JSON
+schemas.py         the JSON answers; examples.json has an example of each
+web/               the pages
 """

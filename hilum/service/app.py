@@ -1,4 +1,4 @@
-"""The application: pages, reading, runs, and what watches over them."""
+"""The application: pages, routes and middleware."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
 from starlette.exceptions import HTTPException
@@ -15,161 +15,158 @@ from starlette.exceptions import HTTPException
 from hilum import __version__
 from hilum.errors import HilumError
 from hilum.inference import RESEARCH_USE
-from hilum.service import errors
-from hilum.service.batching import Batcher
-from hilum.service.model_pool import ModelsOfRuns, OneModel
-from hilum.service.monitoring import Measured, ServiceMetrics
-from hilum.service.routes_predict import ReadingDesk, make_router
-from hilum.service.routes_runs import make_runs_router
-from hilum.service.schemas import Health, refusals
-from hilum.service.security import Guard, ServiceLimits
+from hilum.inference.reader import open_reader
+from hilum.service import routes_predict, routes_runs
+from hilum.service.errors import Responses, answer_error, error_responses
+from hilum.service.middleware import MetricsMiddleware, SecurityMiddleware, ServiceMetrics
+from hilum.service.model_pool import Batcher, ModelPool, SingleModel
+from hilum.service.routes_predict import Predictor
+from hilum.service.schemas import API_FORMAT, Health
+from hilum.service.uploads import ServiceLimits
 
 if TYPE_CHECKING:
     from hilum.inference.reader import Reader
 
-PAGE = Path(__file__).parent / "web"
+WEB = Path(__file__).parent / "web"
 
 _MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+_HTML = "text/html; charset=utf-8"
+_METRICS_TEXT: Responses = {200: {"content": {"text/plain": {}}, "description": "Prometheus's text format"}}
+
+#: The files of the pages by name: no path is made of what is requested.
+_PAGE_FILES = {path.name: path for path in WEB.iterdir() if path.suffix in _MEDIA_TYPES}
 
 DESCRIPTION = f"""
-Findings of chest radiographs, suggested by a model. **{RESEARCH_USE}**
+Findings of chest radiographs, suggested by a model. **{RESEARCH_USE}** This is format {API_FORMAT} of the answers.
 
-Files are sent as multipart forms, decoded in memory, never written to disk or logged, and forgotten with the
-answer. Every refusal is JSON, `{{"error": {{"code", "message", "file"}}}}`. 503 says that the service is busy and
-when to ask again.
+Files are sent as multipart forms, decoded in memory, never written to disk or logged, and discarded after the answer.
+Every error is JSON, `{{"error": {{"code", "message", "file"}}}}`. 503 means that the service is busy;
+Retry-After states when to ask again.
 
     curl --form files=@chest.png http://127.0.0.1:8000/v1/predict
 """
 
 
 def make_app(
-    reader: "Reader | None" = None,
+    model: "Reader | Path",
     *,
-    runs: Path | None = None,
-    open_reader: "Callable[[Path], Reader] | None" = None,
+    open_reader: "Callable[[Path], Reader]" = open_reader,
     token: str | None = None,
     loopback_only: bool = True,
     limits: ServiceLimits | None = None,
-) -> Guard:
+) -> SecurityMiddleware:
     """The service as an ASGI application.
 
     Args:
-        reader: to read with.
-        runs: a folder of runs, in place of a reader.
-        open_reader: opens one of them; `hilum.inference.reader.open_reader` if left out.
-        token: that every request must bring; None asks for none.
+        model: to read with, or a folder of runs.
+        open_reader: opens a run of the folder.
+        token: required in every request; None requires none.
         loopback_only: answer only requests that name a loopback host.
         limits: of requests.
-
-    Returns:
-        The guarded application; `.api` is the FastAPI within.
     """
     limits, metrics = limits or ServiceLimits(), ServiceMetrics()
 
-    def make_batcher(of_reader: "Reader") -> Batcher:
-        return Batcher(of_reader, limits.batch, metrics.batch.observe)
+    def make_batcher(reader: "Reader") -> Batcher:
+        return Batcher(reader, limits.batch, metrics.batch.observe)
 
-    if runs is not None:
-        if open_reader is None:
-            from hilum.inference.reader import open_reader
-        models: OneModel | ModelsOfRuns = ModelsOfRuns(runs, open_reader, make_batcher)
+    models: SingleModel | ModelPool
+    if isinstance(model, Path):
+        models = ModelPool(model, open_reader, make_batcher)
     else:
-        models = OneModel(make_batcher(reader))
-    desk = ReadingDesk(models, limits, metrics)
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        opening = asyncio.create_task(_open_best(models))
-        yield
-        opening.cancel()
-        await desk.close()
-
+        models = SingleModel(make_batcher(model))
+    predictor = Predictor(models, limits, metrics)
     api = FastAPI(
-        title="Hilum reading service",
+        title="Hilum service",
         version=__version__,
         summary="Research use only.",
         description=DESCRIPTION,
-        docs_url=None,  # its page loads scripts from elsewhere
+        docs_url=None,  # its page loads scripts from other sites
         redoc_url=None,
-        lifespan=lifespan,
+        lifespan=_lifespan,
     )
-    api.add_exception_handler(errors.ServiceError, errors.answer_service_error)
-    api.add_exception_handler(HilumError, errors.answer_hilum_error)
-    api.add_exception_handler(HTTPException, errors.answer_http_error)
-    api.add_exception_handler(RequestValidationError, errors.answer_invalid)
-    api.add_exception_handler(Exception, errors.answer_failure)
-    api.add_middleware(Measured, metrics=metrics)
-    api.include_router(make_router(desk))
-    if runs is not None:
-        api.include_router(make_runs_router(runs, desk))
-    _add_health(api, metrics)
-    _add_pages(api, with_runs=runs is not None)
+    api.state.predictor, api.state.metrics, api.state.runs_folder = predictor, metrics, model
+    for kind in (HilumError, HTTPException, RequestValidationError, Exception):
+        api.add_exception_handler(kind, answer_error)
+    api.add_middleware(MetricsMiddleware, metrics=metrics)
+    api.include_router(routes_predict.router)
+    if isinstance(model, Path):
+        api.include_router(routes_runs.router)
+        api.include_router(_runs_page)
+    api.include_router(_router)
     _describe_token(api, token is not None)
-    guard = Guard(api, token, loopback_only)
-    guard.api, guard.desk = api, desk
-    return guard
+    return SecurityMiddleware(api, token, loopback_only)
 
 
-async def _open_best(models: "OneModel | ModelsOfRuns") -> None:
-    """Opens the model before somebody waits for it; if there is none, whoever asks is told."""
-    with contextlib.suppress(HilumError):
-        async with models.using():
-            pass
+@asynccontextmanager
+async def _lifespan(api: FastAPI) -> AsyncIterator[None]:
+    """Opens the model before the first request waits for it, and closes the models in the end."""
+    predictor: Predictor = api.state.predictor
+
+    async def open_best() -> None:
+        with contextlib.suppress(HilumError):  # the first request gets the error
+            async with predictor.models.using():
+                pass
+
+    opening = asyncio.create_task(open_best())
+    yield
+    opening.cancel()
+    await predictor.close()
 
 
-def _add_health(api: FastAPI, metrics: ServiceMetrics) -> None:
-    @api.get("/healthz", response_model=Health, tags=["service"], summary="Whether the service answers")
-    async def healthz() -> Health:
-        """Needs no token."""
-        return Health(status="ok")
-
-    @api.get(
-        "/metrics",
-        response_class=Response,
-        responses={200: {"content": {"text/plain": {}}, "description": "Prometheus's text format"}}
-        | refusals(401, 403),
-        tags=["service"],
-        summary="Counts and times for Prometheus",
-    )
-    async def prometheus() -> Response:
-        """Requests, seconds, images, batch sizes, memory: nothing of any image."""
-        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+_router = APIRouter(tags=["service"])
+_runs_page = APIRouter()
 
 
-def _add_pages(api: FastAPI, with_runs: bool) -> None:
-    """The pages' files, by their names: no path is made of what is asked for."""
-    files = {path.name: path for path in PAGE.iterdir() if path.suffix in _MEDIA_TYPES}
+@_router.get("/healthz", response_model=Health, summary="Whether the service answers")
+async def health() -> Health:
+    """Needs no token."""
+    return Health(status="ok")
 
-    @api.get("/", include_in_schema=False)
-    async def reading_page() -> Response:
-        return FileResponse(PAGE / "index.html", media_type="text/html; charset=utf-8")
 
-    if with_runs:
+@_router.get(
+    "/metrics",
+    response_class=Response,
+    responses=_METRICS_TEXT | error_responses(401, 403),
+    summary="Counts and times for Prometheus",
+)
+async def prometheus(request: Request) -> Response:
+    """Requests, seconds, images, batch sizes, memory: nothing about any image."""
+    text = request.app.state.metrics.as_text()
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
-        @api.get("/runs", include_in_schema=False)
-        async def runs_page() -> Response:
-            return FileResponse(PAGE / "runs.html", media_type="text/html; charset=utf-8")
 
-    @api.get("/page/{name}", include_in_schema=False)
-    async def page_file(name: str) -> Response:
-        if name not in files:
-            raise HTTPException(404)
-        return FileResponse(files[name], media_type=_MEDIA_TYPES[files[name].suffix])
+@_router.get("/", include_in_schema=False)
+async def predict_page() -> Response:
+    """The page for reading images."""
+    return FileResponse(WEB / "predict_page.html", media_type=_HTML)
+
+
+@_runs_page.get("/runs", include_in_schema=False)
+async def runs_page() -> Response:
+    """The page of runs."""
+    return FileResponse(WEB / "runs_page.html", media_type=_HTML)
+
+
+@_router.get("/page/{name}", include_in_schema=False)
+async def page_file(name: str) -> Response:
+    """A script, style sheet or icon of the pages."""
+    if name not in _PAGE_FILES:
+        raise HTTPException(404)
+    path = _PAGE_FILES[name]
+    return FileResponse(path, media_type=_MEDIA_TYPES[path.suffix])
 
 
 def _describe_token(api: FastAPI, needed: bool) -> None:
-    """Says in OpenAPI that a token is needed, for all but /healthz."""
+    """States in OpenAPI that all paths but /healthz need a token."""
     if not needed:
         return
-    described = api.openapi()
-    described.setdefault("components", {})["securitySchemes"] = {
-        "token": {"type": "http", "scheme": "bearer"}
-    }
-    for path, methods in described["paths"].items():
+    schema = api.openapi()
+    schema.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    for path, methods in schema["paths"].items():
         if path != "/healthz":
             for operation in methods.values():
                 operation["security"] = [{"token": []}]

@@ -1,32 +1,66 @@
-"""Refusals of the service: a status, a code for programs, and a sentence for people."""
+"""Errors of the service: an HTTP status, a code for programs, and a sentence for people."""
 
 from typing import Any
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from hilum.errors import HilumError
+from hilum.errors import HilumError, ImageError
+from hilum.service.schemas import Answer
 
-#: `code` of an image that cannot be read -> status. Whatever is not here is 422: understood, but unusable.
-STATUS_OF_IMAGE = {"too-large": 413, "unsupported": 415}
+#: FastAPI's `responses`: HTTP status to its description.
+Responses = dict[int | str, dict[str, Any]]
 
-_WORDS_OF_STATUS = {
+FAILURE = "The service failed to answer this request; see its log."
+
+#: `code` of an image that cannot be read -> status; any other code is 422.
+_IMAGE_STATUS = {"too-large": 413, "unsupported": 415}
+
+_HTTP_ERRORS = {
     404: ("not-found", "There is nothing at this address."),
-    405: ("method", "This address does not answer this method."),
+    405: ("method", "This address does not allow this method."),
+}
+
+_DESCRIPTIONS = {
+    400: "The body is not a complete multipart form.",
+    401: "The token is missing or wrong.",
+    403: "The request names another host or is from the page of another site.",
+    404: "No such run, image or target, or no model.",
+    408: "The body did not arrive in time.",
+    409: "It exists but cannot be used, for example a run without a checkpoint.",
+    413: "A file, the request or an image is too large, or there are too many files.",
+    415: "The body is not a form, or a file is of an unsupported kind.",
+    422: "A file cannot be read as an image, or a parameter is wrong.",
+    503: "The service is busy or took too long: repeat the request after Retry-After seconds.",
 }
 
 
+class Error(BaseModel):
+    """What is wrong."""
+
+    code: str = Field(description="for programs")
+    message: str = Field(description="for people")
+    file: str | None = Field(description="name of the file with the error")
+
+
+class ErrorAnswer(Answer):
+    """The body of every answer with a status of 400 or above."""
+
+    error: Error
+
+
 class ServiceError(HilumError):
-    """A request that is not answered with what it asked for.
+    """A request that is refused.
 
     Args:
-        status: of HTTP.
+        status: HTTP status.
         code: the kind of reason, for programs.
         message: what is wrong, and what to do.
-        file: the name of the file that is meant.
-        retry_after: seconds after which the same request may well be answered.
+        file: name of the file with the error.
+        retry_after: seconds after which the same request may succeed.
     """
 
     def __init__(
@@ -38,47 +72,39 @@ class ServiceError(HilumError):
 
 
 def busy(message: str) -> ServiceError:
-    """The service has enough to do for now."""
+    """503, for a service that has too much to do at the moment."""
     return ServiceError(503, "busy", f"{message} Try again in a second.", retry_after=1)
 
 
-def of_image(error: HilumError, file: str) -> ServiceError:
-    """An image that the reader cannot use, as a refusal of the request."""
-    code = getattr(error, "code", "unreadable")
-    words = getattr(error, "problem", None) or str(error)
-    return ServiceError(STATUS_OF_IMAGE.get(code, 422), code, words, file)
+def image_error(error: ImageError, file: str) -> ServiceError:
+    """The refusal of a request with an image that cannot be read."""
+    return ServiceError(_IMAGE_STATUS.get(error.code, 422), error.code, error.problem, file)
 
 
-def error_body(code: str, message: str, file: str | None = None) -> dict[str, Any]:
-    """The JSON of every refusal."""
-    return {"error": {"code": code, "message": message, "file": file}}
+def error_responses(*statuses: int) -> Responses:
+    """FastAPI's `responses` for these statuses."""
+    return {status: {"model": ErrorAnswer, "description": _DESCRIPTIONS[status]} for status in statuses}
 
 
-async def answer_service_error(_: Request, error: ServiceError) -> JSONResponse:
-    """A refusal of ours."""
-    return JSONResponse(
-        error_body(error.code, error.message, error.file), error.status, headers=error.headers
-    )
+def error_json(
+    status: int, code: str, message: str, file: str | None = None, headers: Any = None
+) -> JSONResponse:
+    """The JSON response of an error."""
+    answer = ErrorAnswer(error=Error(code=code, message=message, file=file))
+    return JSONResponse(answer.model_dump(), status, headers=headers)
 
 
-async def answer_hilum_error(_: Request, error: HilumError) -> JSONResponse:
-    """Something on disk, a run's table say, that cannot be used: it is there, but not as asked for."""
-    return JSONResponse(error_body(getattr(error, "code", "unusable"), str(error)), 409)
-
-
-async def answer_http_error(_: Request, error: HTTPException) -> JSONResponse:
-    """What the framework refuses: an unknown address, a method."""
-    code, message = _WORDS_OF_STATUS.get(error.status_code, ("http", str(error.detail)))
-    return JSONResponse(error_body(code, message), error.status_code, headers=error.headers)
-
-
-async def answer_invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-    """A parameter of the address that is not what it should be."""
-    first = error.errors()[0]
-    where = " ".join(str(part) for part in first["loc"][1:])
-    return JSONResponse(error_body("parameter", f"{where}: {first['msg']}."), 422)
-
-
-async def answer_failure(_: Request, __: Exception) -> JSONResponse:
-    """A failure of ours; what it says may hold what was uploaded, so it is not told."""
-    return JSONResponse(error_body("internal", "The service has failed at this; its log says where."), 500)
+async def answer_error(_: Request, error: Exception) -> JSONResponse:
+    """The response to any exception. An unexpected one is not shown: its message may hold what was uploaded."""
+    if isinstance(error, ServiceError):
+        return error_json(error.status, error.code, error.message, error.file, error.headers)
+    if isinstance(error, HilumError):  # a damaged table of a run, for example
+        return error_json(409, getattr(error, "code", "unusable"), str(error))
+    if isinstance(error, HTTPException):  # of the framework: an unknown address or method
+        code, message = _HTTP_ERRORS.get(error.status_code, ("http", str(error.detail)))
+        return error_json(error.status_code, code, message, headers=error.headers)
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        parameter = " ".join(str(part) for part in first["loc"][1:])
+        return error_json(422, "parameter", f"{parameter}: {first['msg']}.")
+    return error_json(500, "internal", FAILURE)

@@ -1,78 +1,49 @@
-"""/v1/predict, /v1/heatmap, /v1/model: files in, findings out, nothing kept."""
+"""/v1/predict, /v1/heatmap and /v1/model: files in, findings out; nothing is stored."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import base64
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+import cv2
+import numpy as np
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic_core import to_json
 
 from hilum.errors import HilumError, ImageError, nearest
-from hilum.inference import DEFAULT_METHOD, HEATMAP_METHODS, RESEARCH_USE
+from hilum.inference import DEFAULT_METHOD, HEATMAP_METHODS, RESEARCH_USE, HeatmapMethod
 from hilum.inference.image import PreparedImage
 from hilum.inference.overlay import fit_to_image
-from hilum.inference.reader import ImageResult, Reader, study_result
-from hilum.service.batching import Batcher
-from hilum.service.errors import ServiceError, busy, of_image
-from hilum.service.monitoring import ServiceMetrics
-from hilum.service.schemas import (
-    ImageAnswer,
-    ModelAnswer,
-    OcclusionAnswer,
-    Prediction,
-    image_answer,
-    occlusion_answer,
-    refusals,
-    study_answer,
-)
-from hilum.service.security import ServiceLimits
-from hilum.service.uploads import Upload, Uploads, data_uri, png_of, png_of_heatmap, scaled_shape
+from hilum.inference.reader import ImageResult, OcclusionCheck, Reader, study_result
+from hilum.service.errors import Responses, ServiceError, busy, error_responses, image_error
+from hilum.service.middleware import ServiceMetrics
+from hilum.service.model_pool import Batcher, ModelPool, SingleModel
+from hilum.service.schemas import API_FORMAT, ImageAnswer, ModelAnswer, Prediction, RequestLimits
+from hilum.service.uploads import ServiceLimits, Upload, Uploads
 
-if TYPE_CHECKING:
-    from hilum.service.model_pool import ModelsOfRuns, OneModel
+#: The longer side of a heatmap in an answer: a heatmap has no finer detail than a few dozen cells.
+MAX_HEATMAP_SIDE = 512
 
-#: Of what is sent: a heatmap has no finer detail than a few dozen cells.
-LONGEST_HEATMAP = 512
+#: Level 1 of zlib: radiographs hardly get smaller at higher levels, and the page waits for them.
+_FAST_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 
-Method = Literal[HEATMAP_METHODS]
 RunName = Annotated[
     str | None,
-    Query(description="of a service for a folder of runs: the run to read with; the best if left out"),
+    Query(description="for a service of a folder of runs: the run to read with; the best if left out"),
 ]
 
-_OF_UPLOADS = refusals(400, 401, 403, 404, 408, 409, 413, 415, 422, 503)
-
-
-def _form(name: str, several: bool) -> dict[str, Any]:
-    file = {"type": "string", "format": "binary", "description": "PNG (8 or 16 bits), JPEG or DICOM"}
-    schema = {"type": "array", "items": file, "minItems": 1} if several else file
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "multipart/form-data": {
-                    "schema": {
-                        "type": "object",
-                        "properties": {name: schema},
-                        "required": [name],
-                        "additionalProperties": False,
-                    }
-                }
-            },
-        }
-    }
-
+_UPLOAD_ERRORS = error_responses(400, 401, 403, 404, 408, 409, 413, 415, 422, 503)
 
 #: FastAPI's `responses` of a heatmap.
-HEATMAP_RESPONSE: dict[int | str, dict[str, Any]] = {
+HEATMAP_RESPONSE: Responses = {
     200: {
         "content": {"image/png": {}},
         "description": "gray levels 0 to 255 for 0 to 1",
         "headers": {
             "Hilum-Occlusion": {
-                "description": "what hiding the hottest place does, as JSON: "
-                "probability, hidden, lowers, stronger_than",
+                "description": "the occlusion check as JSON: probability, hidden, lowers, stronger_than",
                 "schema": {"type": "string"},
             }
         },
@@ -80,43 +51,38 @@ HEATMAP_RESPONSE: dict[int | str, dict[str, Any]] = {
 }
 
 
-def heatmap_response(picture: bytes, check: OcclusionAnswer) -> Response:
-    """The PNG, with the check in a header."""
-    return Response(picture, media_type="image/png", headers={"Hilum-Occlusion": check.model_dump_json()})
-
-
-class ReadingDesk:
-    """Takes the files of requests to the model, within limits.
+class Predictor:
+    """Reads the files of requests with the models, within the limits.
 
     Args:
         models: to read with.
         limits: of requests.
-        metrics: told of images and requests.
+        metrics: count images and requests.
     """
 
-    def __init__(self, models: "OneModel | ModelsOfRuns", limits: ServiceLimits, metrics: ServiceMetrics):
+    def __init__(self, models: SingleModel | ModelPool, limits: ServiceLimits, metrics: ServiceMetrics):
         self.models, self.limits, self.metrics = models, limits, metrics
         self._uploads = Uploads(limits)
         self._decoders = ThreadPoolExecutor(max_workers=2, thread_name_prefix="hilum-decode")
-        self._places = asyncio.Semaphore(limits.images)
-        self._in_work = 0
+        self._image_slots = asyncio.Semaphore(limits.images)
+        self._open_requests = 0
 
     async def close(self) -> None:
-        """Ends the models and the threads."""
+        """Closes the models and ends the threads."""
         await self.models.close()
         await asyncio.to_thread(self._decoders.shutdown)
 
     @asynccontextmanager
     async def admitted(self) -> AsyncIterator[None]:
-        """A place among the requests that are worked on, and the time for one of them.
+        """Admits a request and limits its time.
 
         Raises:
-            ServiceError: 503: all places are taken, or the time is over.
+            ServiceError: 503: there are too many requests, or the time is over.
         """
-        if self._in_work >= self.limits.requests:
-            raise busy(f"The service works on {self._in_work} requests, which is as many as it does.")
-        self._in_work += 1
-        self.metrics.in_work.set(self._in_work)
+        if self._open_requests >= self.limits.requests:
+            raise busy(f"The service is working on {self._open_requests} requests, its limit.")
+        self._open_requests += 1
+        self.metrics.open_requests.set(self._open_requests)
         try:
             async with asyncio.timeout(self.limits.seconds):
                 yield
@@ -124,37 +90,37 @@ class ReadingDesk:
             raise ServiceError(
                 503,
                 "timeout",
-                f"It was not done within {self.limits.seconds:g} seconds. Try again, with fewer or smaller files.",
+                f"The request took longer than {self.limits.seconds:g} seconds. Try fewer or smaller files.",
                 retry_after=5,
             ) from None
         finally:
-            self._in_work -= 1
-            self.metrics.in_work.set(self._in_work)
+            self._open_requests -= 1
+            self.metrics.open_requests.set(self._open_requests)
 
     @asynccontextmanager
-    async def files(self, request: Request, field: str, most: int) -> AsyncIterator[list[Upload]]:
-        """The files of the request's body, which must arrive in time.
+    async def files(self, request: Request, field: str, max_files: int) -> AsyncIterator[list[Upload]]:
+        """The files of the request's body, which must arrive in half of the time.
 
         Raises:
             ServiceError: as `Uploads.files`, or 408.
         """
-        held = self._uploads.files(request, field, most)
+        upload = self._uploads.files(request, field, max_files)
         try:
             async with asyncio.timeout(self.limits.seconds / 2):
-                files = await held.__aenter__()
+                files = await upload.__aenter__()
         except TimeoutError:
             raise ServiceError(408, "slow", "The upload took too long.") from None
         try:
             yield files
         finally:
-            await held.__aexit__(None, None, None)
+            await upload.__aexit__(None, None, None)
 
-    async def in_decoder(self, work: Any, *arguments: Any) -> Any:
-        """Calls a function in a thread beside the model's."""
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, work, *arguments)
+    async def in_decoder(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls a function in a decoder thread, so that the model's thread and the event loop stay free."""
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, function, *arguments)
 
     async def prepare(self, reader: Reader, upload: Upload) -> PreparedImage:
-        """A file, decoded.
+        """Decodes a file.
 
         Raises:
             ServiceError: it cannot be used.
@@ -163,147 +129,208 @@ class ReadingDesk:
             return await self.in_decoder(reader.prepare, upload.data, upload.name, self.limits)
         except ImageError as error:
             self.metrics.images.labels("unusable").inc()
-            raise of_image(error, upload.name) from None
+            raise image_error(error, upload.name) from None
 
-    async def image(
-        self, batcher: Batcher, upload: Upload, with_pixels: bool, heatmaps: "list[str]", method: Method
-    ) -> tuple[ImageResult, ImageAnswer]:
-        """A file, read."""
-        async with self._places:
+    async def read(
+        self,
+        batcher: Batcher,
+        upload: Upload,
+        with_pixels: bool,
+        heatmaps: Sequence[str],
+        method: HeatmapMethod,
+    ) -> ImageAnswer:
+        """Reads a file.
+
+        Args:
+            batcher: of the model.
+            upload: the file.
+            with_pixels: add the decoded image.
+            heatmaps: targets whose heatmaps are added; "suggested" for all suggested ones.
+            method: of the heatmaps.
+        """
+        async with self._image_slots:
             image = await self.prepare(batcher.reader, upload)
             result = await batcher.read(image)
             self.metrics.images.labels(result.status).inc()
-            maps, checks = {}, {}
-            for target in _wanted(result, heatmaps):
+            pictures, checks = {}, {}
+            for target in _heatmap_targets(result, heatmaps):
                 picture, checks[target] = await self.heatmap(batcher, image, target, method)
-                maps[target] = data_uri(picture)
-            pixels = data_uri(await self.in_decoder(png_of, image.pixels)) if with_pixels else None
-            return result, image_answer(result, image, pixels, maps, checks)
+                pictures[target] = _data_uri(picture)
+            pixels = _data_uri(await self.in_decoder(encode_png, image.pixels)) if with_pixels else None
+            return ImageAnswer(**vars(result), pixels=pixels, heatmaps=pictures, occlusion=checks)
 
     async def heatmap(
-        self, batcher: Batcher, image: PreparedImage, target: str, method: Method
-    ) -> tuple[bytes, OcclusionAnswer]:
-        """A heatmap as PNG, to be stretched over the whole image, and what hiding its hottest place does.
+        self, batcher: Batcher, image: PreparedImage, target: str, method: HeatmapMethod
+    ) -> tuple[bytes, OcclusionCheck]:
+        """A heatmap as PNG, to be stretched over the whole image, and its occlusion check.
 
         Raises:
-            ServiceError: 409: the model cannot give one.
+            ServiceError: 409: the model cannot make one.
         """
-        fit = batcher.reader.metadata.get("preprocessing", {}).get("fit", "stretch")
+        reader = batcher.reader
+        fit = reader.metadata.get("preprocessing", {}).get("fit", "stretch")
         try:
-            heat = await batcher.run(lambda: batcher.reader.heatmap(image, target, method))
-            check = await batcher.run(lambda: batcher.reader.occlusion_check(image, target, heat))
+            heatmap = await batcher.run(lambda: reader.heatmap(image, target, method))
+            check = await batcher.run(lambda: reader.occlusion_check(image, target, heatmap))
         except HilumError as error:
             raise ServiceError(409, "no-heatmap", str(error)) from None
-        shape = scaled_shape(image.pixels.shape, LONGEST_HEATMAP)
-        picture = await self.in_decoder(lambda: png_of_heatmap(fit_to_image(heat, shape, fit)))
-        return picture, occlusion_answer(check)
+        shape = _shrunk_shape(image.pixels.shape, MAX_HEATMAP_SIDE)
+        return await self.in_decoder(lambda: _encode_heatmap(fit_to_image(heatmap, shape, fit))), check
 
 
-def make_router(desk: ReadingDesk) -> APIRouter:
-    """The addresses for reading."""
-    router = APIRouter(tags=["reading"])
-
-    @router.post(
-        "/v1/predict",
-        response_model=Prediction,
-        responses=_OF_UPLOADS,
-        openapi_extra=_form("files", several=True),
-        summary="Findings of one or more files",
-    )
-    async def predict(
-        request: Request,
-        run: RunName = None,
-        pixels: Annotated[bool, Query(description="give the decoded images back as PNG")] = False,
-        heatmaps: Annotated[
-            list[str] | None,
-            Query(description="give heatmaps of these targets; `suggested` stands for all suggested ones"),
-        ] = None,
-        method: Annotated[Method, Query(description="of the heatmaps")] = DEFAULT_METHOD,
-    ) -> Prediction:
-        """Reads the files of a multipart form, field `files`, as one study.
-
-        Files are decoded in memory, never written, and forgotten once the answer is sent. If one of them cannot
-        be used, the whole request is refused and the error names it.
-        """
-        async with desk.models.using(run) as batcher, desk.admitted():
-            wanted = heatmaps or []
-            for target in wanted:
-                _known(batcher.reader, target, "suggested")
-            async with desk.files(request, "files", desk.limits.files) as files:
-                # Each begins at once; a refusal waits for the others, so that the first file's is told.
-                asked = (desk.image(batcher, file, pixels, wanted, method) for file in files)
-                answered = await asyncio.gather(*asked, return_exceptions=True)
-            for outcome in answered:
-                if isinstance(outcome, BaseException):
-                    raise outcome
-            return Prediction(
-                research_use=RESEARCH_USE,
-                model=str(batcher.reader.metadata.get("name", "")),
-                images=[answer for _, answer in answered],
-                study=study_answer(study_result([result for result, _ in answered])),
-            )
-
-    @router.post(
-        "/v1/heatmap",
-        response_class=Response,
-        responses=HEATMAP_RESPONSE | _OF_UPLOADS,
-        openapi_extra=_form("file", several=False),
-        summary="Where in an image the model sees a finding",
-    )
-    async def heatmap(
-        request: Request,
-        target: Annotated[str, Query(description="the finding, by name", examples=["Cardiomegaly"])],
-        run: RunName = None,
-        method: Annotated[Method, Query()] = DEFAULT_METHOD,
-    ) -> Response:
-        """A PNG of at most some 512 pixels a side, to be stretched over the whole image.
-
-        The header `Hilum-Occlusion` says, as JSON, what hiding its hottest place does to the probability.
-        The file is sent again: nothing of an earlier request is kept.
-        """
-        async with desk.models.using(run) as batcher, desk.admitted():
-            _known(batcher.reader, target)
-            async with desk.files(request, "file", 1) as files:
-                image = await desk.prepare(batcher.reader, files[0])
-                return heatmap_response(*await desk.heatmap(batcher, image, target, method))
-
-    @router.get(
-        "/v1/model",
-        response_model=ModelAnswer,
-        response_model_exclude_unset=True,
-        responses=refusals(401, 403, 404, 409, 422),
-        summary="What the model is",
-    )
-    async def model(run: RunName = None) -> dict[str, Any]:
-        """Targets, thresholds, preprocessing, scores and provenance of the model, and the service's limits."""
-        async with desk.models.using(run) as batcher:
-            card = batcher.reader.metadata
-        return {
-            "research_use": RESEARCH_USE,
-            "card": card,
-            "limits": desk.limits.as_record(),
-            "heatmaps": {"methods": list(HEATMAP_METHODS), "default": DEFAULT_METHOD},
-            "runs": desk.models.runs_folder is not None,
-        }
-
-    return router
+def _predictor_of(request: Request) -> Predictor:
+    return request.app.state.predictor
 
 
-def _known(reader: Reader, target: str, *others: str) -> None:
-    if target not in (*reader.targets, *others):
+InPredictor = Annotated[Predictor, Depends(_predictor_of)]
+
+router = APIRouter(tags=["predict"])
+
+
+def _form(name: str, many: bool) -> dict[str, Any]:
+    """OpenAPI's description of a form with files."""
+    file = {"type": "string", "format": "binary", "description": "PNG (8 or 16 bits), JPEG or DICOM"}
+    schema = {
+        "type": "object",
+        "properties": {name: {"type": "array", "items": file, "minItems": 1} if many else file},
+        "required": [name],
+        "additionalProperties": False,
+    }
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+@router.post(
+    "/v1/predict",
+    response_model=Prediction,
+    responses=_UPLOAD_ERRORS,
+    openapi_extra=_form("files", many=True),
+    summary="Findings of one or more files",
+)
+async def predict(
+    request: Request,
+    predictor: InPredictor,
+    run: RunName = None,
+    pixels: Annotated[bool, Query(description="add the decoded images as PNG")] = False,
+    heatmaps: Annotated[
+        list[str] | None,
+        Query(description="add heatmaps of these targets; `suggested` for all suggested ones"),
+    ] = None,
+    method: Annotated[HeatmapMethod, Query(description="of the heatmaps")] = DEFAULT_METHOD,
+) -> Prediction:
+    """Reads the files of a multipart form, field `files`, as one study.
+
+    Files are decoded in memory, never written, and discarded after the answer. If one of them cannot be used, the
+    whole request is refused and the error names the file.
+    """
+    async with predictor.models.using(run) as batcher, predictor.admitted():
+        targets = heatmaps or []
+        for target in targets:
+            if target != "suggested":
+                check_target(target, batcher.reader.targets)
+        async with predictor.files(request, "files", predictor.limits.files) as files:
+            # All begin at once; an error waits for the others, so that it is that of the first file.
+            reads = (predictor.read(batcher, file, pixels, targets, method) for file in files)
+            outcomes = await asyncio.gather(*reads, return_exceptions=True)
+        answers = []
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            answers.append(outcome)
+        name = str(batcher.reader.metadata.get("name", ""))
+        return Prediction(research_use=RESEARCH_USE, model=name, images=answers, study=study_result(answers))
+
+
+@router.post(
+    "/v1/heatmap",
+    response_class=Response,
+    responses=HEATMAP_RESPONSE | _UPLOAD_ERRORS,
+    openapi_extra=_form("file", many=False),
+    summary="Where in an image the model sees a finding",
+)
+async def heatmap(
+    request: Request,
+    predictor: InPredictor,
+    target: Annotated[str, Query(description="of the finding", examples=["Cardiomegaly"])],
+    run: RunName = None,
+    method: Annotated[HeatmapMethod, Query()] = DEFAULT_METHOD,
+) -> Response:
+    """A PNG of at most 512 pixels a side, to be stretched over the whole image.
+
+    The header `Hilum-Occlusion` has the occlusion check as JSON: the effect of hiding the area around the heatmap's
+    maximum. The file is sent again, because nothing of an earlier request is stored.
+    """
+    async with predictor.models.using(run) as batcher, predictor.admitted():
+        check_target(target, batcher.reader.targets)
+        async with predictor.files(request, "file", 1) as files:
+            image = await predictor.prepare(batcher.reader, files[0])
+            return heatmap_response(*await predictor.heatmap(batcher, image, target, method))
+
+
+@router.get(
+    "/v1/model",
+    response_model=ModelAnswer,
+    response_model_exclude_unset=True,
+    responses=error_responses(401, 403, 404, 409, 422),
+    summary="The model's metadata",
+)
+async def model(predictor: InPredictor, run: RunName = None) -> dict[str, Any]:
+    """Targets, thresholds, preprocessing, scores and provenance of the model, and the limits of requests."""
+    async with predictor.models.using(run) as batcher:
+        metadata = batcher.reader.metadata
+    return {
+        "format": API_FORMAT,
+        "research_use": RESEARCH_USE,
+        "metadata": metadata,
+        "limits": RequestLimits.model_validate(predictor.limits),
+        "heatmaps": {"methods": list(HEATMAP_METHODS), "default": DEFAULT_METHOD},
+        "runs": isinstance(predictor.models, ModelPool),
+    }
+
+
+def check_target(target: str, targets: Sequence[str], owner: str = "The model") -> None:
+    """Raises ServiceError (404) for a target that the model or run does not have."""
+    if target not in targets:
         raise ServiceError(
             404,
             "no-target",
-            f"There is no target {target!r}.{nearest(target, reader.targets)} "
-            f"The model has {', '.join(reader.targets)}.",
+            f"There is no target {target!r}.{nearest(target, targets)} {owner} has {', '.join(targets)}.",
         )
 
 
-def _wanted(result: ImageResult, asked: list[str]) -> list[str]:
-    """The targets whose heatmaps are due, once each, in the findings' order."""
-    suggested = "suggested" in asked
+def _heatmap_targets(result: ImageResult, requested: Sequence[str]) -> list[str]:
+    """The targets whose heatmaps are requested, once each, in the findings' order."""
     return [
-        finding.finding
-        for finding in result.findings
-        if finding.finding in asked or (suggested and finding.suggested)
+        each.finding
+        for each in result.findings
+        if each.finding in requested or (each.suggested and "suggested" in requested)
     ]
+
+
+def heatmap_response(png: bytes, check: OcclusionCheck) -> Response:
+    """The PNG, with the occlusion check in a header."""
+    header = to_json(check, inf_nan_mode="null").decode()
+    return Response(png, media_type="image/png", headers={"Hilum-Occlusion": header})
+
+
+def encode_png(gray: np.ndarray) -> bytes:
+    """A PNG of gray levels, uint8 (height, width)."""
+    return cv2.imencode(".png", gray, _FAST_PNG)[1].tobytes()
+
+
+def _encode_heatmap(heatmap: np.ndarray) -> bytes:
+    """A PNG whose gray levels 0 to 255 are a heatmap's 0 to 1."""
+    return encode_png(np.rint(np.clip(np.nan_to_num(heatmap), 0, 1) * 255).astype(np.uint8))
+
+
+def _data_uri(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def _shrunk_shape(shape: tuple[int, ...], max_side: int) -> tuple[int, int]:
+    """(height, width) in the same proportions, the longer side at most `max_side`.
+
+    >>> _shrunk_shape((2000, 1000), 512)
+    (512, 256)
+    """
+    scale = min(1.0, max_side / max(shape))
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))

@@ -1,4 +1,4 @@
-"""uvicorn, its socket, and how it starts and stops."""
+"""uvicorn, its socket, start and stop."""
 
 import errno
 import logging
@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.errors import HilumError
-from hilum.service.security import is_loopback
 
 if TYPE_CHECKING:
     from hilum.inference.reader import Reader
+    from hilum.service.middleware import SecurityMiddleware
 
-#: The variable that a token may be given in: a process list shows flags to everybody.
+#: The variable for the token: other users can see flags in a process list.
 TOKEN_VARIABLE = "HILUM_TOKEN"
 
-#: What a request in work is given to end in, once the service is told to stop.
+#: Time for open requests to finish after the service is told to stop.
 GRACE_SECONDS = 10
 
 
@@ -31,21 +31,21 @@ def serve(
     port: int = 8000,
     token: str | None = None,
     device: str = "auto",
-    say: Callable[[str], None] = print,
+    echo: Callable[[str], None] = print,
 ) -> None:
-    """Serves a run, a bundle or a folder of runs until it is told to stop.
+    """Serves a run, a bundle or a folder of runs until it is stopped.
 
     Args:
-        path: what to read with.
+        path: the run, bundle or folder.
         host: name or address to bind to; other than loopback only with a token.
-        port: 0 takes a free one.
-        token: what clients must send; that of HILUM_TOKEN if left out.
+        port: 0 chooses a free one.
+        token: clients must send it; HILUM_TOKEN if left out.
         device: of the model.
-        say: is given what the user should see, line by line.
+        echo: prints a line for the user.
 
     Raises:
         HilumError: an extra is missing, the path is none of these, the host cannot be bound, the port is taken,
-            or the host is reachable by others and there is no token.
+            or other machines can reach the host and there is no token.
     """
     try:
         import fastapi  # noqa: F401
@@ -54,20 +54,22 @@ def serve(
         import uvicorn
     except ImportError as error:
         raise HilumError(f"Serving needs {error.name}: pip install 'hilum[serve]'.") from None
+    from hilum.service.middleware import is_loopback
+
     token = token if token is not None else os.environ.get(TOKEN_VARIABLE)
-    _refuse_open_door(host, token)
+    _check_token(token, host, is_loopback(host))
     of_runs = _is_folder_of_runs(path)
-    listening = _bound(host, port)
+    listening = _open_socket(host, port)
     try:
         app = _application(path, of_runs, device, token, is_loopback(host))
-        _settle_libraries()
+        _configure_libraries()
         address = _address(host, listening.getsockname()[1])
-        say(f"Hilum reads with {path} at {address}")
+        echo(f"Hilum reads images with {path} at {address}")
         if of_runs:
-            say(f"The runs are at {address}runs")
+            echo(f"The table of runs is at {address}runs")
         if token is not None:
-            say("The page will ask for the token.")
-        say("Research use only: this is not a medical device. Ctrl-C stops it.")
+            echo("The page asks for the token.")
+        echo("Research use only: this is not a medical device. Ctrl-C stops it.")
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -81,43 +83,45 @@ def serve(
         pass
     finally:
         listening.close()
-    say("Stopped.")
+    echo("Stopped.")
 
 
-def _application(path: Path, of_runs: bool, device: str, token: str | None, loopback: bool):
+def _application(
+    path: Path, of_runs: bool, device: str, token: str | None, loopback: bool
+) -> "SecurityMiddleware":
     from hilum.service.app import make_app
 
-    if of_runs:
-        return make_app(
-            runs=path, open_reader=lambda run: _warm(run, device), token=token, loopback_only=loopback
-        )
-    return make_app(_warm(path, device), token=token, loopback_only=loopback)
+    model = path if of_runs else _open_warm(path, device)
+    return make_app(
+        model, open_reader=lambda run: _open_warm(run, device), token=token, loopback_only=loopback
+    )
 
 
-def _warm(path: Path, device: str) -> "Reader":
-    """A reader that has read once: the first pass makes buffers and picks kernels, and nobody should wait for it."""
+def _open_warm(path: Path, device: str) -> "Reader":
+    """A reader after its first, slow pass, which makes buffers and chooses kernels: no request waits for it."""
     from hilum.inference.image import PreparedImage
     from hilum.inference.reader import open_reader
 
     reader = open_reader(path, device)
     size = reader.metadata["preprocessing"]
-    nothing = np.zeros((size["height"], size["width"]), dtype=np.uint8)
-    reader.read([PreparedImage("", nothing, nothing)])
+    blank = np.zeros((size["height"], size["width"]), dtype=np.uint8)
+    reader.read([PreparedImage("", blank, blank)])
     return reader
 
 
-def _refuse_open_door(host: str, token: str | None) -> None:
+def _check_token(token: str | None, host: str, loopback: bool) -> None:
+    """Raises HilumError for an empty token, or for a missing one where other machines can reach the host."""
     if token is not None and not token.strip():
         raise HilumError("The token is empty. Give one, or leave it out on 127.0.0.1.")
-    if token is None and not is_loopback(host):
+    if token is None and not loopback:
         raise HilumError(
-            f"host {host}: others can reach it, so a token is needed: set {TOKEN_VARIABLE}, or give --token. "
-            "Without one the service is bound to 127.0.0.1 only."
+            f"host {host}: other machines can reach it, so a token is needed: set {TOKEN_VARIABLE}, or give --token. "
+            "Without a token, use 127.0.0.1."
         )
 
 
 def _is_folder_of_runs(path: Path) -> bool:
-    """Whether it is one; False for a run or a bundle.
+    """True for a folder of runs, False for a run or a bundle.
 
     Raises:
         HilumError: it is none of these.
@@ -128,13 +132,13 @@ def _is_folder_of_runs(path: Path) -> bool:
         return False
     if not any(path.glob("*/run.json")):
         raise HilumError(
-            f"{path}: this is no run (run.json), no bundle (bundle.json), and no folder of runs (*/run.json)."
+            f"{path}: this is not a run (run.json), a bundle (bundle.json), or a folder of runs (*/run.json)."
         )
     return True
 
 
-def _bound(host: str, port: int) -> socket.socket:
-    """A listening socket: a taken port is known before a model is loaded."""
+def _open_socket(host: str, port: int) -> socket.socket:
+    """A listening socket, opened before the model so that a taken port is reported at once."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -151,7 +155,7 @@ def _bound(host: str, port: int) -> socket.socket:
         number = getattr(error, "errno", None)
         if number == errno.EADDRINUSE:
             raise HilumError(
-                f"port {port}: another program uses it. Give another with --port; 0 takes a free one."
+                f"port {port}: another program uses it. Give another with --port; 0 chooses a free one."
             ) from None
         if number == errno.EACCES:
             raise HilumError(f"port {port}: you may not use it; give one above 1023 with --port.") from None
@@ -164,10 +168,10 @@ def _address(host: str, port: int) -> str:
     return f"http://[{shown}]:{port}/" if ":" in shown and "[" not in shown else f"http://{shown}:{port}/"
 
 
-def _settle_libraries() -> None:
-    """Decoders speak of damaged files on standard error, and pydicom quotes their values: they are silenced.
+def _configure_libraries() -> None:
+    """Silences the decoders, which report damaged files on standard error; pydicom quotes their values.
 
-    OpenCV's own threads are taken from it: several files are decoded at once, beside a model that uses every core.
+    OpenCV gets one thread: several files are decoded at once, while the model uses all cores.
     """
     import cv2
 

@@ -1,4 +1,4 @@
-"""A reader without a trained network, drawn radiographs, and a folder of two runs written by hand."""
+"""A reader without a trained network, drawn radiographs, and a folder of two small runs."""
 
 import io
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+from fastapi.testclient import TestClient
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
@@ -16,12 +17,13 @@ from hilum.inference.reader import OcclusionCheck, Reader
 from hilum.metrics import Metrics
 from hilum.phantom.drawing import Shot, draw_shot
 from hilum.run_folder import RunFolder
+from hilum.service.app import make_app
 
 TARGETS = ("Cardiomegaly", "Pleural_Effusion", "Edema")
 
 
 class BrightnessNetwork:
-    """Gives logits that rise with an image's brightness; remembers the sizes of its batches."""
+    """Returns logits that rise with an image's brightness; records the sizes of its batches."""
 
     def __init__(self):
         self.batches = []
@@ -33,7 +35,7 @@ class BrightnessNetwork:
 
 
 class Explain:
-    """A warm spot whose place depends on the target; hiding it lowers the first target's probability alone."""
+    """A hot spot at a place per target; hiding it lowers the probability of the first target only."""
 
     def __call__(self, prepared: np.ndarray, target: int, method: str) -> np.ndarray:
         height, width = prepared.shape
@@ -77,6 +79,24 @@ def make_reader(name: str = "bright") -> Reader:
 @pytest.fixture
 def reader() -> Reader:
     return make_reader()
+
+
+@pytest.fixture
+def client(reader):
+    """A client of a service for one model."""
+    with TestClient(make_app(reader), base_url="http://127.0.0.1:8000") as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def make_png():
+    """Makes PNG files of noise."""
+
+    def make(rows=80, columns=80):
+        noise = np.random.default_rng(0).integers(100, 180, (rows, columns))
+        return cv2.imencode(".png", noise.astype(np.uint8))[1].tobytes()
+
+    return make
 
 
 @pytest.fixture(scope="session")

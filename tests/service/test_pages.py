@@ -1,6 +1,6 @@
-"""The pages in a real browser: what is seen, clicked and typed.
+"""The pages in a real browser: what the user sees, clicks and types.
 
-Screenshots go to the folder that HILUM_SCREENSHOTS names, if it is set.
+Screenshots are written to the folder HILUM_SCREENSHOTS, if it is set.
 """
 
 import base64
@@ -49,26 +49,26 @@ WHEEL = """
     arguments[0].dispatchEvent(new WheelEvent("wheel", where));
 """
 
-#: What is offered for download is kept as window.saved.
-HEAR_DOWNLOADS = """
+#: A download is stored as window.saved.
+CATCH_DOWNLOADS = """
     const make = URL.createObjectURL;
     URL.createObjectURL = (blob) => { blob.text().then((text) => { window.saved = text; }); return make(blob); };
 """
 
-#: What a drop and a paste bring, as the browser would hand it over.
-GIVE = """
+#: Sends the events of a drop or a paste, as the browser does.
+DROP_OR_PASTE = """
     const [kind, name, base64] = arguments;
     const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
     const transfer = new DataTransfer();
     transfer.items.add(new File([bytes], name));
     const settings = { bubbles: true, cancelable: true };
-    const given = kind === "paste"
+    const event = kind === "paste"
         ? new ClipboardEvent("paste", { ...settings, clipboardData: transfer })
         : new DragEvent(kind, { ...settings, dataTransfer: transfer });
-    document.body.dispatchEvent(given);
+    document.body.dispatchEvent(event);
 """
 
-#: Controls without a name, and texts whose contrast with the colour behind them is below WCAG's 4.5:1.
+#: Returns the controls without a name, and the texts whose contrast is below WCAG's 4.5:1.
 CHECK = """
     const rgb = (css) => { const n = css.match(/[\\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
     const linear = (v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
@@ -87,31 +87,34 @@ CHECK = """
     const faint = [];
     const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
     while (walk.nextNode()) {
-        const words = walk.currentNode.data.trim(), e = walk.currentNode.parentElement;
-        if (!words || !seen(e) || e.closest("script, [disabled], .unseen, .sprite, option")) continue;
+        const text = walk.currentNode.data.trim(), e = walk.currentNode.parentElement;
+        if (!text || !seen(e) || e.closest("script, [disabled], .visually-hidden, .sprite, option")) continue;
         const [high, low] = [light(rgb(getComputedStyle(e).color)), light(behind(e))].sort((x, y) => y - x);
         const contrast = (high + 0.05) / (low + 0.05);
-        if (contrast < 4.5) faint.push(`${words} ${contrast.toFixed(2)}`);
+        if (contrast < 4.5) faint.push(`${text} ${contrast.toFixed(2)}`);
     }
     return [nameless, faint];
 """
 
-#: Whether the curves are drawn at the width that they have: then their text has the size that it says.
-DRAWN_AS_WIDE = """
+#: Whether the curves are drawn at their width on the page, so that their text is not scaled.
+PLOT_FITS = """
     const svg = document.querySelector("#curves svg.plot");
     return svg.viewBox.baseVal.width < 390 && Math.abs(svg.viewBox.baseVal.width - svg.clientWidth) < 2;
 """
 
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER),
-    reason="no browser here: install chromium and chromium-driver (Debian's packages)",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER),
+        reason="no browser: install chromium and chromium-driver (Debian's packages)",
+    ),
+]
 
 
 @pytest.fixture(scope="module")
 def address(runs_folder, new_reader):
     """A service for the two runs, in a thread."""
-    app = make_app(runs=runs_folder, open_reader=lambda path: new_reader(path.name))
+    app = make_app(runs_folder, open_reader=lambda path: new_reader(path.name))
     with serving(app) as where:
         httpx.get(f"{where}/v1/model", timeout=60)
         yield where
@@ -120,14 +123,14 @@ def address(runs_folder, new_reader):
 @pytest.fixture(scope="module")
 def locked_address(runs_folder, new_reader):
     """A service that asks for a token."""
-    app = make_app(runs=runs_folder, open_reader=lambda path: new_reader(path.name), token=TOKEN)
+    app = make_app(runs_folder, open_reader=lambda path: new_reader(path.name), token=TOKEN)
     with serving(app) as where:
         yield where
 
 
 @contextmanager
 def serving(app):
-    """The address of an app that is served by a thread."""
+    """Serves an app in a thread; gives its address."""
     listening = socket.create_server(("127.0.0.1", 0))
     service = uvicorn.Server(uvicorn.Config(app, log_level="error"))
     thread = threading.Thread(target=service.run, kwargs={"sockets": [listening]}, daemon=True)
@@ -154,14 +157,14 @@ def browser(tmp_path_factory):
 
 @pytest.fixture
 def page(browser, address):
-    """The reading page, freshly opened, its model known. Nothing may go wrong unheard in its scripts."""
+    """The page for reading images, reloaded, with its model. Its scripts must not log any error."""
     resize(browser, 1280, 800)
     browser.get(f"{address}/?{time.monotonic_ns()}")
     until(browser, lambda: found(browser, ".facts"))
     browser.get_log("browser")
     yield browser
-    complaints = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-    assert [words for words in complaints if "status of 4" not in words] == []
+    errors = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert [message for message in errors if "status of 4" not in message] == []
 
 
 def resize(browser, width, height):
@@ -181,7 +184,7 @@ def text(browser, selector):
     return browser.find_element(By.CSS_SELECTOR, selector).text
 
 
-def keep_picture(browser, name):
+def save_screenshot(browser, name):
     if folder := os.environ.get("HILUM_SCREENSHOTS"):
         Path(folder).mkdir(parents=True, exist_ok=True)
         browser.save_screenshot(str(Path(folder) / f"{name}.png"))
@@ -211,11 +214,11 @@ def press(page, *keys):
     ActionChains(page).send_keys(*keys).perform()
 
 
-def test_the_empty_page_says_what_it_is_and_is_not(page):
+def test_the_empty_page_states_what_it_is_and_is_not(page):
     assert "Research use only" in text(page, ".notice")
     assert "not a medical device" in text(page, ".empty").lower()
     assert "second" in text(page, ".facts")
-    keep_picture(page, "reading-empty")
+    save_screenshot(page, "predict-empty")
 
 
 def test_upload_window_and_heatmap_by_mouse(page, radiographs):
@@ -228,22 +231,22 @@ def test_upload_window_and_heatmap_by_mouse(page, radiographs):
     assert suggested
     assert 0.25 <= float(meters[0].get_attribute("aria-valuenow")) <= 1
     assert "threshold 25" in meters[0].get_attribute("aria-valuetext").replace("\xa0", " ")
-    assert "suggested" in text(page, "#said")
+    assert "suggested" in text(page, "#status")
     [unmeasured] = found(page, ".unmeasured")
-    assert "Threshold never measured: no validation image" in unmeasured.text
+    assert "Threshold not measured: no validation image" in unmeasured.text
     assert "Edema" in unmeasured.find_element(By.XPATH, "./ancestor::li").text
-    written = [element.text for element in found(page, ".finding .value, .finding .versus")]
-    assert all(re.fullmatch(r"([≥<] )?\d+\.\d %", words.replace("\xa0", " ")) for words in written)
+    texts = [element.text for element in found(page, ".finding .value, .finding .threshold")]
+    assert all(re.fullmatch(r"([≥<] )?\d+\.\d %", value.replace("\xa0", " ")) for value in texts)
     gray = drawn(page)
     assert gray[0] == gray[1] == gray[2] > 10
     canvas = page.find_element(By.CSS_SELECTOR, ".view canvas")
     ActionChains(page).click_and_hold(canvas).move_by_offset(-120, 60).release().perform()
-    until(page, lambda: "W 166 · L 158" in text(page, ".corner.look"))
+    until(page, lambda: "W 166 · L 158" in text(page, ".corner.display"))
     assert not np.allclose(drawn(page), gray, atol=2)
     page.find_element(By.ID, "reset").click()
     assert np.allclose(drawn(page), gray)
     page.find_element(By.CSS_SELECTOR, "button[data-target]").click()
-    until(page, lambda: text(page, ".corner.over").startswith("heatmap:"))
+    until(page, lambda: text(page, ".corner.heatmap-state").startswith("heatmap:"))
     red, _, blue = drawn(page)
     assert red > blue + 3
     page.execute_script(
@@ -253,22 +256,22 @@ def test_upload_window_and_heatmap_by_mouse(page, radiographs):
     page.execute_script(
         "const o=document.getElementById('opacity'); o.value=45; o.dispatchEvent(new Event('input'))"
     )
-    until(page, lambda: "Hiding the hottest place" in text(page, "#heat-check"))
-    keep_picture(page, "reading-heatmap")
+    until(page, lambda: "Hiding the hottest area" in text(page, "#heatmap-check"))
+    save_screenshot(page, "predict-heatmap")
     page.execute_script(WHEEL, canvas)
-    until(page, lambda: "223 %" in text(page, ".corner.look"))
+    until(page, lambda: "223 %" in text(page, ".corner.display"))
 
 
-def test_all_by_keyboard(page, radiographs):
+def test_everything_works_by_keyboard(page, radiographs):
     choose(page, radiographs["heart.png"], radiographs["fluid.jpg"])
     until(page, lambda: len(found(page, "#strip .count")) == 2)
     assert "heart.png" in text(page, ".panel-head h2")
     press(page, "n")
     until(page, lambda: "fluid.jpg" in text(page, ".panel-head h2"))
     press(page, "p", "i")
-    until(page, lambda: "inverted" in text(page, ".corner.look"))
+    until(page, lambda: "inverted" in text(page, ".corner.display"))
     press(page, "i", "]", "'", "+")
-    until(page, lambda: "W 272 · L 136 · 125 %" in text(page, ".corner.look"))
+    until(page, lambda: "W 272 · L 136 · 125 %" in text(page, ".corner.display"))
     press(page, "r", "j")
     until(page, lambda: found(page, CHOSEN))
     first = page.find_element(By.CSS_SELECTOR, CHOSEN)
@@ -288,7 +291,7 @@ def test_all_by_keyboard(page, radiographs):
     press(page, "i")  # not while a dialog is open
     press(page, Keys.ESCAPE)
     assert "inverted" not in canvas.get_attribute("aria-label")
-    keep_picture(page, "reading-side-by-side")
+    save_screenshot(page, "predict-side-by-side")
 
 
 def first_target(page):
@@ -323,37 +326,37 @@ def test_tab_goes_through_the_page_in_order(page, radiographs):
     assert places == sorted(places)
 
 
-def test_a_broken_file_is_told_and_the_others_are_read(page, radiographs):
+def test_a_broken_file_is_reported_and_the_others_are_read(page, radiographs):
     choose(page, radiographs["heart.png"], radiographs["broken.png"])
     until(page, lambda: len(found(page, "#strip .count")) == 2)
-    assert "could not be read" in text(page, "#alarmed")
+    assert "could not be read" in text(page, "#alert")
     found(page, "#strip button")[1].click()
     until(page, lambda: found(page, ".callout.error"))
     assert "truncated" in text(page, ".callout.error")
     assert "truncated" in text(page, ".center.error")
-    keep_picture(page, "reading-error")
+    save_screenshot(page, "predict-error")
     page.find_element(By.ID, "remove").click()
     until(page, lambda: "heart.png" in text(page, ".panel-head h2"))
     assert not page.find_element(By.ID, "strip").is_displayed()
 
 
-def test_the_study_is_the_mean_of_its_images_and_is_saved(page, radiographs):
+def test_the_study_is_the_mean_of_its_images_and_can_be_saved(page, radiographs):
     choose(page, radiographs["heart.png"], radiographs["chest.dcm"])
     until(page, lambda: len(found(page, "#strip .count")) == 2)
-    page.execute_script(HEAR_DOWNLOADS)
+    page.execute_script(CATCH_DOWNLOADS)
     page.find_element(By.ID, "save").click()
     saved = until(page, lambda: page.execute_script("return window.saved && JSON.parse(window.saved)"))
     assert "Research use only" in saved["research_use"]
-    assert [image["name"] for image in saved["images"]] == ["heart.png", "chest.dcm"]
+    assert [image["image"] for image in saved["images"]] == ["heart.png", "chest.dcm"]
     assert saved["images"][1]["view"] == "PA"
     assert "pixels" not in saved["images"][0]
     for of_study in saved["study"]["findings"]:
         each = [
-            next(one["probability"] for one in image["findings"] if one["target"] == of_study["target"])
+            next(one["probability"] for one in image["findings"] if one["finding"] == of_study["finding"])
             for image in saved["images"]
         ]
         assert of_study["probability"] == pytest.approx(np.mean(each))
-    found(page, ".seg button")[1].click()
+    found(page, ".switch button")[1].click()
     until(page, lambda: "mean probability over 2 images" in text(page, ".panel-head"))
     page.execute_script("window.dispatchEvent(new Event('beforeprint'))")
     printed = page.execute_script("return document.getElementById('print').textContent")
@@ -361,7 +364,7 @@ def test_the_study_is_the_mean_of_its_images_and_is_saved(page, radiographs):
     assert "chest.dcm" in printed
 
 
-def test_it_is_printed_with_its_findings_and_caveats(page, radiographs):
+def test_the_printout_has_findings_and_caveats(page, radiographs):
     choose(page, radiographs["heart.png"], radiographs["broken.png"])
     until(page, lambda: len(found(page, "#strip .count")) == 2)
     page.execute_script("window.dispatchEvent(new Event('beforeprint'))")
@@ -370,11 +373,11 @@ def test_it_is_printed_with_its_findings_and_caveats(page, radiographs):
         resize(page, 794, 1123)  # A4 at 96 dots per inch
         printed = text(page, "#print")
         assert "Research use only. Not a medical device" in printed
-        assert "threshold never measured" in printed
+        assert "threshold not measured" in printed
         assert "Not read: " in printed
         assert page.find_element(By.CSS_SELECTOR, "#print img").size["width"] > 200
         assert not page.find_element(By.ID, "strip").is_displayed()
-        keep_picture(page, "reading-print")
+        save_screenshot(page, "predict-print")
     finally:
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
@@ -383,18 +386,18 @@ def test_files_are_dropped_and_pasted(page, radiographs):
     heart, chest = (
         base64.b64encode(radiographs[name].read_bytes()).decode() for name in ("heart.png", "chest.dcm")
     )
-    page.execute_script(GIVE, "dragenter", "heart.png", heart)
+    page.execute_script(DROP_OR_PASTE, "dragenter", "heart.png", heart)
     assert page.find_element(By.ID, "dropping").is_displayed()
-    page.execute_script(GIVE, "drop", "heart.png", heart)
+    page.execute_script(DROP_OR_PASTE, "drop", "heart.png", heart)
     until(page, lambda: found(page, "button[data-target]"))
     assert not page.find_element(By.ID, "dropping").is_displayed()
-    page.execute_script(GIVE, "paste", "chest.dcm", chest)
+    page.execute_script(DROP_OR_PASTE, "paste", "chest.dcm", chest)
     until(page, lambda: len(found(page, "#strip .count")) == 2)
     names = [button.get_attribute("aria-label") for button in found(page, "#strip button")]
     assert ["heart.png" in names[0], "chest.dcm" in names[1]] == [True, True]
 
 
-def test_of_a_folder_the_images_are_read(page, radiographs, tmp_path):
+def test_the_images_of_a_folder_are_read(page, radiographs, tmp_path):
     for name in ("heart.png", "chest.dcm"):
         shutil.copy(radiographs[name], tmp_path / name)
     (tmp_path / "notes.txt").write_text("not an image")
@@ -412,7 +415,7 @@ def test_the_page_asks_for_the_token_until_it_is_right(browser, locked_address, 
     assert not found(browser, ".facts")
     press(browser, "wrong", Keys.ENTER)
     until(browser, lambda: browser.find_element(By.CSS_SELECTOR, "#token [data-wrong]").is_displayed())
-    keep_picture(browser, "reading-token")
+    save_screenshot(browser, "predict-token")
     press(browser, TOKEN, Keys.ENTER)
     until(browser, lambda: found(browser, ".facts"))
     assert not found(browser, "#token[open]")
@@ -423,7 +426,7 @@ def test_the_page_asks_for_the_token_until_it_is_right(browser, locked_address, 
 def test_nothing_is_wider_than_a_phone(page, radiographs):
     resize(page, 390, 844)
     assert page.execute_script("return document.documentElement.scrollWidth") <= 390
-    keep_picture(page, "phone-empty")
+    save_screenshot(page, "phone-empty")
     choose(page, radiographs["heart.png"], radiographs["fluid.jpg"])
     until(page, lambda: len(found(page, "#strip .count")) == 2)
     assert page.execute_script("return document.documentElement.scrollWidth") <= 390
@@ -431,18 +434,18 @@ def test_nothing_is_wider_than_a_phone(page, radiographs):
     toolbar = page.find_element(By.CSS_SELECTOR, ".toolbar")
     assert page.execute_script("return arguments[0].scrollWidth <= arguments[0].clientWidth", toolbar)
     assert {button.is_displayed() for button in toolbar.find_elements(By.TAG_NAME, "button")} == {True}
-    keep_picture(page, "phone-reading")
+    save_screenshot(page, "phone-predict")
     page.find_element(By.CSS_SELECTOR, "button[data-target]").click()
-    until(page, lambda: "Hiding the hottest place" in text(page, "#heat-check"))
+    until(page, lambda: "Hiding the hottest area" in text(page, "#heatmap-check"))
     page.execute_script("document.getElementById('findings').scrollIntoView()")
-    keep_picture(page, "phone-findings")
+    save_screenshot(page, "phone-findings")
 
 
-def test_every_control_has_a_name_and_every_text_its_contrast(page, radiographs):
+def test_every_control_has_a_name_and_every_text_enough_contrast(page, radiographs):
     choose(page, radiographs["heart.png"])
     until(page, lambda: found(page, "button[data-target]"))
     page.find_element(By.CSS_SELECTOR, "button[data-target]").click()
-    until(page, lambda: found(page, ".why"))
+    until(page, lambda: found(page, ".explanation"))
     nameless, faint = page.execute_script(CHECK)
     assert nameless == []
     assert faint == []
@@ -469,17 +472,17 @@ def test_runs_are_sorted_filtered_and_drawn(page, address):
     nameless, faint = page.execute_script(CHECK)
     assert nameless == []
     assert faint == []
-    keep_picture(page, "runs-table-all")
+    save_screenshot(page, "runs-table-all")
     page.find_element(By.ID, "all-settings").click()
-    keep_picture(page, "runs-table")
+    save_screenshot(page, "runs-table")
     resize(page, 390, 844)
-    until(page, lambda: page.execute_script(DRAWN_AS_WIDE))
+    until(page, lambda: page.execute_script(PLOT_FITS))
     assert page.execute_script("return document.documentElement.scrollWidth") <= 390
     last = page.find_element(By.CSS_SELECTOR, ".tabs a:last-child")
     assert last.rect["x"] + last.rect["width"] <= 390
-    keep_picture(page, "phone-runs-table")
+    save_screenshot(page, "phone-runs-table")
     page.execute_script("document.getElementById('curves').scrollIntoView()")
-    keep_picture(page, "phone-runs-curves")
+    save_screenshot(page, "phone-runs-curves")
 
 
 def test_two_runs_are_compared(page, address):
@@ -489,7 +492,7 @@ def test_two_runs_are_compared(page, address):
     assert "One thing differs: learning_rate" in text(page, ".verdict-head")
     assert len(found(page, "#compared .scroll[role=region] tbody tr")) == 3
     assert page.execute_script(CHECK) == [[], []]
-    keep_picture(page, "runs-comparison")
+    save_screenshot(page, "runs-comparison")
 
 
 def test_missed_images_have_a_heatmap_and_a_history(page, address):
@@ -498,15 +501,15 @@ def test_missed_images_have_a_heatmap_and_a_history(page, address):
     until(page, lambda: found(page, ".gallery img"))
     found(page, ".gallery button")[0].click()
     until(page, lambda: found(page, "#detail svg.plot path"))
-    until(page, lambda: not found(page, ".film-view .center:not([hidden])"))
+    until(page, lambda: not found(page, ".image-view .center:not([hidden])"))
     gray = drawn(page)
     assert gray[0] == gray[1] == gray[2] > 10
-    page.find_element(By.ID, "detail-heat").click()
-    until(page, lambda: "What spoke for" in text(page, "#detail"))
+    page.find_element(By.ID, "detail-heatmap").click()
+    until(page, lambda: "Evidence for" in text(page, "#detail"))
     red, _, blue = drawn(page)
     assert red > blue + 1
-    assert "missed" in text(page, "#detail tr.on")
-    keep_picture(page, "runs-image")
+    assert "missed" in text(page, "#detail tr.chosen")
+    save_screenshot(page, "runs-image")
     resize(page, 390, 844)
     assert page.execute_script("return document.documentElement.scrollWidth") <= 390
-    keep_picture(page, "phone-runs-image")
+    save_screenshot(page, "phone-runs-image")

@@ -12,7 +12,7 @@ from hilum.service.routes_runs import differing_settings
 
 @pytest.fixture
 def client(runs_folder, new_reader):
-    app = make_app(runs=runs_folder, open_reader=lambda path: new_reader(path.name))
+    app = make_app(runs_folder, open_reader=lambda path: new_reader(path.name))
     with TestClient(app, base_url="http://127.0.0.1:8000") as client:
         yield client
 
@@ -21,27 +21,27 @@ def picture(response):
     return cv2.imdecode(np.frombuffer(response.content, np.uint8), cv2.IMREAD_UNCHANGED)
 
 
-def test_the_table_has_what_differs(client, runs_folder):
+def test_the_table_names_the_settings_that_differ(client, runs_folder):
     listed = client.get("/v1/runs").json()
     assert [run["name"] for run in listed["runs"]] == ["first", "second"]
     assert listed["differing"] == ["learning_rate"]
     assert listed["best"] == "second"
     first = listed["runs"][0]
-    assert first["settings"]["learning_rate"] == {"value": 0.0001, "words": "0.0001", "changed": False}
+    assert first["settings"]["learning_rate"] == {"value": 0.0001, "text": "0.0001", "changed": False}
     assert set(first["scores"]) == {"recall", "roc_auc", "precision"}
     assert "Research use only" in client.get("/runs").text
     assert differing_settings(find_runs(runs_folder)[0][:1]) == []
 
 
-def test_reads_with_the_best_run_or_the_one_named(client):
-    assert client.get("/v1/model").json()["card"]["name"] == "second"
-    assert client.get("/v1/model?run=first").json()["card"]["name"] == "first"
+def test_the_model_is_that_of_the_best_run_or_of_the_named_one(client):
+    assert client.get("/v1/model").json()["metadata"]["name"] == "second"
+    assert client.get("/v1/model?run=first").json()["metadata"]["name"] == "first"
     missing = client.get("/v1/model?run=frist")
     assert missing.status_code == 404
     assert "Did you mean 'first'?" in missing.json()["error"]["message"]
 
 
-def test_curves_are_the_tables_of_the_run(client, runs_folder):
+def test_curves_are_the_scores_of_the_run(client, runs_folder):
     curves = client.get("/v1/runs/second/curves").json()
     (_, second), _ = find_runs(runs_folder)
     scores = second.scores()
@@ -56,7 +56,7 @@ def test_curves_are_the_tables_of_the_run(client, runs_folder):
     assert curves["best_epoch"] == 2
 
 
-def test_mistakes_are_false_negatives_first_and_by_finding(client, runs_folder):
+def test_mistakes_are_the_worst_false_negatives_or_false_positives(client, runs_folder):
     (first, _), _ = find_runs(runs_folder)
     predictions = first.predictions(2)
     val = predictions[predictions["part"] == "val"]
@@ -66,7 +66,7 @@ def test_mistakes_are_false_negatives_first_and_by_finding(client, runs_folder):
         wrong = (val[f"label_{target}"] == 1) & (val[f"prob_{target}"] < 0.5)
         expected = val[wrong].sort_values(f"prob_{target}")["ImageID"].tolist()
         assert [mistake["image_id"] for mistake in missed["mistakes"]] == expected
-        assert {mistake["target"] for mistake in missed["mistakes"]} <= {target}
+        assert {mistake["finding"] for mistake in missed["mistakes"]} <= {target}
         total += len(expected)
     assert client.get("/v1/runs/first/mistakes").json()["count"] == total > 0
     alarms = client.get("/v1/runs/first/mistakes?kind=false-alarm").json()["mistakes"]
@@ -78,7 +78,7 @@ def test_mistakes_are_false_negatives_first_and_by_finding(client, runs_folder):
 def test_an_image_has_its_history_pixels_and_heatmap(client, runs_folder):
     (first, _), _ = find_runs(runs_folder)
     image = client.get("/v1/runs/first/images/17").json()
-    edema = next(finding for finding in image["findings"] if finding["target"] == "Edema")
+    edema = next(finding for finding in image["findings"] if finding["finding"] == "Edema")
     expected = [
         float(table.loc[(table["part"] == "val") & (table["ImageID"] == 17), "prob_Edema"].item())
         for table in (first.predictions(1), first.predictions(2))
@@ -106,13 +106,13 @@ def test_an_image_has_its_history_pixels_and_heatmap(client, runs_folder):
         "/v1/comparison?a=first&b=..%2Fsecond",
     ],
 )
-def test_only_listed_runs_and_evaluated_images_are_known(client, address):
+def test_only_listed_runs_and_evaluated_images_are_accepted(client, address):
     response = client.get(address)
     assert response.status_code == 404
     assert response.json()["error"]["code"] in ("no-run", "no-image", "not-found")
 
 
-def test_paths_that_lead_out_of_the_data_set_are_not_followed(client, runs_folder):
+def test_paths_outside_the_data_set_are_refused(client, runs_folder):
     (_, second), _ = find_runs(runs_folder)
     kept = second.images()
     second.write_images(kept.assign(Image_Path="../" + kept["Image_Path"]))
@@ -125,14 +125,14 @@ def test_paths_that_lead_out_of_the_data_set_are_not_followed(client, runs_folde
         second.update(touched=False)
 
 
-def test_a_missing_data_set_is_said(client, runs_folder):
+def test_a_missing_data_set_is_an_error_that_names_the_cause(client, runs_folder):
     (first, _), _ = find_runs(runs_folder)
     catalog = first.record["catalog"]
     first.update(catalog=catalog | {"image_root": "/nowhere"})
     try:
         response = client.get("/v1/runs/first/images/17/pixels")
         assert response.status_code == 404
-        assert "not at hand" in response.json()["error"]["message"]
+        assert "not available" in response.json()["error"]["message"]
     finally:
         first.update(catalog=catalog)
 
@@ -148,11 +148,11 @@ def test_two_runs_are_compared(client, monkeypatch):
     assert client.get("/v1/comparison?a=first&b=first").status_code == 422
 
 
-def test_runs_that_cannot_be_read_with_are_explained(runs_folder):
+def test_runs_without_a_checkpoint_are_listed_but_cannot_read(runs_folder):
     def refuse(path):
         raise HilumError(f"{path.name}: checkpoints/best is missing.")
 
-    with TestClient(make_app(runs=runs_folder, open_reader=refuse), base_url="http://localhost") as client:
+    with TestClient(make_app(runs_folder, open_reader=refuse), base_url="http://localhost") as client:
         none = client.get("/v1/model")
         assert (none.status_code, none.json()["error"]["code"]) == (404, "no-model")
         assert "checkpoints/best is missing" in none.json()["error"]["message"]

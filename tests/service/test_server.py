@@ -24,7 +24,7 @@ def refuse(path):
     raise HilumError("no checkpoint")
 
 server._application = lambda path, of_runs, device, token, loopback: make_app(
-    runs=path, open_reader=refuse, token=token, loopback_only=loopback
+    path, open_reader=refuse, token=token, loopback_only=loopback
 )
 sys.argv = ["hilum", "serve", sys.argv[1], "--port", "0"]
 cli.main()
@@ -37,19 +37,19 @@ def run(runs_folder):
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "reader.example"])
-def test_a_host_that_others_reach_needs_a_token(run, host, monkeypatch):
+def test_a_host_that_other_machines_reach_needs_a_token(run, host, monkeypatch):
     monkeypatch.delenv("HILUM_TOKEN", raising=False)
     with pytest.raises(HilumError, match="a token is needed: set HILUM_TOKEN, or give --token"):
         serve(run, host=host)
 
 
-def test_an_empty_token_is_none(run, monkeypatch):
+def test_an_empty_token_is_an_error(run, monkeypatch):
     monkeypatch.setenv("HILUM_TOKEN", " ")
     with pytest.raises(HilumError, match="The token is empty"):
         serve(run, host="0.0.0.0")
 
 
-def test_a_taken_port_is_said_before_a_model_is_opened(run, monkeypatch):
+def test_a_taken_port_is_an_error_before_a_model_is_opened(run, monkeypatch):
     monkeypatch.setattr(server, "_application", lambda *_: pytest.fail("the model was opened"))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -59,32 +59,32 @@ def test_a_taken_port_is_said_before_a_model_is_opened(run, monkeypatch):
             serve(run, port=port)
 
 
-def test_what_is_no_run_is_said(tmp_path):
-    with pytest.raises(HilumError, match=r"no run .*no bundle .*no folder of runs"):
+def test_a_folder_without_a_run_is_an_error(tmp_path):
+    with pytest.raises(HilumError, match=r"run\.json.*bundle\.json.*\*/run\.json"):
         serve(tmp_path)
     with pytest.raises(HilumError, match="there is no such folder"):
         serve(tmp_path / "absent")
 
 
-def test_an_unknown_host_is_said(run):
+def test_an_unknown_host_is_an_error(run):
     with pytest.raises(HilumError, match=r"host no\.such\.host\.invalid: there is no such name"):
         serve(run, host="no.such.host.invalid", token="x" * 20)
 
 
-def test_a_missing_extra_is_said(run, monkeypatch):
+def test_a_missing_extra_is_an_error(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(HilumError, match=r"Serving needs uvicorn: pip install 'hilum\[serve\]'"):
         serve(run)
 
 
-def test_the_command_says_research_use_only():
-    told = CliRunner().invoke(serve_command, ["--help"]).output
-    assert "Research use only" in told
-    assert "HILUM_TOKEN" in told
+def test_the_command_states_research_use_only():
+    lines = CliRunner().invoke(serve_command, ["--help"]).output
+    assert "Research use only" in lines
+    assert "HILUM_TOKEN" in lines
 
 
-def test_serves_says_where_and_stops(runs_folder):
-    """A process of its own, whose runs cannot be opened: torch is not waited for."""
+def test_serve_prints_its_address_and_stops(runs_folder):
+    """In another process, with runs that cannot be opened: it need not wait for torch."""
     process = subprocess.Popen(
         [sys.executable, "-c", WITHOUT_MODELS, str(runs_folder)],
         stdout=subprocess.PIPE,
@@ -93,11 +93,11 @@ def test_serves_says_where_and_stops(runs_folder):
         env=os.environ | {"PYTHONUNBUFFERED": "1", "HILUM_TOKEN": "a-long-token-1"},
     )
     try:
-        told = [process.stdout.readline() for _ in range(4)]
-        assert "Research use only" in told[-1]
-        assert "Ctrl-C stops it" in told[-1]
-        address = told[0].split(" at ")[-1].strip()
-        assert told[1].strip() == f"The runs are at {address}runs"
+        lines = [process.stdout.readline() for _ in range(4)]
+        assert "Research use only" in lines[-1]
+        assert "Ctrl-C stops it" in lines[-1]
+        address = lines[0].split(" at ")[-1].strip()
+        assert lines[1].strip() == f"The table of runs is at {address}runs"
         assert httpx.get(f"{address}healthz", timeout=30).json() == {"status": "ok"}
         assert httpx.get(f"{address}v1/model", timeout=30).status_code == 401
         headers = {"Authorization": "Bearer a-long-token-1"}

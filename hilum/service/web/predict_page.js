@@ -76,7 +76,7 @@ async function fillRuns() {
   );
   byId("run").closest("label").hidden = evaluated.length < 2;
   byId("model-button").hidden = !state.model;
-  byId("model-button").querySelector(".model-name").textContent = evaluated.length < 2 ? (state.model?.metadata.name ?? "Model") : "About the model";
+  byId("model-button").querySelector(".model-name").textContent = evaluated.length < 2 ? (state.model?.metadata.name ?? "Model") : "Details";
 }
 
 byId("run").addEventListener("change", async () => {

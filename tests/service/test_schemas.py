@@ -1,4 +1,4 @@
-"""Property tests of the API against its own description."""
+"""The answers against their OpenAPI description and its examples."""
 
 import cv2
 import numpy as np
@@ -17,19 +17,19 @@ from hilum.service.app import make_app
 _NOISE = np.random.default_rng(0).integers(60, 200, (72, 72)).astype(np.uint8)
 _FILES = [cv2.imencode(ending, _NOISE)[1].tobytes() for ending in (".png", ".jpg")]
 
-# "binary" says no more than bytes; a file that the service is made for is an image.
+# OpenAPI's "binary" allows any bytes; here it is an image.
 schemathesis.openapi.format("binary", st.sampled_from(_FILES))
 
 
 @pytest.mark.parametrize("with_runs", [False, True])
-def test_answers_are_as_described(reader, new_reader, runs_folder, with_runs):
+def test_answers_match_their_schema(reader, new_reader, runs_folder, with_runs):
     app = (
-        make_app(runs=runs_folder, open_reader=lambda path: new_reader(path.name))
+        make_app(runs_folder, open_reader=lambda path: new_reader(path.name))
         if with_runs
         else make_app(reader)
     )
     schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers={"Host": "127.0.0.1"})
-    tried = []
+    tested = []
     for operation in schema.get_all_operations():
         strategy = operation.ok().as_strategy(generation_mode=GenerationMode.POSITIVE)
         if operation.ok().query or operation.ok().path_parameters:
@@ -47,15 +47,16 @@ def test_answers_are_as_described(reader, new_reader, runs_folder, with_runs):
             case.call_and_validate(headers={"Host": "127.0.0.1"})
 
         holds()
-        tried.append(operation.ok().path)
-    assert {"/v1/predict", "/v1/heatmap", "/v1/model", "/healthz", "/metrics"} <= set(tried)
-    assert ("/v1/comparison" in tried) == with_runs
+        tested.append(operation.ok().path)
+    assert {"/v1/predict", "/v1/heatmap", "/v1/model", "/healthz", "/metrics"} <= set(tested)
+    assert ("/v1/comparison" in tested) == with_runs
 
 
 #: Objects whose keys are names (of targets, settings, scores), or not the same for all runs.
 _OPEN = {
-    *("card.thresholds.*", "card.scores[]", "card.provenance.net_kwargs", "card.provenance.versions"),
-    *("card.thresholds", "runs[].settings", "runs[].scores", "words", "parts", "about"),
+    *("metadata.thresholds.*", "metadata.scores[]", "metadata.provenance.net_kwargs"),
+    *("metadata.provenance.versions", "metadata.thresholds"),
+    *("runs[].settings", "runs[].scores", "labels", "parts", "about"),
     *("parts.*.mean", "parts.*.targets", "parts.*.targets.*", "comparisons[].differences.groups"),
     *("comparisons[].points", "comparisons[].flips.counts", "comparisons[].flips.images"),
     *("comparisons[].about_models.mean", "comparisons[].about_models.targets"),
@@ -64,7 +65,7 @@ _OPEN = {
 
 
 def assert_alike(example, answer, place=""):
-    """An example must have the keys of an answer, and its kinds of values; FastAPI leaves its nulls out."""
+    """An example must have an answer's keys and types of values; FastAPI omits nulls in examples."""
     if example is None or answer is None:
         return
     if isinstance(example, dict) and place in _OPEN:
@@ -86,11 +87,14 @@ def assert_alike(example, answer, place=""):
         assert isinstance(answer, int | float), place
 
 
-def true_answers(client, runs_folder):
-    """Addresses, as OpenAPI has them, to what they answer."""
-    card = model_metadata(RunFolder(runs_folder / "first"))  # that of the reader in these tests is shorter
-    lack = {"reference": None, "reference_lack": "not at hand"}  # the reference is too long for an example
-    model = client.get("/v1/model").json() | {"card": card | {"preprocessing": card["preprocessing"] | lack}}
+def real_answers(client, runs_folder):
+    """OpenAPI's addresses, each with a real answer."""
+    metadata = model_metadata(
+        RunFolder(runs_folder / "first")
+    )  # those of the reader in these tests are shorter
+    # The reference is too long for an example.
+    metadata["preprocessing"] |= {"reference": None, "reference_lack": "the images are missing"}
+    model = client.get("/v1/model").json() | {"metadata": metadata}
     return {
         "/healthz": client.get("/healthz").json(),
         "/v1/predict": client.post("/v1/predict", files={"files": ("chest.png", _FILES[0])}).json(),
@@ -103,19 +107,19 @@ def true_answers(client, runs_folder):
     }
 
 
-def test_every_json_answer_has_an_example_like_a_true_answer(new_reader, runs_folder, monkeypatch):
+def test_every_json_answer_has_an_example_like_a_real_answer(new_reader, runs_folder, monkeypatch):
     monkeypatch.setattr(routes_runs, "REPLICATES", 100)
-    app = make_app(runs=runs_folder, open_reader=lambda path: new_reader(path.name))
+    app = make_app(runs_folder, open_reader=lambda path: new_reader(path.name))
     with TestClient(app, base_url="http://127.0.0.1:8000") as client:
-        described = client.get("/openapi.json").json()
-        answers = true_answers(client, runs_folder)
+        openapi = client.get("/openapi.json").json()
+        answers = real_answers(client, runs_folder)
     examples = {}
-    for path, methods in described["paths"].items():
+    for path, methods in openapi["paths"].items():
         for operation in methods.values():
             content = operation["responses"]["200"]["content"].get("application/json")
             if content is not None:
                 schema = content["schema"]["$ref"].rpartition("/")[2]
-                (examples[path],) = described["components"]["schemas"][schema]["examples"]
+                (examples[path],) = openapi["components"]["schemas"][schema]["examples"]
     assert set(examples) == set(answers)
     for path, example in examples.items():
         assert_alike(example, answers[path])

@@ -19,7 +19,7 @@ def test_loopback_names_are_answered(reader, host):
     "host",
     ["attacker.example", "127.0.0.1.attacker.example", "10.0.0.7:8000", "", "[", "localhost@x.example"],
 )
-def test_a_name_that_was_made_to_point_here_is_not(reader, host):
+def test_other_host_names_are_refused(reader, host):
     response = client_of(reader).get("/v1/model", headers={"host": host})
     assert response.status_code == 403
     assert response.json()["error"]["code"] == "host"
@@ -37,18 +37,18 @@ def test_a_name_that_was_made_to_point_here_is_not(reader, host):
         ({"sec-fetch-site": "cross-site"}, 403),
     ],
 )
-def test_another_sites_page_may_not_use_it(reader, headers, status):
+def test_pages_of_other_sites_are_refused(reader, headers, status):
     response = client_of(reader).get("/v1/model", headers=headers)
     assert response.status_code == status
     assert "access-control-allow-origin" not in response.headers
 
 
-def test_a_link_from_elsewhere_opens_the_page(reader):
+def test_a_link_on_another_site_opens_the_page(reader):
     assert client_of(reader).get("/", headers={"sec-fetch-site": "cross-site"}).status_code == 200
 
 
 @pytest.mark.parametrize(
-    ("given", "status"),
+    ("sent", "status"),
     [
         (None, 401),
         ("Bearer wrong", 401),
@@ -58,9 +58,9 @@ def test_a_link_from_elsewhere_opens_the_page(reader):
         ("bearer  " + TOKEN, 200),
     ],
 )
-def test_the_token_opens_what_is_guarded(reader, given, status):
+def test_protected_paths_need_the_token(reader, sent, status):
     client = client_of(reader, host="reader.example", token=TOKEN, loopback_only=False)
-    headers = {} if given is None else {"authorization": given.encode()}
+    headers = {} if sent is None else {"authorization": sent.encode()}
     for address in ("/v1/model", "/metrics"):
         response = client.get(address, headers=headers)
         assert response.status_code == status
@@ -71,8 +71,19 @@ def test_the_token_opens_what_is_guarded(reader, given, status):
         assert client.get(address).status_code == 200
 
 
-def test_openapi_says_what_needs_the_token(reader):
-    described = client_of(reader, token=TOKEN).get("/openapi.json").json()
-    assert described["paths"]["/v1/predict"]["post"]["security"] == [{"token": []}]
-    assert "security" not in described["paths"]["/healthz"]["get"]
+def test_openapi_states_what_needs_the_token(reader):
+    openapi = client_of(reader, token=TOKEN).get("/openapi.json").json()
+    assert openapi["paths"]["/v1/predict"]["post"]["security"] == [{"token": []}]
+    assert "security" not in openapi["paths"]["/healthz"]["get"]
     assert "security" not in client_of(reader).get("/openapi.json").json()["paths"]["/v1/predict"]["post"]
+
+
+def test_requests_are_counted_by_route_and_status(reader):
+    client = client_of(reader)
+    client.get("/healthz")
+    client.get("/page/a-secret-name")
+    text = client.get("/metrics").text
+    assert 'hilum_requests_total{endpoint="/healthz",status="200"} 1.0' in text
+    assert 'hilum_requests_total{endpoint="/page/{name}",status="404"} 1.0' in text
+    assert 'hilum_images_total{outcome="refused"} 0.0' in text
+    assert "secret" not in text
