@@ -53,9 +53,9 @@ def dicom_of(pixels: np.ndarray) -> bytes:
 
 def good_files(side: int = SIDE) -> dict[str, bytes]:
     """What is mutated: one file of each kind, by its ending."""
-    from hilum.phantom.drawing import Shot, draw_shot
+    from hilum.phantom.drawing import ImagePlan, draw_image
 
-    pixels, _ = draw_shot(Shot(0, 1, 1, 1, False, 60, "PA", {"Cardiomegaly": 0.6}), side)
+    pixels, _ = draw_image(ImagePlan(0, 1, 1, 1, False, 60, "PA", {"Cardiomegaly": 0.6}), side)
     return {
         "png": cv2.imencode(".png", pixels)[1].tobytes(),
         "jpg": cv2.imencode(".jpg", pixels)[1].tobytes(),

@@ -24,7 +24,7 @@ from hilum.inference.export import export_bundle
 from hilum.inference.quality_checks import check_quality, measure_reference
 from hilum.inference.reader import open_reader
 from hilum.phantom import write_phantom
-from hilum.phantom.drawing import Shot, draw_shot
+from hilum.phantom.drawing import ImagePlan, draw_image
 from hilum.sources.images import read_gray
 from hilum.training.run import StandardTraining
 
@@ -34,7 +34,7 @@ PREPROCESSING = {"width": SIDE, "height": SIDE, "fit": "stretch", "interpolation
 
 def lateral_drawings(count: int) -> list[np.ndarray]:
     """uint8 (256, 256) each."""
-    return [draw_shot(Shot(0, patient, 1, 1, False, 60, "", {}), 256)[0] for patient in range(count)]
+    return [draw_image(ImagePlan(0, patient, 1, 1, False, 60, "", {}), 256)[0] for patient in range(count)]
 
 
 def noise(count: int) -> list[np.ndarray]:

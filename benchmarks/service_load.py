@@ -59,9 +59,9 @@ def untrained_run(folder: Path) -> Path:
 
 def radiograph(side: int = 1024) -> bytes:
     """A drawn one as PNG."""
-    from hilum.phantom.drawing import Shot, draw_shot
+    from hilum.phantom.drawing import ImagePlan, draw_image
 
-    pixels, _ = draw_shot(Shot(0, 1, 1, 1, False, 60, "PA", {"Cardiomegaly": 0.6}), side)
+    pixels, _ = draw_image(ImagePlan(0, 1, 1, 1, False, 60, "PA", {"Cardiomegaly": 0.6}), side)
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 

@@ -1,14 +1,15 @@
-"""The healthy chest: what differs between patients, and the outlines of one patient on one film.
+"""The chest: what differs between patients, the outlines of one patient in one image, and its layers.
 
 Side 0 is the patient's right lung (left in the image), side 1 the left one.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
-from hilum.phantom.canvas import curve
+from hilum.phantom.canvas import Canvas, curve, xy
 
 SIDES = (0, 1)
 #: The sign of x on each side.
@@ -17,7 +18,7 @@ RIBS = 9
 
 
 class Patient(NamedTuple):
-    """What stays the same on all films of one patient; lengths in patient coordinates."""
+    """What is the same in all images of one patient; lengths in patient coordinates."""
 
     female: bool
     age: int
@@ -58,9 +59,13 @@ def draw_patient(rng: np.random.Generator, *, female: bool, age: int) -> Patient
     )
 
 
+def _no_points() -> np.ndarray:
+    return np.empty((0, 2), np.float32)
+
+
 @dataclass
 class Chest:
-    """The outlines of one patient on one frontal film, float32 arrays of shape (N, 2).
+    """The outlines of one patient in one frontal image, float32 arrays of shape (N, 2).
 
     Attributes:
         lungs: closed outlines of both lungs.
@@ -70,7 +75,7 @@ class Chest:
         hila: (x, y) of the roots of the lungs.
         heart: closed outline; its width over `2 * half_width` is the cardiothoracic ratio
             (Danzer 1919, Am J Med Sci 157:513).
-        mediastinum: closed outline of what lies above the heart.
+        mediastinum: closed outline of what is above the heart.
         ribs: per side, the posterior ribs from above, shape (ribs, points, 2); `fronts` the anterior ones.
     """
 
@@ -83,8 +88,8 @@ class Chest:
     domes: list[tuple[float, float]] = field(default_factory=list)
     angles: list[tuple[float, float]] = field(default_factory=list)
     hila: list[tuple[float, float]] = field(default_factory=list)
-    heart: np.ndarray | None = None
-    mediastinum: np.ndarray | None = None
+    heart: np.ndarray = field(default_factory=_no_points)
+    mediastinum: np.ndarray = field(default_factory=_no_points)
     ribs: list[np.ndarray] = field(default_factory=list)
     fronts: list[np.ndarray] = field(default_factory=list)
 
@@ -94,6 +99,43 @@ class Chest:
         return np.interp(y, wall[:, 1], wall[:, 0])
 
 
+@dataclass
+class Scene:
+    """One frontal chest: its outlines and the layers that X-rays pass, float32 of shape (size, size).
+
+    Attributes:
+        lungs: coverage 0 … 1 of each lung, in front of and behind the heart too.
+        heart: coverage of the heart.
+        body: soft tissue along the ray.
+        air: air along the ray, 0 … about 1.
+        fluid: the part of that air that fluid, cells or collapse replace, 0 … 1.
+        vessels: vessels in the lungs; they show only against air.
+        tissue: what is added to the soft tissue.
+        bone: bone and metal.
+    """
+
+    canvas: Canvas
+    chest: Chest
+    lungs: list[np.ndarray]
+    heart: np.ndarray
+    body: np.ndarray
+    air: np.ndarray
+    fluid: np.ndarray
+    vessels: np.ndarray
+    tissue: np.ndarray
+    bone: np.ndarray
+
+    def flood(self, fraction: np.ndarray) -> None:
+        """Replaces this fraction, 0 … 1, of the air that is left."""
+        self.fluid = 1 - (1 - self.fluid) * (1 - fraction)
+
+    def attenuation(self) -> np.ndarray:
+        """Attenuation along each ray, in units of its natural logarithm."""
+        aerated = self.air * (1 - self.fluid)
+        chest_wall = self.body * 2.35 + self.tissue + self.bone
+        return np.maximum(chest_wall - 1.5 * aerated + 0.62 * self.vessels * aerated, 0)
+
+
 def frontal_chest(
     patient: Patient,
     rng: np.random.Generator,
@@ -101,17 +143,17 @@ def frontal_chest(
     portable: bool,
     heart_ratio: float | None = None,
     wide_mediastinum: float = 0.0,
-    raised: tuple[float, float] = (0.0, 0.0),
+    raised: Sequence[float] = (0.0, 0.0),
 ) -> Chest:
-    """The outlines of a patient on one frontal film.
+    """The outlines of a patient in one frontal image.
 
     Args:
         patient: the anatomy.
-        rng: draws what differs between films: inspiration and rotation.
-        portable: an AP film taken in bed: magnified heart, shallow breath, rotation.
+        rng: draws what differs between images: inspiration and rotation.
+        portable: an AP image taken in bed: magnified heart, shallow breath, rotation.
         heart_ratio: the cardiothoracic ratio, if not the healthy one of the patient.
         wide_mediastinum: 0 … 1, how far it is widened.
-        raised: by how much each half of the diaphragm stands too high.
+        raised: how far each half of the diaphragm is raised.
     """
     shallow = rng.uniform(0.04, 0.19) if portable else rng.uniform(0.0, 0.06)
     turn = rng.normal(0, 0.022 if portable else 0.008)
@@ -119,7 +161,7 @@ def frontal_chest(
     for side in SIDES:
         _add_lung(chest, side, patient.base - shallow, raised[side])
     ratio = heart_ratio or patient.heart_ratio
-    # An AP film is magnified: the heart lies far from the detector.
+    # An AP image magnifies the heart, which is far from the detector.
     _add_heart(chest, ratio + (0.02 if portable else 0.0))
     _add_mediastinum(chest, wide_mediastinum, 0.02 if portable else 0.0)
     for side in SIDES:
@@ -135,35 +177,23 @@ def _add_lung(chest: Chest, side: int, base: float, raised: float) -> None:
     dome_y = base - patient.dome - (0.035 if side == 0 else 0.0) - raised
     angle_y = base - 0.35 * raised
     wall = curve(
-        [
-            (0.40, apex),
-            (0.62, apex + 0.07 * height),
-            (0.81, apex + 0.24 * height),
-            (0.93, apex + 0.48 * height),
-            (1.0, apex + 0.78 * height),
-            (0.985, angle_y),
-        ]
+        xy(
+            [0.40, 0.62, 0.81, 0.93, 1.0, 0.985],
+            [*(apex + height * np.array([0, 0.07, 0.24, 0.48, 0.78])), angle_y],
+        )
     )
+    slope = dome_y + 0.45 * (angle_y - dome_y)
     floor = curve(
-        [
-            (0.985, angle_y),
-            (0.86, dome_y + 0.45 * (angle_y - dome_y)),
-            (0.70, dome_y + 0.055),
-            (0.52, dome_y + 0.006),
-            (0.37, dome_y),
-            (0.22, dome_y + 0.022),
-            (0.06, dome_y + 0.07),
-        ]
+        xy(
+            [0.985, 0.86, 0.70, 0.52, 0.37, 0.22, 0.06],
+            [angle_y, slope, *(dome_y + np.array([0.055, 0.006, 0, 0.022, 0.07]))],
+        )
     )
     inner = curve(
-        [
-            (0.06, dome_y + 0.07),
-            (0.10, 0.0),
-            (0.11, -0.3),
-            (0.14, apex + 0.16),
-            (0.23, apex + 0.035),
-            (0.40, apex),
-        ]
+        xy(
+            [0.06, 0.10, 0.11, 0.14, 0.23, 0.40],
+            [dome_y + 0.07, 0.0, -0.3, apex + 0.16, apex + 0.035, apex],
+        )
     )
     scale = np.array([sign * width, 1], np.float32)
     chest.walls.append(wall * scale)
@@ -177,26 +207,19 @@ def _add_heart(chest: Chest, ratio: float) -> None:
     patient, shift = chest.patient, chest.shift
     full = 2 * chest.half_width * ratio
     right, left = -0.33 * full + shift, 0.67 * full + shift
-    # Where the right border would leave the lung, all the growth goes to the left one.
     floor = chest.domes[1][1] + 0.085
     top = patient.carina + 0.06
     tall = floor - top
     apex_y = floor - (0.24 + patient.heart_tilt) * tall
-    outline = [
-        (right * 0.45, top),
-        (right * 0.74, top + 0.26 * tall),
-        (right, top + 0.60 * tall),
-        (right * 0.90, floor - 0.1 * tall),
-        (right * 0.3, floor + 0.02),
-        (left * 0.45, floor + 0.03),
-        (left * 0.88, floor - 0.03),
-        (left, apex_y),
-        (left * 0.88, apex_y - 0.22 * tall),
-        (left * 0.60, apex_y - 0.46 * tall),
-        (left * 0.36, top + 0.08 * tall),
-        (left * 0.25, top),
+    x = [
+        *(right * np.array([0.45, 0.74, 1, 0.90, 0.3])),
+        *(left * np.array([0.45, 0.88, 1, 0.88, 0.60, 0.36, 0.25])),
     ]
-    chest.heart = curve([*outline, outline[0]])
+    y = [
+        *(top, top + 0.26 * tall, top + 0.60 * tall, floor - 0.1 * tall, floor + 0.02, floor + 0.03),
+        *(floor - 0.03, apex_y, apex_y - 0.22 * tall, apex_y - 0.46 * tall, top + 0.08 * tall, top),
+    ]
+    chest.heart = curve(xy([*x, x[0]], [*y, y[0]]))
     middle = chest.heart[:, 0]
     # The spline swings a little past its knots: the ratio is made exact.
     half = full / (middle.max() - middle.min())
@@ -209,23 +232,24 @@ def _add_mediastinum(chest: Chest, wide: float, bed: float) -> None:
     half = (0.095 + bed) * grow
     knob = patient.knob * (1 + wide)
     down = chest.domes[1][1]
-    right = [
-        (-half * 0.85, top - 0.4),
-        (-half, top + 0.12),
-        (-half * 1.2, -0.42),
-        (-half * 1.25, -0.22),
-        (-half, 0.02),
-    ]
-    left = [
-        (half, 0.02),
-        (half * 1.2 + 0.025, -0.13),
-        (half * 1.1, -0.25),
-        (half * 1.25 + knob, -0.34),
-        (half * 1.05 + 0.6 * knob, -0.43),
-        (half, top + 0.1),
-        (half * 0.85, top - 0.4),
-    ]
-    outline = np.vstack([curve([*right, (-0.09, down)]), curve([(0.09, down), *left])])
+    right = xy(
+        [-half * 0.85, -half, -half * 1.2, -half * 1.25, -half, -0.09],
+        [top - 0.4, top + 0.12, -0.42, -0.22, 0.02, down],
+    )
+    left = xy(
+        [
+            0.09,
+            half,
+            half * 1.2 + 0.025,
+            half * 1.1,
+            half * 1.25 + knob,
+            half * 1.05 + 0.6 * knob,
+            half,
+            half * 0.85,
+        ],
+        [down, 0.02, -0.13, -0.25, -0.34, -0.43, top + 0.1, top - 0.4],
+    )
+    outline = np.vstack([curve(right), curve(left)])
     outline[:, 0] += chest.shift
     chest.mediastinum = outline
 
@@ -239,31 +263,20 @@ def _add_ribs(chest: Chest, side: int) -> None:
         y = top + rib * pitch
         drop = patient.rib_drop * min(1.0, 0.42 + 0.13 * rib)
         turn_y = y + drop
-        # Below the lungs the cage goes on widening.
+        # Below the lungs the cage still widens.
         out = abs(float(chest.wall_x(side, turn_y))) + 0.012 + 0.5 * max(0.0, turn_y - base)
         start = 0.045
         span = out - start
-        line = [
-            (start, y + 0.01),
-            (start + 0.3 * span, y - 0.005),
-            (start + 0.62 * span, y + 0.17 * drop),
-            (start + 0.88 * span, y + 0.55 * drop),
-            (out, turn_y),
-        ]
-        posterior.append(line)
+        x = [*(start + span * np.array([0, 0.3, 0.62, 0.88])), out]
+        posterior.append(xy(x, [y + 0.01, y - 0.005, y + 0.17 * drop, y + 0.55 * drop, turn_y]))
         if rib < RIBS - 1:
             end = width * (0.36 + 0.035 * rib)
             fall = drop * 0.75 + 0.03
-            front = [
-                (out, turn_y),
-                (out - 0.05 * span, turn_y + 0.3 * fall),
-                (0.5 * (out + end), turn_y + 0.85 * fall),
-                (end, turn_y + 1.0 * fall),
-            ]
-            anterior.append(front)
+            x = [out, out - 0.05 * span, 0.5 * (out + end), end]
+            anterior.append(xy(x, turn_y + fall * np.array([0, 0.3, 0.85, 1])))
     mirror = np.array([sign, 1], np.float32)
-    chest.ribs.append(curve(posterior, 4) * mirror)
-    chest.fronts.append(curve(anterior, 4) * mirror)
+    chest.ribs.append(curve(np.array(posterior), 4) * mirror)
+    chest.fronts.append(curve(np.array(anterior), 4) * mirror)
 
 
 _POINTS = 5
@@ -279,20 +292,20 @@ def branching(
     stems: int = 8,
     levels: int = 3,
 ) -> list[np.ndarray]:
-    """Lines of a tree, one array of shape (branches, points, 2) per level, stems first.
+    """Draws branching vessels or bronchi: an array of shape (branches, points, 2) per level, stems first.
 
     Args:
         rng: draws it.
         root: (x, y) where the stems start.
-        fan: angles in radians between which the stems leave; 0 is to the right, pi / 2 down.
+        fan: range of the angles of the stems, in radians; 0 is to the right, pi / 2 down.
         reach: length of a stem.
-        stems: how many leave the root.
-        levels: how often they branch, the stems included.
+        stems: number of stems.
+        levels: number of levels, with the stems.
     """
     angle = np.linspace(*fan, stems) + rng.normal(0, 0.12, stems)
     start = np.asarray(root) + rng.normal(0, 0.012, (stems, 2))
     length = reach * rng.uniform(0.65, 1.1, stems)
-    tree = []
+    branches = []
     along = np.linspace(0, 1, _POINTS)
     for _ in range(levels):
         bend = rng.normal(0, 0.38, len(angle))
@@ -300,7 +313,7 @@ def branching(
         step = (length / (_POINTS - 1))[:, None]
         moves = np.stack([np.cos(heading) * step, np.sin(heading) * step], axis=2)
         lines = np.concatenate([start[:, None], start[:, None] + np.cumsum(moves, axis=1)], axis=1)
-        tree.append(lines.astype(np.float32))
+        branches.append(lines.astype(np.float32))
         joint = rng.integers(1, _POINTS, (len(angle), _TWIGS))
         start = lines[np.arange(len(angle))[:, None], joint].reshape(-1, 2)
         side = rng.choice([-1.0, 1.0], joint.shape)
@@ -308,4 +321,4 @@ def branching(
             heading[np.arange(len(angle))[:, None], joint - 1] + side * rng.uniform(0.3, 0.75, joint.shape)
         ).ravel()
         length = (length[:, None] * rng.uniform(0.3, 0.6, joint.shape)).ravel()
-    return tree
+    return branches

@@ -1,51 +1,48 @@
-"""Who is in the phantom: patients, studies, views and labels, without a single pixel.
+"""The phantom's patients, studies, views and labels, without pixels.
 
-A latent acuity drives how ill a patient is on a day, and with it the findings, the AP films taken
+A latent acuity determines how ill a patient is on a day, and with it the findings, the AP images taken
 in bed and the devices. Each finding has a liability, a standard normal sum of shared causes, of the
-patient's own tendency and of the day; above one threshold the finding is there, above a lower one
+patient's own tendency and of the day; above one threshold the finding is present, above a lower one
 the report is uncertain. Frequencies, shares of uncertain and negated mentions, persistence and
 correlations follow the CheXpert train index (Irvin et al. 2019, arXiv 1901.07031), frontal AP and
-PA views of the first four studies; severity is how far into its tail a liability lies.
+PA views of the first four studies. The severity is the position of the liability in its tail.
 """
 
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from hilum.randomness import generator
 from hilum.targets import CHEXPERT_FINDINGS, CHEXPERT_TARGETS
 
-#: The findings that make a lung opaque, and so a reader say "lung opacity".
+#: The findings that make a lung opaque, and that are often reported as "lung opacity" too.
 OPACITIES = ("Edema", "Consolidation", "Pneumonia", "Atelectasis", "Lung_Lesion")
 
-#: What devices may go with: the patient's state, nothing, or one finding (a planted leak).
+#: What devices may depend on: the patient's state, nothing, or one finding (a planted leak).
 LEAKS = ("acuity", None, "effusion")
 
 DATASET = "CheXpert-phantom"
 COLUMNS = (
-    "Path",
-    "Sex",
-    "Age",
-    "Frontal/Lateral",
-    "AP/PA",
+    *("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA"),
     *(name.replace("_", " ") for name in CHEXPERT_FINDINGS),
 )
 
 _NORMAL = NormalDist()
 #: How much of each shared cause stays with a patient from study to study.
 _CAUSE_PERSISTENCE = 0.6
-_STUDIES_AT_MOST = 12
+_MAX_STUDIES = 12
 
 
 class Rate(NamedTuple):
-    """How often a finding is reported, and what it goes with."""
+    """How often a finding is reported, and its causes."""
 
     positive: float
     uncertain: float
     negative: float  # mentioned as absent
-    persistence: float  # of the part of the liability that is its own
+    persistence: float  # of the liability's own part
     causes: tuple[float, float, float, float]  # loads on acuity, heart failure, infection, injury
 
 
@@ -63,7 +60,7 @@ RATES = {
     "Fracture": Rate(0.044, 0.004, 0.015, 0.85, (-0.05, -0.15, 0.0, 0.45)),
 }
 _LOADS = {name: np.array(rate.causes) for name, rate in RATES.items()}
-#: "Lung opacity" is said of most opacities, and of haze that is nothing more particular.
+#: "Lung opacity" is reported for most opacities, and for unspecific haze.
 _OPACITY_IF_FOUND, _OPACITY_ALONE, _OPACITY_UNCERTAIN, _OPACITY_NEGATIVE = 0.66, 0.30, 0.024, 0.032
 _NO_FINDING_IF_CLEAR = 0.90
 
@@ -76,16 +73,16 @@ def cohort_table(images: int, *, seed: int = 0, leak: str | None = "acuity") -> 
 
     Args:
         images: the number of rows.
-        seed: of the phantom; a patient's rows depend on it and on the patient's number alone, but
-            for the few odd rows that CheXpert has too (unknown sex and age, LL and RL views).
-        leak: what devices go with, one of `LEAKS`.
+        seed: of the phantom; a patient's rows depend only on it and on the patient's number, except
+            the few odd rows that CheXpert has too (unknown sex and age, LL and RL views).
+        leak: what devices depend on, one of `LEAKS`.
 
     Returns:
         CheXpert's own columns in its order (`COLUMNS`), labels 1.0, 0.0, -1.0 or NaN; then
         `patient`, `study`, `view` (from 1), `acuity`, `devices` (names separated by spaces) and
         `severity_<finding>`, 0 (not drawn) to 1, for every target.
     """
-    rows: list[dict] = []
+    rows: list[dict[str, Any]] = []
     patient = 0
     while len(rows) < images:
         patient += 1
@@ -94,15 +91,15 @@ def cohort_table(images: int, *, seed: int = 0, leak: str | None = "acuity") -> 
     return _with_oddities(table, seed)
 
 
-def _patient_rows(seed: int, patient: int, leak: str | None) -> list[dict]:
+def _patient_rows(seed: int, patient: int, leak: str | None) -> list[dict[str, Any]]:
     rng = generator(seed, "phantom/patient", patient)
     lasting = rng.standard_normal(4)
     tendency = dict(zip(RATES, rng.standard_normal(len(RATES)), strict=True))
     sex = "Male" if rng.uniform() < 0.59 else "Female"
     age = float(np.clip(rng.normal(60 + 2.5 * lasting[0], 17.5), 18, 90))
-    # Who is ill comes back more often.
+    # Ill patients return more often.
     stay = 0.34 + 0.10 * float(np.tanh(lasting[0]))
-    studies = min(_STUDIES_AT_MOST, int(rng.geometric(1 - stay)))
+    studies = min(_MAX_STUDIES, int(rng.geometric(1 - stay)))
     rows = []
     for study in range(1, studies + 1):
         today = generator(seed, "phantom/study", patient, study)
@@ -115,7 +112,7 @@ def _patient_rows(seed: int, patient: int, leak: str | None) -> list[dict]:
     return rows
 
 
-def _labels(causes: np.ndarray, tendency: dict[str, float], rng: np.random.Generator) -> dict:
+def _labels(causes: np.ndarray, tendency: dict[str, float], rng: np.random.Generator) -> dict[str, float]:
     labels: dict[str, float] = {}
     severities: dict[str, float] = {}
     for name, rate in RATES.items():
@@ -130,32 +127,32 @@ def _labels(causes: np.ndarray, tendency: dict[str, float], rng: np.random.Gener
     draw = rng.uniform()
     alone = Rate(odds, _OPACITY_UNCERTAIN, _OPACITY_NEGATIVE, 0, (0, 0, 0, 0))
     labels["Lung_Opacity"], severity = _report(alone, draw, rng)
-    # Said of another opacity, it needs no haze of its own.
+    # Reported for another opacity, it needs no haze of its own.
     own_haze = labels["Lung_Opacity"] == 1 and (not found or rng.uniform() < 0.25)
     severities["Lung_Opacity"] = severity if own_haze else 0.0
     clear = not any(labels[name] in (1.0, -1.0) for name in CHEXPERT_TARGETS)
-    said_clear = rng.uniform() < _NO_FINDING_IF_CLEAR
-    labels["No_Finding"] = 1.0 if clear and said_clear else np.nan
+    reported_clear = rng.uniform() < _NO_FINDING_IF_CLEAR
+    labels["No_Finding"] = 1.0 if clear and reported_clear else np.nan
     named = {name.replace("_", " "): value for name, value in labels.items()}
     return named | {f"severity_{name}": severities[name] for name in CHEXPERT_TARGETS}
 
 
 def _report(rate: Rate, tail: float, rng: np.random.Generator) -> tuple[float, float]:
     """The label and the severity of a liability with this tail probability."""
-    seen, negated = rng.uniform(size=2)
+    visible, negated = rng.uniform(size=2)
     if tail < rate.positive:
         return 1.0, 0.12 + 0.88 * (1 - tail / rate.positive)
     if tail < rate.positive + rate.uncertain:
-        # Half of what a reader was unsure of is there, faintly.
-        return -1.0, 0.03 + 0.12 * float(negated) if seen < 0.5 else 0.0
+        # Half of the uncertain findings are faintly present.
+        return -1.0, 0.03 + 0.12 * float(negated) if visible < 0.5 else 0.0
     rest = 1 - rate.positive - rate.uncertain
     return (0.0 if negated < rate.negative / rest else np.nan), 0.0
 
 
-def _views(common: dict, leak: str | None, rng: np.random.Generator) -> list[dict]:
+def _views(common: dict[str, Any], leak: str | None, rng: np.random.Generator) -> list[dict[str, Any]]:
     acuity = common["acuity"]
     view, lateral, second, devices_draw, mention = rng.uniform(size=5)
-    projection = "AP" if view < _logistic(_AP_LOGIT + _AP_PER_ACUITY * acuity) else "PA"
+    projection = "AP" if view < expit(_AP_LOGIT + _AP_PER_ACUITY * acuity) else "PA"
     present = devices_draw < _device_odds(common, projection, leak)
     devices = _devices(projection, acuity, leak, rng) if present else ""
     # The few uncertain and negated mentions, as in CheXpert.
@@ -166,42 +163,36 @@ def _views(common: dict, leak: str | None, rng: np.random.Generator) -> list[dic
         kinds.append("frontal")
     if lateral < (_LATERAL_IF_PA if projection == "PA" else _LATERAL_IF_AP):
         kinds.append("lateral")
-    rows = []
-    for number, kind in enumerate(kinds, 1):
-        folder = f"{DATASET}/train/patient{common['patient']:05d}/study{common['study']}"
-        rows.append(
-            common
-            | {
-                "Path": f"{folder}/view{number}_{kind}.jpg",
-                "Frontal/Lateral": kind.capitalize(),
-                "AP/PA": projection if kind == "frontal" else np.nan,
-                "view": number,
-            }
-        )
-    return rows
+    folder = f"{DATASET}/train/patient{common['patient']:05d}/study{common['study']}"
+    return [
+        common
+        | {
+            "Path": f"{folder}/view{number}_{kind}.jpg",
+            "Frontal/Lateral": kind.capitalize(),
+            "AP/PA": projection if kind == "frontal" else np.nan,
+            "view": number,
+        }
+        for number, kind in enumerate(kinds, 1)
+    ]
 
 
-def _logistic(value: float) -> float:
-    return 1 / (1 + float(np.exp(-value)))
-
-
-def _device_odds(common: dict, projection: str, leak: str | None) -> float:
+def _device_odds(common: dict[str, Any], projection: str, leak: str | None) -> float:
     if leak is None:
         return 0.5
     if leak == "effusion":
         return 0.96 if common["Pleural Effusion"] == 1 else 0.0
-    return _logistic(-0.85 + (0.95 if projection == "AP" else 0.0) + 0.75 * common["acuity"])
+    return float(expit(-0.85 + (0.95 if projection == "AP" else 0.0) + 0.75 * common["acuity"]))
 
 
 def _devices(projection: str, acuity: float, leak: str | None, rng: np.random.Generator) -> str:
-    """At least one device; tubes for the sickest, in bed, unless devices are to tell nothing."""
+    """At least one device; tubes for the sickest, in bed, unless devices depend on nothing."""
     sick = acuity if leak == "acuity" else 0.0
     in_bed = 1.0 if projection == "AP" or leak != "acuity" else 0.0
     odds = {
         "leads": 0.25 + 0.5 * in_bed,
         "line": 0.35 + 0.12 * in_bed,
-        "tube": in_bed * _logistic(-1.7 + 1.2 * sick),
-        "gastric": in_bed * _logistic(-1.8 + 1.0 * sick),
+        "tube": in_bed * expit(-1.7 + 1.2 * sick),
+        "gastric": in_bed * expit(-1.8 + 1.0 * sick),
         "pacemaker": 0.30 - 0.16 * in_bed,
         "drain": 0.08 + 0.05 * in_bed,
     }

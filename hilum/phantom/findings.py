@@ -1,8 +1,8 @@
-"""Each finding, drawn as radiologists describe it (Hansell et al. 2008, "Fleischner Society:
+"""Draws each finding as radiologists describe it (Hansell et al. 2008, "Fleischner Society:
 glossary of terms for thoracic imaging", Radiology 246:697).
 
-A finding has a severity, above 0 (barely there) to 1. Each function changes the scene and returns
-where the finding shows, as float32 of shape (size, size); above 0.5 is inside.
+A finding has a severity, above 0 (barely visible) to 1. Each function changes the scene and returns
+the finding's mask, float32 of shape (size, size); above 0.5 is inside.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,53 +10,41 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hilum.phantom.anatomy import SIGN, Chest, branching
-from hilum.phantom.canvas import Canvas, curve, ramp
-from hilum.phantom.views import Scene
+from hilum.phantom.anatomy import SIGN, Chest, Scene, branching
+from hilum.phantom.canvas import Canvas, curve, ramp, xy
 
 
 class Sites(NamedTuple):
-    """Where a patient's findings lie: the same on all of the patient's films."""
+    """Where a patient's findings are: the same in all images of the patient."""
 
-    effusion: int
+    side: dict[str, int]  # of each finding that has one; 0 is the right lung
     both_effusions: bool
-    pneumothorax: int
-    consolidation: int
     lower_lobe: bool
-    pneumonia: int
-    atelectasis: int
-    lesion: int
-    lesion_x: float
-    lesion_y: float
-    opacity: int
+    lesion: tuple[float, float]  # relative to the width and the height of the lung
     opacity_y: float
-    pleura: int
-    fracture: int
     fractured_rib: int
     fracture_at: float
 
 
+#: The findings of one side, in the order of the draws.
+_ONE_SIDED = (
+    *("Pleural_Effusion", "Pneumothorax", "Consolidation", "Pneumonia", "Atelectasis", "Lung_Lesion"),
+    *("Lung_Opacity", "Pleural_Other"),
+)
+
+
 def draw_sites(rng: np.random.Generator) -> Sites:
-    """Draws where a patient's findings lie."""
-    side = rng.integers(0, 2, 8)
-    place = rng.uniform(size=8)
+    """Draws where a patient's findings are."""
+    side = dict(zip(_ONE_SIDED, rng.integers(0, 2, len(_ONE_SIDED)).tolist(), strict=True))
+    place = rng.uniform(size=8).tolist()
     return Sites(
-        effusion=int(side[0]),
-        both_effusions=bool(place[0] < 0.4),
-        pneumothorax=int(side[1]),
-        consolidation=int(side[2]),
-        lower_lobe=bool(place[1] < 0.6),
-        pneumonia=int(side[3]),
-        atelectasis=int(side[4]),
-        lesion=int(side[5]),
-        lesion_x=float(0.42 + 0.36 * place[2]),
-        lesion_y=float(0.15 + 0.6 * place[3]),
-        opacity=int(side[6]),
-        opacity_y=float(0.25 + 0.6 * place[4]),
-        pleura=int(side[7]),
-        fracture=int(place[5] < 0.5),
+        side=side | {"Fracture": int(place[5] < 0.5)},
+        both_effusions=place[0] < 0.4,
+        lower_lobe=place[1] < 0.6,
+        lesion=(0.42 + 0.36 * place[2], 0.15 + 0.6 * place[3]),
+        opacity_y=0.25 + 0.6 * place[4],
         fractured_rib=int(2 + 4 * place[6]),
-        fracture_at=float(0.5 + 0.3 * place[7]),
+        fracture_at=0.5 + 0.3 * place[7],
     )
 
 
@@ -64,7 +52,7 @@ Finding = Callable[[Scene, float, Sites, np.random.Generator], np.ndarray]
 
 
 def cardiomegaly(scene: Scene, severity: float, sites: Sites, rng: np.random.Generator) -> np.ndarray:
-    """The heart's silhouette; its size is part of the outlines already."""
+    """The heart's silhouette; the outlines already have its size."""
     return scene.heart
 
 
@@ -76,18 +64,19 @@ def heart_ratio(severity: float) -> float:
 def enlarged_cardiomediastinum(
     scene: Scene, severity: float, sites: Sites, rng: np.random.Generator
 ) -> np.ndarray:
-    """The mediastinum above the heart; its width is part of the outlines already."""
+    """The mediastinum above the heart; the outlines already have its width."""
     outline = scene.canvas.area(scene.chest.mediastinum)
     return outline * ramp(scene.canvas.y, scene.chest.patient.apex - 0.05, scene.chest.patient.apex)
 
 
 def pleural_effusion(scene: Scene, severity: float, sites: Sites, rng: np.random.Generator) -> np.ndarray:
-    """Fluid at a base with a meniscus that climbs the wall; in bed it layers out as a haze."""
+    """Fluid at a base with a meniscus that rises along the wall; in bed it spreads as a haze."""
     canvas, chest = scene.canvas, scene.chest
     shown = np.zeros_like(scene.fluid)
-    amounts = {sites.effusion: severity}
+    main = sites.side["Pleural_Effusion"]
+    amounts = {main: severity}
     if sites.both_effusions:
-        amounts[1 - sites.effusion] = severity * rng.uniform(0.4, 0.9)
+        amounts[1 - main] = severity * rng.uniform(0.4, 0.9)
     for side, amount in amounts.items():
         angle_x, angle_y = chest.angles[side]
         level = angle_y - (0.045 + 0.54 * amount)
@@ -106,7 +95,7 @@ def pleural_effusion(scene: Scene, severity: float, sites: Sites, rng: np.random
 
 def pneumothorax(scene: Scene, severity: float, sites: Sites, rng: np.random.Generator) -> np.ndarray:
     """Air outside the lung: dark, without vessels, inside a thin pleural line, widest at the apex."""
-    canvas, chest, side = scene.canvas, scene.chest, sites.pneumothorax
+    canvas, chest, side = scene.canvas, scene.chest, sites.side["Pneumothorax"]
     shrink = 0.06 + 0.48 * severity
     root_x = chest.hila[side][0]
     wall = chest.walls[side]
@@ -127,9 +116,9 @@ def pneumothorax(scene: Scene, severity: float, sites: Sites, rng: np.random.Gen
     scene.air = scene.air * (1 + 0.34 * soft)
     collapsed = scene.lungs[side] * (1 - soft)
     scene.flood(collapsed * (0.08 + 0.30 * severity**2))
-    line = canvas.detail()
+    line = canvas.fine_plane()
     canvas.lines(line, [curve(edge, 2)], 0.014, 1.0)
-    scene.tissue += 0.34 * canvas.settle(line) * scene.lungs[side]
+    scene.tissue += 0.34 * canvas.downsample(line) * scene.lungs[side]
     return space
 
 
@@ -139,33 +128,34 @@ def edema(scene: Scene, severity: float, sites: Sites, rng: np.random.Generator)
     wings = np.zeros_like(scene.fluid)
     for x, y in chest.hila:
         wings += canvas.spot((x * 1.25, y + 0.10), 0.19 + 0.07 * severity, 0.26 + 0.08 * severity)
-    wings = np.minimum(wings, 1) * np.clip(1 + 0.22 * canvas.mottle(rng, 0.13), 0.4, 1.4)
+    wings = np.minimum(wings, 1) * np.clip(1 + 0.22 * canvas.noise(rng, 0.13), 0.4, 1.4)
     both = np.maximum(*scene.lungs)
     scene.flood(np.clip((0.03 + 0.70 * severity) * wings + 0.10 * severity, 0, 0.92) * both)
     scene.vessels = canvas.blur(scene.vessels, 0.009 * severity) * (1.05 + 0.5 * severity)
-    septa = canvas.detail()
-    lines = []
+    septa = canvas.fine_plane()
+    lines: list[np.ndarray] = []
     for side, (_, angle_y) in enumerate(chest.angles):
-        y = angle_y - rng.uniform(0.06, 0.55, 9)
-        out = chest.wall_x(side, y) * 0.985
-        length = rng.uniform(0.05, 0.09, 9) * -SIGN[side]
-        ends = zip(out, y, length, strict=True)
-        lines += [np.array([(a, b), (a + c, b + 0.006)]) for a, b, c in ends]
+        heights = angle_y - rng.uniform(0.06, 0.55, 9)
+        starts = chest.wall_x(side, heights) * 0.985
+        lengths = rng.uniform(0.05, 0.09, 9) * -SIGN[side]
+        lines += list(xy(xy(starts, starts + lengths), xy(heights, heights + 0.006)))
     canvas.lines(septa, lines, 0.008, 0.9)
-    reticular = np.abs(canvas.mottle(rng, 0.035))
-    scene.tissue += both * ((0.03 + 0.16 * severity) * canvas.settle(septa) + 0.035 * severity * reticular)
+    reticular = np.abs(canvas.noise(rng, 0.035))
+    scene.tissue += both * (
+        (0.03 + 0.16 * severity) * canvas.downsample(septa) + 0.035 * severity * reticular
+    )
     return ramp(wings * both, 0.25, 0.5)
 
 
 def consolidation(scene: Scene, severity: float, sites: Sites, rng: np.random.Generator) -> np.ndarray:
     """A lobe filled evenly up to its fissure, with bronchi as dark branches (air bronchogram)."""
-    canvas, chest, side = scene.canvas, scene.chest, sites.consolidation
+    canvas, chest, side = scene.canvas, scene.chest, sites.side["Consolidation"]
     top, base = chest.patient.apex, chest.domes[side][1]
     tall = base - top
     fissure = top + tall * 0.52
     extent = (0.21 + 0.35 * severity) * tall
     outward = np.abs(canvas.x) / chest.half_width
-    wavy = 0.03 * canvas.mottle(rng, 0.2)
+    wavy = 0.03 * canvas.noise(rng, 0.2)
     if sites.lower_lobe:
         edge = base - extent + 0.14 * (outward - 0.5) + wavy
         lobe = ramp(canvas.y, edge - 0.05, edge + 0.05)
@@ -175,19 +165,19 @@ def consolidation(scene: Scene, severity: float, sites: Sites, rng: np.random.Ge
             canvas.y, low - extent - 0.07, low - extent + 0.07
         )
     lobe = lobe * ramp(outward + wavy, 1.05, 0.72 + 0.2 * severity) * scene.lungs[side]
-    bronchi = canvas.detail()
+    bronchi = canvas.fine_plane()
     fan = (-1.0, 1.3) if side == 1 else (np.pi + 1.0, np.pi - 1.3)
-    tree = branching(rng, chest.hila[side], fan=fan, reach=0.34 * tall, stems=6, levels=2)
-    canvas.lines(bronchi, tree[0], 0.016, 0.9)
-    canvas.lines(bronchi, tree[1], 0.010, 0.7)
-    filled = (0.38 + 0.56 * severity) * lobe * (1 + 0.05 * canvas.mottle(rng, 0.1))
-    scene.flood(np.clip(filled, 0, 0.97) * (1 - 0.45 * canvas.settle(bronchi)))
+    branches = branching(rng, chest.hila[side], fan=fan, reach=0.34 * tall, stems=6, levels=2)
+    canvas.lines(bronchi, branches[0], 0.016, 0.9)
+    canvas.lines(bronchi, branches[1], 0.010, 0.7)
+    filled = (0.38 + 0.56 * severity) * lobe * (1 + 0.05 * canvas.noise(rng, 0.1))
+    scene.flood(np.clip(filled, 0, 0.97) * (1 - 0.45 * canvas.downsample(bronchi)))
     return lobe
 
 
 def pneumonia(scene: Scene, severity: float, sites: Sites, rng: np.random.Generator) -> np.ndarray:
-    """Patchy, ill-defined shadows that run together in one part of a lung."""
-    canvas, chest, side = scene.canvas, scene.chest, sites.pneumonia
+    """Patchy, ill-defined shadows that merge in one part of a lung."""
+    canvas, chest, side = scene.canvas, scene.chest, sites.side["Pneumonia"]
     top, base = chest.patient.apex + 0.15, chest.domes[side][1]
     centre = (chest.hila[side][0] * 1.7, rng.uniform(0.45, 0.85) * (base - top) + top)
     patches = np.zeros_like(scene.fluid)
@@ -195,16 +185,16 @@ def pneumonia(scene: Scene, severity: float, sites: Sites, rng: np.random.Genera
         at = (centre[0] + rng.normal(0, 0.10), centre[1] + rng.normal(0, 0.12))
         size = rng.uniform(0.04, 0.08) * (1 + 0.6 * severity)
         patches = np.maximum(patches, canvas.spot(at, size, size * rng.uniform(0.7, 1.3)))
-    patches = np.clip(patches * (1 + 0.3 * canvas.mottle(rng, 0.06)), 0, 1) * scene.lungs[side]
+    patches = np.clip(patches * (1 + 0.3 * canvas.noise(rng, 0.06)), 0, 1) * scene.lungs[side]
     scene.flood((0.32 + 0.5 * severity) * patches)
     return ramp(patches, 0.2, 0.6)
 
 
 def atelectasis(scene: Scene, severity: float, sites: Sites, rng: np.random.Generator) -> np.ndarray:
-    """Bands above a diaphragm that stands too high: part of the lung has collapsed."""
-    canvas, chest, side = scene.canvas, scene.chest, sites.atelectasis
+    """Bands above a raised diaphragm: part of the lung has collapsed."""
+    canvas, chest, side = scene.canvas, scene.chest, sites.side["Atelectasis"]
     dome_x, dome_y = chest.domes[side]
-    plates, lines = canvas.detail(), []
+    plates, lines = canvas.fine_plane(), []
     for plate in range(1 + round(2.4 * severity)):
         y = dome_y - 0.05 - 0.10 * plate - rng.uniform(0, 0.04)
         x = dome_x * rng.uniform(0.7, 1.3)
@@ -214,7 +204,7 @@ def atelectasis(scene: Scene, severity: float, sites: Sites, rng: np.random.Gene
     # Bands taper towards their ends.
     canvas.lines(plates, lines, 0.022 + 0.015 * severity, 0.8)
     canvas.lines(plates, [line[3:-3] for line in lines], 0.032 + 0.030 * severity, 1.0)
-    bands = canvas.blur(canvas.settle(plates), 0.014) * scene.lungs[side]
+    bands = canvas.blur(canvas.downsample(plates), 0.014) * scene.lungs[side]
     scene.flood(np.clip((0.45 + 0.5 * severity) * bands, 0, 0.95))
     crowded = ramp(canvas.y, dome_y - 0.30, dome_y) * scene.lungs[side]
     scene.flood((0.10 + 0.34 * severity) * crowded)
@@ -227,39 +217,39 @@ def raised_diaphragm(severity: float) -> float:
 
 
 def lung_lesion(scene: Scene, severity: float, sites: Sites, rng: np.random.Generator) -> np.ndarray:
-    """A round nodule (to 3 cm) or mass, densest in the middle as a ball is."""
-    canvas, chest, side = scene.canvas, scene.chest, sites.lesion
+    """A round nodule (to 3 cm) or mass, densest in the middle, as a ball."""
+    canvas, chest, side = scene.canvas, scene.chest, sites.side["Lung_Lesion"]
     top, base = chest.patient.apex + 0.08, chest.domes[side][1] - 0.05
-    y = top + sites.lesion_y * (base - top)
-    x = float(chest.wall_x(side, y)) * sites.lesion_x
+    y = top + sites.lesion[1] * (base - top)
+    x = float(chest.wall_x(side, y)) * sites.lesion[0]
     radius = 0.045 + 0.085 * severity
     distance = np.hypot(canvas.x - x, canvas.y - y) / radius
-    lobulated = distance * (1 + 0.08 * canvas.mottle(rng, 0.12))
+    lobulated = distance * (1 + 0.08 * canvas.noise(rng, 0.12))
     ball = np.sqrt(np.clip(1 - lobulated**2, 0, 1)) * scene.lungs[side]
     scene.tissue += canvas.blur(ball, 0.006) * (0.42 + 0.35 * severity)
     return (lobulated < 1) * scene.lungs[side]
 
 
 def lung_opacity(scene: Scene, severity: float, sites: Sites, rng: np.random.Generator) -> np.ndarray:
-    """A hazy opacity of no particular kind, through which the vessels still show."""
-    canvas, chest, side = scene.canvas, scene.chest, sites.opacity
+    """An unspecific haze, through which the vessels are still visible."""
+    canvas, chest, side = scene.canvas, scene.chest, sites.side["Lung_Opacity"]
     top, base = chest.patient.apex, chest.domes[side][1]
     at = (chest.half_width * 0.55 * SIGN[side], top + sites.opacity_y * (base - top))
     haze = canvas.spot(at, 0.16 + 0.06 * severity, 0.17 + 0.12 * severity)
-    haze = np.clip(haze * (1 + 0.25 * canvas.mottle(rng, 0.15)), 0, 1) * scene.lungs[side]
+    haze = np.clip(haze * (1 + 0.25 * canvas.noise(rng, 0.15)), 0, 1) * scene.lungs[side]
     scene.flood((0.24 + 0.40 * severity) * haze)
     return ramp(haze, 0.25, 0.55)
 
 
 def pleural_other(scene: Scene, severity: float, sites: Sites, rng: np.random.Generator) -> np.ndarray:
     """Thickened pleura or plaque: a dense, wavy rim along the lateral wall, with blunted angle."""
-    canvas, chest, side = scene.canvas, scene.chest, sites.pleura
+    canvas, chest, side = scene.canvas, scene.chest, sites.side["Pleural_Other"]
     top, base = chest.patient.apex + 0.2, chest.angles[side][1]
     middle = top + 0.6 * (base - top)
     reach = (0.3 + 0.2 * severity) * (base - top)
     rim = np.abs(chest.wall_x(side, canvas.y[:, canvas.size // 2]))[:, None] - np.abs(canvas.x)
     thick = 0.035 + 0.05 * severity
-    wavy = thick * (1 + 0.22 * canvas.mottle(rng, 0.16))
+    wavy = thick * (1 + 0.22 * canvas.noise(rng, 0.16))
     along = ramp(np.abs(canvas.y - middle), reach, reach * 0.7)
     own_side = canvas.x * SIGN[side] > 0
     plaque = ramp(rim, wavy + 0.012, wavy - 0.012) * along * own_side * scene.lungs[side]
@@ -269,9 +259,9 @@ def pleural_other(scene: Scene, severity: float, sites: Sites, rng: np.random.Ge
 
 
 def fracture(scene: Scene, severity: float, sites: Sites, rng: np.random.Generator) -> np.ndarray:
-    """Ribs broken in a row: a dark gap, the outer piece out of step, a little callus."""
-    canvas, chest, side = scene.canvas, scene.chest, sites.fracture
-    gaps, pieces, callus = canvas.detail(), canvas.detail(), np.zeros_like(scene.fluid)
+    """Neighboring ribs broken: a dark gap, the outer piece displaced, a little callus."""
+    canvas, chest, side = scene.canvas, scene.chest, sites.side["Fracture"]
+    gaps, pieces, callus = canvas.fine_plane(), canvas.fine_plane(), np.zeros_like(scene.fluid)
     for rib in range(sites.fractured_rib, sites.fractured_rib + 1 + round(1.6 * severity)):
         line = chest.ribs[side][rib]
         at = int(sites.fracture_at * (len(line) - 1))
@@ -281,13 +271,13 @@ def fracture(scene: Scene, severity: float, sites: Sites, rng: np.random.Generat
         canvas.lines(pieces, [line[at + 1 : at + 5] + step], 0.052, 0.95)
         canvas.lines(pieces, [line[at + 1 : at + 5] + step], 0.027, 0.6)
         callus = np.maximum(callus, canvas.spot((x, y + 0.015), 0.032, 0.030))
-    scene.bone = scene.bone * (1 - 0.85 * canvas.settle(gaps))
-    scene.bone += 0.34 * scene.chest.patient.bone * canvas.settle(pieces)
+    scene.bone = scene.bone * (1 - 0.85 * canvas.downsample(gaps))
+    scene.bone += 0.34 * scene.chest.patient.bone * canvas.downsample(pieces)
     scene.bone += (0.10 + 0.12 * severity) * callus
     return ramp(callus, 0.1, 0.35)
 
 
-#: In the order in which they are drawn: air outside the lung clears what lies under it.
+#: In the order of drawing: air outside the lung hides what is under it.
 DRAWN: dict[str, Finding] = {
     "Cardiomegaly": cardiomegaly,
     "Enlarged_Cardiomediastinum": enlarged_cardiomediastinum,
@@ -315,18 +305,12 @@ def _ring(centre: tuple[float, float], radius: float) -> np.ndarray:
 def _leads(canvas: Canvas, plane: Plane, chest: Chest, rng: np.random.Generator) -> None:
     """ECG electrodes on the chest with their wires."""
     width = chest.half_width
-    spots = [
-        (-0.75 * width, -0.5),
-        (0.75 * width, -0.5),
-        (-0.85 * width, 0.25),
-        (0.9 * width, 0.28),
-        (0.2, 0.1),
-    ]
+    spots = xy([-0.75 * width, 0.75 * width, -0.85 * width, 0.9 * width, 0.2], [-0.5, -0.5, 0.25, 0.28, 0.1])
     chosen = rng.permutation(len(spots))[: rng.integers(3, 6)]
     for spot in chosen:
-        x, y = np.asarray(spots[spot]) + rng.normal(0, 0.06, 2)
+        x, y = spots[spot] + rng.normal(0, 0.06, 2)
         canvas.lines(plane, [_ring((x, y), 0.026)], 0.012, 0.75)
-        canvas.patch(plane, _ring((x, y), 0.012), 0.95)
+        canvas.fill(plane, _ring((x, y), 0.012), 0.95)
         end = (np.sign(x) * rng.uniform(0.5, 1.1), rng.uniform(0.7, 1.2))
         bend = (0.5 * (x + end[0]) + rng.normal(0, 0.15), 0.5 * (y + end[1]) + rng.normal(0, 0.1))
         canvas.lines(plane, [curve([(x, y), bend, end], 10)], 0.010, 0.55)
@@ -364,7 +348,7 @@ def _pacemaker(canvas: Canvas, plane: Plane, chest: Chest, rng: np.random.Genera
     case = np.stack(
         [x + 0.095 * np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** 0.6, y + 0.08 * np.sin(angle)], axis=1
     )
-    canvas.patch(plane, case, 1.0)
+    canvas.fill(plane, case, 1.0)
     floor = chest.domes[1][1]
     for tip in ((chest.shift + 0.16, floor + 0.0), (chest.shift - 0.12, floor - 0.24)):
         path = [(x, y - 0.06), (0.28, -0.56), (0.02, -0.46), (-0.09, -0.2), (-0.10, 0.08), tip]
@@ -374,15 +358,11 @@ def _pacemaker(canvas: Canvas, plane: Plane, chest: Chest, rng: np.random.Genera
 def _chest_tube(canvas: Canvas, plane: Plane, chest: Chest, rng: np.random.Generator) -> None:
     """A drain through the lateral wall up towards the apex."""
     side = int(rng.integers(0, 2))
-    sign = (-1.0, 1.0)[side]
+    sign = SIGN[side]
     low = rng.uniform(0.1, 0.35)
     wall = float(chest.wall_x(side, low))
-    path = [
-        (wall + sign * 0.3, low + 0.15),
-        (wall * 0.98, low),
-        (wall * 0.75, -0.1),
-        (wall * 0.55, rng.uniform(-0.5, -0.3)),
-    ]
+    top = rng.uniform(-0.5, -0.3)
+    path = xy([wall + sign * 0.3, wall * 0.98, wall * 0.75, wall * 0.55], [low + 0.15, low, -0.1, top])
     canvas.lines(plane, [curve(path, 10)], 0.024, 0.55)
     canvas.lines(plane, [curve(path, 10)], 0.008, 0.9)
 
@@ -399,7 +379,7 @@ DEVICES: dict[str, Callable[[Canvas, Plane, Chest, np.random.Generator], None]] 
 
 def add_devices(scene: Scene, devices: Iterable[str], rng: np.random.Generator) -> None:
     """Draws devices, named as in `DEVICES`, over everything else."""
-    plane = scene.canvas.detail()
+    plane = scene.canvas.fine_plane()
     for device in devices:
         DEVICES[device](scene.canvas, plane, scene.chest, rng)
-    scene.bone += 1.05 * scene.canvas.settle(plane)
+    scene.bone += 1.05 * scene.canvas.downsample(plane)

@@ -27,7 +27,7 @@ def test_a_healthy_heart_is_less_than_half_as_wide_as_the_chest(portable):
 
 
 @pytest.mark.parametrize("number", range(6))
-def test_the_heart_lies_to_the_left_between_the_lungs(number):
+def test_the_heart_is_to_the_left_between_the_lungs(number):
     heart = chest_of(number).heart
     assert heart[:, 0].max() > 1.4 * -heart[:, 0].min() > 0
 
@@ -51,16 +51,16 @@ def test_in_bed_hearts_look_larger_and_breaths_are_shallower():
 
 
 def test_stems_leave_the_root_and_branches_their_parents():
-    tree = branching(generator(0, "tree"), (0.2, -0.1), fan=(-1, 1), reach=0.4, stems=7, levels=3)
-    assert [level.shape[0] for level in tree] == [7, 21, 63]
-    assert np.abs(tree[0][:, 0] - (0.2, -0.1)).max() < 0.08
-    for parents, children in pairwise(tree):
+    branches = branching(generator(0, "tree"), (0.2, -0.1), fan=(-1, 1), reach=0.4, stems=7, levels=3)
+    assert [level.shape[0] for level in branches] == [7, 21, 63]
+    assert np.abs(branches[0][:, 0] - (0.2, -0.1)).max() < 0.08
+    for parents, children in pairwise(branches):
         joints = parents.reshape(-1, 2)
         nearest = np.linalg.norm(children[:, :1] - joints[None], axis=2).min(axis=1)
         assert nearest.max() < 1e-6
 
 
 def test_branches_grow_shorter():
-    tree = branching(generator(1, "tree"), (0, 0), fan=(0, 3), reach=0.4)
-    lengths = [np.linalg.norm(np.diff(level, axis=1), axis=2).sum(axis=1).mean() for level in tree]
+    branches = branching(generator(1, "tree"), (0, 0), fan=(0, 3), reach=0.4)
+    lengths = [np.linalg.norm(np.diff(level, axis=1), axis=2).sum(axis=1).mean() for level in branches]
     assert lengths[0] > 1.5 * lengths[1] > 2 * lengths[2]

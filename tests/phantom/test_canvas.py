@@ -1,9 +1,10 @@
-"""Areas, lines and curves on the film."""
+"""Areas, lines and curves in the image, and its exposure."""
 
 import numpy as np
 import pytest
 
-from hilum.phantom.canvas import Canvas, curve, ramp, ribbons
+from hilum.phantom.canvas import Canvas, Exposure, curve, draw_exposure, expose, ramp, ribbons
+from hilum.randomness import generator
 
 SQUARE = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)])
 
@@ -46,9 +47,9 @@ def test_a_thin_line_is_fainter_not_wider():
     line = [np.array([(-0.5, 0.0), (0.5, 0.0)])]
     sums = []
     for width in (0.005, 0.01):
-        plane = canvas.detail()
+        plane = canvas.fine_plane()
         canvas.lines(plane, line, width, 1.0)
-        sums.append(canvas.settle(plane).sum())
+        sums.append(canvas.downsample(plane).sum())
     assert sums[0] == pytest.approx(sums[1] / 2, rel=0.05)
 
 
@@ -63,3 +64,45 @@ def test_ramp_rises_and_falls():
     values = np.array([0.0, 0.5, 1.0])
     np.testing.assert_allclose(ramp(values, 0.0, 1.0), [0, 0.5, 1])
     np.testing.assert_allclose(ramp(values, 1.0, 0.0), [1, 0.5, 0])
+
+
+PLAIN = Exposure(photons=1e6, scatter=0.0, gamma=1.0, black=0.2, white=99.0, focus=0.0)
+
+
+def exposed(**changed) -> np.ndarray:
+    canvas = Canvas(96)
+    steps = np.repeat(np.linspace(0.5, 3, 8, dtype=np.float32), 12)
+    return expose(canvas, np.tile(steps, (96, 1)), PLAIN._replace(**changed), generator(0, "exposure"))
+
+
+def test_denser_is_whiter():
+    columns = exposed().mean(axis=0)
+    assert (np.diff(columns[6::12]) > 0).all()
+    assert columns[-1] > 240
+
+
+def test_fewer_photons_make_more_grain():
+    assert exposed(photons=3000)[:, 50].std() > 3 * exposed(photons=1e6)[:, 50].std()
+
+
+def test_portable_images_have_more_scatter_and_fewer_photons():
+    draws = {
+        kind: [draw_exposure(generator(0, "x", n), portable=kind) for n in range(50)]
+        for kind in (True, False)
+    }
+    scatter = {kind: np.mean([one.scatter for one in exposures]) for kind, exposures in draws.items()}
+    photons = {kind: np.mean([one.photons for one in exposures]) for kind, exposures in draws.items()}
+    assert scatter[True] > 2 * scatter[False]
+    assert photons[True] < photons[False] / 2
+
+
+def test_scatter_hides_details_of_dense_tissue():
+    stripes = np.tile(np.repeat(np.array([0.5, 2.5], np.float32), 24), (96, 2))
+    stripes[46:50] += 0.3
+
+    def dense_over_thin(scatter: float) -> float:
+        shown = expose(Canvas(96), stripes, PLAIN._replace(scatter=scatter), generator(0, "exposure"))
+        detail = shown[47:49].mean(axis=0) - shown[30:40].mean(axis=0)
+        return detail[30:42].mean() / detail[54:66].mean()
+
+    assert dense_over_thin(1.0) < 0.7 * dense_over_thin(0.0)

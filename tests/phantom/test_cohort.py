@@ -143,7 +143,7 @@ def test_findings_go_together_as_in_chexpert(clean):
     assert _odds_ratio(positive["Lung Opacity"], positive["Edema"]) > 1.5
 
 
-def test_the_sick_are_filmed_in_bed_with_devices(clean):
+def test_the_sick_are_imaged_in_bed_with_devices(clean):
     in_bed, devices = clean["AP/PA"] == "AP", clean["Support Devices"] == 1
     assert clean.loc[in_bed, "acuity"].mean() > clean.loc[~in_bed, "acuity"].mean() + 0.6
     assert _odds_ratio(devices, in_bed) > 3
@@ -151,7 +151,7 @@ def test_the_sick_are_filmed_in_bed_with_devices(clean):
     assert (clean.loc[devices, "devices"] != "").all()
 
 
-def test_without_a_leak_devices_tell_nothing():
+def test_without_a_leak_devices_depend_on_nothing():
     table = cohort_table(4000, seed=1, leak=None)
     devices = table["Support Devices"] == 1
     for other in (table["AP/PA"] == "AP", table["Edema"] == 1, table["Pleural Effusion"] == 1):

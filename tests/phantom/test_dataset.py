@@ -33,7 +33,7 @@ def test_a_phantom_is_cleaned_as_chexpert_is(drawn):
     assert catalog.pixel_stats is None
 
 
-def test_what_is_left_out_is_as_the_phantom_there_has_it(drawn):
+def test_missing_parameters_are_those_of_the_phantom_in_the_folder(drawn):
     before = (drawn / "phantom.json").stat().st_mtime_ns
     assert len(open_catalog("phantom", drawn, seed=3)) == len(open_catalog("phantom", drawn))
     assert (drawn / "phantom.json").stat().st_mtime_ns == before
@@ -49,7 +49,7 @@ def test_no_leak_can_be_asked_for(tmp_path):
     assert json.loads((tmp_path / "none" / "phantom.json").read_text())["leak"] is None
 
 
-def test_a_damaged_record_is_named_and_nothing_is_drawn_over_it(tmp_path):
+def test_a_damaged_record_is_named_and_not_overwritten(tmp_path):
     (tmp_path / "phantom.json").write_text("{")
     with pytest.raises(HilumError, match=r"phantom\.json"):
         open_catalog("phantom", tmp_path)
@@ -117,7 +117,7 @@ def test_every_row_has_its_image_and_every_image_its_row(root, table):
         assert image.dtype == np.uint8
 
 
-def test_a_positive_finding_of_a_frontal_view_has_a_mask_and_nothing_else_has(root, table):
+def test_only_a_positive_finding_of_a_frontal_view_has_a_mask(root, table):
     expected = set()
     for row in table[table["Frontal/Lateral"] == "Frontal"].to_dict("records"):
         folder = Path("masks", row["Path"].split("/", 2)[2]).with_suffix("")
@@ -151,29 +151,29 @@ def test_masks_can_be_left_out(tmp_path):
 
 def test_progress_ends_at_the_number_of_images(tmp_path):
     calls = []
-    write_phantom(tmp_path / "told", progress=lambda done, total: calls.append((done, total)), **SMALL)
+    write_phantom(tmp_path / "progress", progress=lambda done, total: calls.append((done, total)), **SMALL)
     assert calls[-1] == (60, 60)
     assert calls == sorted(calls)
 
 
-def test_a_whole_phantom_is_left_alone(root, monkeypatch):
-    monkeypatch.setattr(dataset, "draw_shot", lambda *_: pytest.fail("drawn again"))
+def test_a_complete_phantom_is_not_drawn_again(root, monkeypatch):
+    monkeypatch.setattr(dataset, "draw_image", lambda *_: pytest.fail("drawn again"))
     before = digest(root)
     assert write_phantom(root, seed=2, **SMALL) == root
     assert digest(root) == before
 
 
-def test_a_half_written_phantom_is_completed(root, tmp_path, monkeypatch):
+def test_a_partial_phantom_is_completed(root, tmp_path, monkeypatch):
     half = tmp_path / "half"
     drawn = iter(range(30))
-    draw = dataset.draw_shot
+    draw = dataset.draw_image
 
-    def interrupted(shot, size):
+    def interrupted(plan, size):
         if next(drawn, None) is None:
             raise KeyboardInterrupt
-        return draw(shot, size)
+        return draw(plan, size)
 
-    monkeypatch.setattr(dataset, "draw_shot", interrupted)
+    monkeypatch.setattr(dataset, "draw_image", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_phantom(half, seed=2, **SMALL)
     assert not (half / "phantom.json").exists()
@@ -190,14 +190,14 @@ def test_other_parameters_are_refused_by_name(root):
     assert json.loads((root / "phantom.json").read_text())["images"] == 60
 
 
-def test_a_folder_with_anything_else_is_not_touched(tmp_path):
+def test_a_folder_with_other_files_is_not_changed(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(HilumError, match="not empty and is not a phantom"):
         write_phantom(tmp_path, **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_file_in_the_way_is_named(tmp_path):
+def test_a_file_instead_of_a_folder_is_named(tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(HilumError, match="is a file"):
         write_phantom(tmp_path / "taken", **SMALL)

@@ -1,4 +1,4 @@
-"""Each finding shows where radiologists look for it, and its mask says so."""
+"""Each finding is visible where radiologists look for it, and its mask covers it."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def test_every_target_is_drawn():
 
 @pytest.mark.parametrize("name", CHEXPERT_TARGETS)
 @pytest.mark.parametrize("projection", ["AP", "PA"])
-def test_a_finding_changes_the_picture_most_where_its_mask_is(paint, name, projection):
+def test_a_finding_changes_the_image_most_where_its_mask_is(paint, name, projection):
     inside, outside = [], []
     for patient in PATIENTS:
         healthy, _ = paint(patient, projection)
@@ -45,7 +45,7 @@ def test_a_severe_finding_changes_more_than_a_mild_one(paint, name):
 
 @pytest.mark.parametrize("projection", ["AP", "PA"])
 @pytest.mark.parametrize("patient", PATIENTS)
-def test_cardiothoracic_ratio_tells_cardiomegaly(paint, patient, projection):
+def test_the_cardiothoracic_ratio_shows_cardiomegaly(paint, patient, projection):
     ratios = []
     for found in ({}, {"Cardiomegaly": 0.05}, {"Cardiomegaly": 1.0}):
         scene, masks = paint(patient, projection, **found)
@@ -56,7 +56,7 @@ def test_cardiothoracic_ratio_tells_cardiomegaly(paint, patient, projection):
 
 
 @pytest.mark.parametrize("patient", PATIENTS)
-def test_effusion_lies_in_the_lower_half_of_the_lungs_and_is_white(paint, patient):
+def test_effusion_is_in_the_lower_half_of_the_lungs_and_is_white(paint, patient):
     scene, masks = paint(patient, Pleural_Effusion=0.5)
     fluid = masks["Pleural_Effusion"] > 0.5
     lungs = np.maximum(*scene.lungs) > 0.5

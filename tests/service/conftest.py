@@ -15,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from hilum.config import RunConfig
 from hilum.inference.reader import OcclusionCheck, Reader
 from hilum.metrics import Metrics
-from hilum.phantom.drawing import Shot, draw_shot
+from hilum.phantom.drawing import ImagePlan, draw_image
 from hilum.run_folder import RunFolder
 from hilum.service.app import make_app
 
@@ -104,7 +104,7 @@ def radiographs(tmp_path_factory) -> dict[str, Path]:
     """Files by name: drawn radiographs as PNG, JPEG, 16-bit PNG and DICOM, and one that is broken."""
     folder = tmp_path_factory.mktemp("radiographs")
     drawn = [
-        draw_shot(Shot(1, patient, 1, 1, patient % 2 == 0, 50, "PA", severities), 320)[0]
+        draw_image(ImagePlan(1, patient, 1, 1, patient % 2 == 0, 50, "PA", severities), 320)[0]
         for patient, severities in ((1, {"Cardiomegaly": 0.8}), (2, {"Pleural_Effusion": 0.8}))
     ]
     files = {
@@ -141,8 +141,8 @@ def runs_folder(tmp_path_factory) -> Path:
     """Two runs of 12 training and 12 validation images, two epochs; they differ in the learning rate."""
     root = tmp_path_factory.mktemp("data")
     for number in range(1, 25):
-        shot = Shot(2, number, 1, 1, number % 2 == 0, 40 + number, "PA", {"Cardiomegaly": 0.7})
-        cv2.imwrite(str(root / f"{number}.png"), draw_shot(shot, 96)[0])
+        plan = ImagePlan(2, number, 1, 1, number % 2 == 0, 40 + number, "PA", {"Cardiomegaly": 0.7})
+        cv2.imwrite(str(root / f"{number}.png"), draw_image(plan, 96)[0])
     save_path = tmp_path_factory.mktemp("runs")
     write_run(save_path, "first", root, learning_rate=1e-4, skill=0.1)
     write_run(save_path, "second", root, learning_rate=1e-3, skill=2.0)
