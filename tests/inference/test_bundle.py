@@ -58,8 +58,8 @@ def test_run_and_bundle_agree_in_batches_of_any_size(reader, bundle_reader, phan
         reader.prepare(path.read_bytes(), path.name) for path in sorted(phantom.rglob("*_frontal.jpg"))[:7]
     ]
     for count in (1, 3, 7):
-        wanted, found = reader.probabilities(images[:count]), bundle_reader.probabilities(images[:count])
-        np.testing.assert_allclose(found, wanted, atol=1e-4)
+        expected, found = reader.probabilities(images[:count]), bundle_reader.probabilities(images[:count])
+        np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_run_and_bundle_agree_on_real_radiographs(reader, bundle_reader, nih_sample):

@@ -34,8 +34,8 @@ def test_things_that_are_not_files_do_not_end_the_search(tmp_path):
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
     os.mkfifo(tmp_path / "pipe.png")
     os.mkfifo(tmp_path / "pipe")
-    wanted = [str(tmp_path / name) for name in ("dangling.png", "loop.png", "pipe.png")]
-    assert find_files([f"{tmp_path}/*"]) == find_files([str(tmp_path)]) == wanted
+    expected = [str(tmp_path / name) for name in ("dangling.png", "loop.png", "pipe.png")]
+    assert find_files([f"{tmp_path}/*"]) == find_files([str(tmp_path)]) == expected
     assert find_files(["/dev/null"]) == ["/dev/null"]
     with pytest.raises(HilumError, match="there is no such file or image"):
         find_files([f"{tmp_path}/*.jpg"])

@@ -32,8 +32,8 @@ def test_a_run_gives_the_probabilities_of_its_training(run, reader, phantom):
     table = table[table["part"] == "val"].set_index("ImageID")
     rows = catalog[catalog["part"] == "val"].head(5)
     images = [reader.prepare((phantom / path).read_bytes(), path) for path in rows["Image_Path"]]
-    wanted = table.loc[rows["ImageID"], [f"prob_{target}" for target in reader.targets]].to_numpy()
-    np.testing.assert_allclose(reader.probabilities(images), wanted, atol=1e-5)
+    expected = table.loc[rows["ImageID"], [f"prob_{target}" for target in reader.targets]].to_numpy()
+    np.testing.assert_allclose(reader.probabilities(images), expected, atol=1e-5)
 
 
 def test_findings_have_the_frozen_thresholds_and_the_calibration(run, reader, frontal):
@@ -76,9 +76,9 @@ def test_a_study_has_the_mean_probability_of_the_images_read(reader, frontal, la
     study = study_result(reader.read(images))
     assert (study.images, study.refused) == (3, 1)
     given = reader.probabilities(images[:3])
-    _, wanted, _ = aggregate(np.zeros(given.shape), given, np.zeros(3))
+    _, expected, _ = aggregate(np.zeros(given.shape), given, np.zeros(3))
     for found in study.findings:
-        assert found.probability == pytest.approx(wanted[0, reader.targets.index(found.finding)], abs=1e-7)
+        assert found.probability == pytest.approx(expected[0, reader.targets.index(found.finding)], abs=1e-7)
     assert study_result([ImageResult("a.png", "refused")]).findings == ()
 
 
