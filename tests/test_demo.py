@@ -1,33 +1,45 @@
+"""Tests of hilum.demo, shortened."""
+
+import contextlib
+import io
+
 import pytest
 
 from hilum import demo
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::hilum.metrics.UndefinedScoreWarning"),
+]
 
 
-@pytest.fixture
-def short_demo(monkeypatch):
-    monkeypatch.setattr(demo, "IMAGES", 60)
+@pytest.fixture(scope="module")
+def short_demo(tmp_path_factory):
+    """The folder of a demo with 60 images and one epoch, what it printed, and the demo itself."""
+    out, printed = tmp_path_factory.mktemp("demo"), io.StringIO()
     small = {"image_width": 32, "image_height": 32, "num_epochs": 1, "num_workers": 0}
-    monkeypatch.setattr(demo, "SETTINGS", demo.SETTINGS | small)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "IMAGES", 60)
+        patch.setattr(demo, "SETTINGS", demo.SETTINGS | small)
+        with contextlib.redirect_stdout(printed):
+            demo.run_demo(out)
+        yield out, printed.getvalue(), demo.run_demo
 
 
-@pytest.mark.filterwarnings("ignore::hilum.metrics.UndefinedScoreWarning")
-def test_demo_goes_the_whole_way_and_says_where_things_lie(short_demo, tmp_path, capsys):
-    demo.run_demo(tmp_path)
-    said = capsys.readouterr().out
-    (run,) = (tmp_path / "runs").iterdir()
+def test_the_demo_trains_and_prints_scores_and_files(short_demo):
+    out, printed, _ = short_demo
+    run = next((out / "runs").iterdir())
     for name in ("run.json", "report.html", "scores.parquet", "figures/roc.png", "checkpoints/best"):
         assert (run / name).exists()
-    assert f"{run / 'report.html'}" in said
-    assert "Mean ROC AUC over the five targets of the CheXpert competition" in said
-    assert "Pleural_Effusion" in said
+    assert f"{run / 'report.html'}" in printed
+    assert "Mean ROC AUC over the five targets of the CheXpert competition" in printed
+    assert "Pointing game" in printed
+    assert "Pleural_Effusion" in printed
 
 
-@pytest.mark.filterwarnings("ignore::hilum.metrics.UndefinedScoreWarning")
-def test_demo_a_second_time_uses_the_same_radiographs_and_makes_another_run(short_demo, tmp_path):
-    demo.run_demo(tmp_path)
-    drawn = (tmp_path / "phantom" / "phantom.json").stat().st_mtime_ns
-    demo.run_demo(tmp_path)
-    assert (tmp_path / "phantom" / "phantom.json").stat().st_mtime_ns == drawn
-    assert len(list((tmp_path / "runs").iterdir())) == 2
+def test_a_second_demo_uses_the_same_radiographs_and_makes_another_run(short_demo):
+    out, _, run_demo = short_demo
+    drawn = (out / "phantom" / "phantom.json").stat().st_mtime_ns
+    run_demo(out)
+    assert (out / "phantom" / "phantom.json").stat().st_mtime_ns == drawn
+    assert len(list((out / "runs").iterdir())) == 2
