@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: The variable for the token: other users can see flags in a process list.
 TOKEN_VARIABLE = "HILUM_TOKEN"
 
-#: Time for open requests to finish after the service is told to stop.
+#: Time for open requests to finish when the service stops.
 GRACE_SECONDS = 10
 
 
@@ -33,7 +33,7 @@ def serve(
     device: str = "auto",
     echo: Callable[[str], None] = print,
 ) -> None:
-    """Serves a run, a bundle or a folder of runs until it is stopped.
+    """Runs the service for a run, a bundle or a folder of runs until Ctrl-C.
 
     Args:
         path: the run, bundle or folder.
