@@ -28,20 +28,16 @@ def demo(out: Path) -> None:
 
 
 @contextmanager
-def ending_on_sigterm() -> Iterator[None]:
-    """SIGTERM, with which machines and schedulers ask a process to end, leaves a run that can be resumed."""
+def stopping_on_sigterm() -> Iterator[None]:
+    """SIGTERM stops the run so that it can be resumed, and ends the process with exit code 143."""
+    from hilum.machine import raise_on_sigterm
     from hilum.training.run_writer import Terminated
 
-    def end(number: int, frame: object) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, end)
     try:
-        yield
+        with raise_on_sigterm(Terminated):
+            yield
     except Terminated:
         sys.exit(128 + signal.SIGTERM)
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def see_it_with(folder: Path, devices: int) -> None:
@@ -74,7 +70,7 @@ def train(file: Path | None, **flags: Any) -> None:
     from hilum.training.run import StandardTraining
 
     training = StandardTraining(**settings)
-    with ending_on_sigterm():
+    with stopping_on_sigterm():
         training.train()
     see_it_with(training.folder.path, training.devices)
 
@@ -92,7 +88,7 @@ def resume(run: Path, file: Path | None, **flags: Any) -> None:
     from hilum.training.run import StandardTraining
 
     training = StandardTraining.resume(run, **changes)
-    with ending_on_sigterm():
+    with stopping_on_sigterm():
         training.train()
     see_it_with(training.folder.path, training.devices)
 

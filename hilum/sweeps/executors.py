@@ -1,157 +1,178 @@
-"""The runs of a sweep as processes of this machine."""
+"""Where the runs of a sweep are trained: in processes of this machine, or as tasks of a Ray cluster.
 
-import contextlib
+On a cluster, Hilum is installed on the nodes, and the data are at the same path there. A task trains its run in a
+process of its node. The run's folder returns through Ray's object store as one archive, and appears in the
+sweep's folder whole or not at all.
+"""
+
+import io
 import os
-import signal
+import shutil
 import subprocess
 import sys
-import threading
+import tarfile
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from hilum.sweeps.process import Child, Command, child_environment, hilum_command, why_it_ended
+from hilum.errors import HilumError
+from hilum.files import replacing_folder
+from hilum.machine import cores, raise_on_sigterm
+from hilum.run_folder import RunFolder
+from hilum.sweeps.process import Child, Command, child_environment, end_reason
 from hilum.sweeps.progress import SweepView
-from hilum.sweeps.state import SweepRun, SweepState
+from hilum.sweeps.spec import SweepRun
+from hilum.sweeps.state import SweepState, as_toml
 
 _POLL_SECONDS = 0.05
-#: An interrupted run ends within a batch, and has written its state with the epoch before.
+#: An interrupted run ends within one batch; its checkpoint is that of the last epoch.
 _GRACE_SECONDS = 30.0
+_STOPPED = "stopped with the sweep"
+#: Settings that are paths. They are made absolute for Ray, because a task has its own working directory.
+_PATHS = ("root", "pack", "hierarchy", "split_file", "init_from")
 
 
-class _Running:
-    """A run at a place, in its process."""
+class _Running(NamedTuple):
+    """A run that has started: its slot, its process or Ray task, and its start on the monotonic clock."""
 
-    def __init__(self, run: SweepRun, place: int, child: Child):
-        self.run, self.place, self.child = run, place, child
-        self.began = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.began
+    run: SweepRun
+    slot: int
+    task: Any
+    started: float
 
 
-def run_local(
-    state: SweepState,
-    places: Sequence[str | None],
-    view: SweepView,
-    refill: Callable[[int], None] = lambda free: None,
-    command: Command = hilum_command,
-) -> None:
-    """Starts every pending run, at most one at each place, until all have ended.
+class Executor:
+    """Trains every pending run of a sweep in a process of this machine, at most one per slot.
 
     Args:
-        state: the sweep's.
-        places: the device of each run that goes at the same time, from `devices.places`.
-        view: is told what happens.
-        refill: called with the number of free places before runs are taken; a search adds runs in it.
+        state: of the sweep.
+        view: shows the progress.
         command: how a run is started.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C or SIGTERM; the runs were stopped, and are pending again.
+        parallel: number of slots; None: one per CUDA device, or one.
+        refill: called with the number of free slots before runs are chosen; a search adds runs in it.
+        address: of the Ray cluster; None: RAY_ADDRESS, or a new cluster of this machine.
     """
-    running: list[_Running] = []
-    with _terminated_as_interrupted():
+
+    def __init__(
+        self,
+        state: SweepState,
+        view: SweepView,
+        command: Command,
+        parallel: int | None = None,
+        refill: Callable[[int], None] | None = None,
+        address: str | None = None,
+    ):
+        self.state, self.view, self.command, self.parallel = state, view, command, parallel
+        self.refill, self.address = refill or (lambda free: None), address
+        self.slots: list[str | None] = []
+        self.running: list[_Running] = []
+
+    def run(self) -> None:
+        """Returns when no run is pending or running.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C or SIGTERM; the running runs were stopped, and are pending again.
+        """
+        pending = [run.settings for run in self.state.in_state("pending")]
+        pending += [self.state.spec["base"]] if self.state.spec["search"] else []
+        self.slots = local_slots(pending, self.parallel) if pending else [None]
+        self._warn_of_threads()
+        self._train()
+
+    def _warn_of_threads(self) -> None:
+        """The number of threads decides the last bits of a sum, so the sweep does not change it to save time."""
+        on_cpu, available = self.slots.count(None), cores()
+        threads = self.state.threads or available
+        if on_cpu > 1 and on_cpu * threads > available:
+            self.view.print(
+                f"note: {on_cpu} runs with {threads} threads each share {available} cores and slow each other down. "
+                "The number of threads decides the last bits of a result, so it is not changed; "
+                f"`threads = {max(1, available // on_cpu)}` in the sweep file sets it for all of its runs."
+            )
+
+    def _train(self) -> None:
+        with raise_on_sigterm(KeyboardInterrupt):
+            try:
+                while True:
+                    self._fill()
+                    if not self.running:
+                        return
+                    for ended in self._ended():
+                        self.running.remove(ended)
+                        self._mark_ended(ended, time.monotonic() - ended.started)
+                        self.view.ended(ended.run)
+                    self.view.refresh()
+            finally:
+                if self.running:
+                    self.view.print(f"Stopping {len(self.running)} run(s) …")
+                    self._stop()
+
+    def _fill(self) -> None:
+        """Starts runs in the free slots. A slot can be without a suitable run while another has one."""
+        self.refill(len(self.slots) - len(self.running))
+        used = {each.slot for each in self.running}
+        for slot in (slot for slot in range(len(self.slots)) if slot not in used):
+            while (run := next_run(self.state, self.slots[slot], self.slots)) is not None:
+                if mark_if_finished(self.state, run):
+                    self.view.ended(run)
+                    self.refill(len(self.slots) - len(self.running))
+                    continue
+                folder = self.state.folder_to_resume(run)
+                now = datetime.now(UTC).isoformat(timespec="seconds")
+                cleared = dict.fromkeys(("failure", "note", "exit_code", "seconds"))
+                self.state.mark(run, state="running", started=now, attempts=run.attempts + 1, **cleared)
+                task = self._start(run, folder)
+                self.running.append(_Running(run, slot, task, time.monotonic()))
+                self.view.started(run, resumed=folder is not None)
+                break
+
+    def _start(self, run: SweepRun, folder: Path | None) -> Any:
+        """Starts the run, or resumes it in `folder`; gives its process or task."""
+        command = self.command(self.state.settings_file(run), folder)
+        return Child(command, self.state.log_file(run), child_environment(self.state.threads))
+
+    def _ended(self) -> list[_Running]:
+        """Waits a moment; gives the runs that have ended."""
+        time.sleep(_POLL_SECONDS)
+        return [each for each in self.running if each.task.poll() is not None]
+
+    def _mark_ended(self, ended: _Running, seconds: float) -> None:
+        mark_ended(self.state, ended.run, ended.task.poll(), ended.task.output(), seconds)
+
+    def _stop(self) -> None:
+        """Asks the runs to stop, and kills those that do not; a second Ctrl-C does not wait."""
+        deadline = time.monotonic() + _GRACE_SECONDS
         try:
-            while True:
-                _fill(state, places, running, view, refill, command)
-                if not running:
-                    return
-                time.sleep(_POLL_SECONDS)
-                for each in list(running):
-                    code = each.child.ended()
-                    if code is not None:
-                        running.remove(each)
-                        mark_ended(state, each.run, code, each.child.last_words(), each.seconds)
-                        view.ended(each.run)
-                view.refresh()
+            for each in self.running:
+                each.task.interrupt()
+            for each in self.running:
+                each.task.wait(max(0.0, deadline - time.monotonic()))
         finally:
-            if running:
-                _stop(state, running, view)
+            for each in self.running:
+                each.task.kill()
+                if not mark_if_finished(self.state, each.run):
+                    self.state.mark(each.run, state="pending", note=_STOPPED)
 
 
-def _fill(
-    state: SweepState,
-    places: Sequence[str | None],
-    running: list[_Running],
-    view: SweepView,
-    refill: Callable[[int], None],
-    command: Command,
-) -> None:
-    refill(len(places) - len(running))
-    taken = {each.place for each in running}
-    free = [place for place in range(len(places)) if place not in taken]
-    while free:
-        # A place may have nothing for it while another has, so each is asked.
-        place = free.pop(0)
-        run = next_run(state, places[place], places)
-        if run is None:
-            continue
-        if already_finished(state, run):
-            view.ended(run)
-            refill(len(places) - len(running))
-            free.insert(0, place)
-            continue
-        take_up = state.to_take_up(run)
-        line = command(state.settings_file(run), take_up)
-        mark_started(state, run)
-        running.append(
-            _Running(run, place, Child(line, state.log_file(run), child_environment(state.threads)))
-        )
-        view.started(run, again=take_up is not None)
+def next_run(state: SweepState, device: str | None, slots: Sequence[str | None]) -> SweepRun | None:
+    """The first pending run for a slot with this device.
 
-
-def _stop(state: SweepState, running: list[_Running], view: SweepView) -> None:
-    """Asks the runs to stop, and ends those that do not; a second Ctrl-C does not wait."""
-    view.say(f"Stopping {len(running)} run(s) …")
-    deadline = time.monotonic() + _GRACE_SECONDS
-    try:
-        for each in running:
-            each.child.interrupt()
-        for each in running:
-            each.child.wait(max(0.0, deadline - time.monotonic()))
-    finally:
-        for each in running:
-            each.child.kill()
-            if not already_finished(state, each.run):
-                mark_stopped(state, each.run, "stopped with the sweep")
-
-
-@contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM, of a cluster's scheduler say, stops the sweep as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    former = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)
-
-
-def next_run(state: SweepState, place: str | None, places: Sequence[str | None]) -> SweepRun | None:
-    """The first pending run that may go to a place.
-
-    A run that was stopped goes on where it was: it cannot change its device. If that is no longer among the
-    places it is started all the same, and says itself what is missing.
+    A stopped run resumes on its device. If no slot has that device any more it is started all the same, and
+    its own error message states what is missing.
     """
     for run in state.in_state("pending"):
         kept = run.device if (state.folder / run.name / "run.json").exists() else None
-        if kept is None or kept == place or kept not in places:
-            run.device = kept or device_for(run.settings, place)
+        if kept is None or kept == device or kept not in slots:
+            run.device = kept or (device if _any_device(run.settings) else None)
             return run
     return None
 
 
-def already_finished(state: SweepState, run: SweepRun) -> bool:
-    """Whether a run has ended well without the sweep's knowing, which was killed; the table then says so."""
+def mark_if_finished(state: SweepState, run: SweepRun) -> bool:
+    """Whether a pending run has finished, before the sweep was killed; if so, it is marked."""
     folder = state.run_folder(run)
     if folder is None or folder.record["status"] != "finished":
         return False
@@ -159,79 +180,220 @@ def already_finished(state: SweepState, run: SweepRun) -> bool:
     return True
 
 
-def mark_started(state: SweepState, run: SweepRun) -> None:
-    """The run has been given to a process."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    cleared = {"failure": None, "note": None, "exit_code": None, "seconds": None}
-    state.mark(run, state="running", started=now, attempts=run.attempts + 1, **cleared)
-
-
-def mark_ended(state: SweepState, run: SweepRun, exit_code: int, last_words: str, seconds: float) -> None:
-    """The run's process has ended; whether the run has finished is said by its folder."""
+def mark_ended(state: SweepState, run: SweepRun, exit_code: int, output: str, seconds: float) -> None:
+    """Marks a run whose process has ended as finished or failed, as its folder's status tells."""
     folder = state.run_folder(run)
-    status = folder.record["status"] if folder else "not there"
-    reason = None if exit_code == 0 else why_it_ended(exit_code, last_words)
-    ended = {"exit_code": exit_code, "seconds": round(seconds, 1)}
+    status = folder.record["status"] if folder else "missing"
+    reason = None if exit_code == 0 else end_reason(exit_code, output)
+    end: dict[str, Any] = {"exit_code": exit_code, "seconds": round(seconds, 1)}
     if status == "finished":
-        note = reason and f"it had finished, then: {reason}"
-        state.mark(run, state="finished", failure=None, note=note, **ended)
+        note = reason and f"the run finished, then: {reason}"
+        state.mark(run, state="finished", failure=None, note=note, **end)
     else:
-        failure = reason or f"its process ended well, but its folder says that the run is {status}"
-        state.mark(run, state="failed", failure=failure, **ended)
+        failure = reason or f"the process ended without an error, but the status in its folder is {status}"
+        state.mark(run, state="failed", failure=failure, **end)
 
 
-def mark_stopped(state: SweepState, run: SweepRun, reason: str) -> None:
-    """The run was stopped with the sweep, and is to go on when the sweep does."""
-    state.mark(run, state="pending", note=reason)
+def local_slots(settings: Iterable[Mapping[str, Any]], parallel: int | None) -> list[str | None]:
+    """The device of each run that is trained at the same time; None leaves it to the run's settings.
 
-
-def places(settings: Iterable[Mapping[str, Any]], parallel: int | None) -> list[str | None]:
-    """The device of each run that goes at the same time; None leaves it to the run's own settings.
-
-    With more places than devices, runs share them, evenly.
+    If there are more slots than devices, runs share them evenly.
 
     Args:
-        settings: of the runs, or of what is common to them.
-        parallel: how many at once; None is one per CUDA device, or one.
+        settings: of the runs, or their common part.
+        parallel: number of slots; None: one per CUDA device, or one.
     """
     settings = list(settings)
-    # A run on several devices, or on one that its settings name, is not moved to another.
-    movable = all(each.get("devices", 1) == 1 for each in settings) and any(
-        each.get("device", "auto") in ("auto", "cuda") for each in settings
-    )
+    # A run on several devices, or on a device that its settings name, is not moved to another.
+    movable = all(each.get("devices", 1) == 1 for each in settings) and any(map(_any_device, settings))
     found = cuda_devices() if movable else 0
     if not found:
         return [None] * (parallel or 1)
-    return [f"cuda:{place % found}" for place in range(parallel or found)]
+    return [f"cuda:{slot % found}" for slot in range(parallel or found)]
 
 
-def device_for(settings: Mapping[str, Any], place: str | None) -> str | None:
-    """The device that a run is given at a place; None if its settings name one."""
-    return place if settings.get("device", "auto") in ("auto", "cuda") else None
+def _any_device(settings: Mapping[str, Any]) -> bool:
+    return settings.get("device", "auto") in ("auto", "cuda")
 
 
 def cuda_devices() -> int:
-    """How many CUDA devices PyTorch sees here.
+    """Number of CUDA devices that PyTorch finds here.
 
-    Asked in another process, so that this one holds neither PyTorch nor memory of a device; and not at all
-    where there is no sign of one.
+    Another process counts them, so that this one does not load PyTorch or use a device's memory; that process
+    is not started on a machine without device files.
     """
-    if sys.platform == "linux" and not any(
-        [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("dxg"), *Path("/dev").glob("kfd")]
-    ):
+    patterns = ("nvidia[0-9]*", "dxg", "kfd")
+    has_files = any(any(Path("/dev").glob(pattern)) for pattern in patterns)
+    if sys.platform == "darwin" or (sys.platform == "linux" and not has_files):
         return 0
-    if sys.platform == "darwin":
-        return 0
-    asked = subprocess.run(
-        [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    last = asked.stdout.split()[-1:] or ["0"]
+    code = "import torch; print(torch.cuda.device_count())"
+    counted = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    last = counted.stdout.split()[-1:] or ["0"]
     return int(last[0]) if last[0].isdecimal() else 0
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+class NodeResult(NamedTuple):
+    """What a run's node returns: the exit code, the end of the output, the log, and the folder as a tar, if any."""
+
+    exit_code: int
+    output: str
+    log: bytes
+    archive: bytes | None
+
+
+class RayExecutor(Executor):
+    """Trains every pending run of a sweep in a task of a Ray cluster.
+
+    A run takes as many CPUs as it has threads, and a GPU if the cluster has any and its settings allow it. The
+    folder of a stopped run is sent to its node and the run resumes there; a run that is stopped on a node starts
+    again from the beginning. `parallel` None is as many tasks as the cluster's resources allow.
+    """
+
+    def run(self) -> None:
+        """As `Executor.run`; connects to the cluster first, unless this process is connected to one.
+
+        Raises:
+            HilumError: there is no such cluster, or its resources do not suffice for one run.
+        """
+        import ray
+
+        self.ray: Any = ray
+        connect = not ray.is_initialized()
+        if connect:
+            _connect(self.address)
+        try:
+            resources, fit = _resources(ray.cluster_resources(), self.state)
+            self.slots = [None] * min(self.parallel or fit, fit)
+            # Ray must not start a run again by itself when the node is lost.
+            self.remote = self.ray.remote(max_retries=0, **resources)(train_on_node)
+            self._train()
+        finally:
+            if connect:
+                ray.shutdown()
+
+    def _start(self, run: SweepRun, folder: Path | None) -> Any:
+        archive = None if folder is None else _packed(folder)
+        settings = _with_absolute_paths(run.settings)
+        return self.remote.remote(run.name, settings, archive, self.state.threads, self.command)
+
+    def _ended(self) -> list[_Running]:
+        tasks = [each.task for each in self.running]
+        ended, _ = self.ray.wait(tasks, num_returns=1, timeout=_POLL_SECONDS)
+        return [each for each in self.running if each.task in ended]
+
+    def _mark_ended(self, ended: _Running, seconds: float) -> None:
+        try:
+            result = self.ray.get(ended.task)
+            _keep(self.state, ended.run, result)
+        except self.ray.exceptions.RayError as error:
+            # The run's process cannot cause this: a node or a worker was lost, or its memory ran out.
+            failure = f"Ray: {str(error).strip().splitlines()[0]}"
+        except (OSError, tarfile.TarError) as error:
+            failure = f"its folder could not be returned: {error}"
+        else:
+            mark_ended(self.state, ended.run, result.exit_code, result.output, seconds)
+            return
+        self.state.mark(ended.run, state="failed", failure=failure, seconds=round(seconds, 1))
+
+    def _stop(self) -> None:
+        for each in self.running:
+            self.ray.cancel(each.task)
+            self.state.mark(each.run, state="pending", note=_STOPPED)
+        tasks = [each.task for each in self.running]
+        self.ray.wait(tasks, num_returns=len(tasks), timeout=_GRACE_SECONDS)
+
+
+def train_on_node(
+    name: str, settings: Mapping[str, Any], archive: bytes | None, threads: int | None, command: Command
+) -> NodeResult:
+    """Trains a run in a temporary folder of the node.
+
+    Args:
+        name: of the run.
+        settings: for `hilum train`, with absolute paths.
+        archive: the run's folder, if it is resumed.
+        threads: of the process.
+        command: (settings file, run folder to resume or None) -> the command line.
+    """
+    with tempfile.TemporaryDirectory(prefix="hilum-sweep-") as place:
+        folder = Path(place) / "runs" / name
+        if archive is not None:
+            folder.mkdir(parents=True)
+            _unpack(archive, folder)
+        file, log = Path(place) / "run.toml", Path(place) / "log.txt"
+        own = {"save_path": str(folder.parent), "name": name}
+        file.write_text(as_toml({**settings, **own}), encoding="utf-8")
+        child = Child(command(file, folder if archive is not None else None), log, child_environment(threads))
+        try:
+            while child.poll() is None:
+                time.sleep(_POLL_SECONDS)
+        finally:
+            child.kill()
+        packed = _packed(folder) if folder.is_dir() else None
+        output = child.output().replace(place, "<node>")
+        return NodeResult(child.process.returncode, output, log.read_bytes(), packed)
+
+
+def _keep(state: SweepState, run: SweepRun, result: NodeResult) -> None:
+    """Writes a run's log and folder to the sweep's folder."""
+    log = state.log_file(run)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        file.write(result.log)
+    if result.archive is None:
+        shutil.rmtree(state.folder / run.name, ignore_errors=True)
+        return
+    with replacing_folder(state.folder / run.name) as partial:
+        _unpack(result.archive, partial)
+        if (partial / "run.json").exists():
+            folder = RunFolder(partial)
+            folder.update(settings=folder.settings | {"save_path": str(state.folder)})
+
+
+def _packed(folder: Path) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.add(folder, ".", filter=lambda member: None if member.name == "./.lock" else member)
+    return buffer.getvalue()
+
+
+def _unpack(archive: bytes, folder: Path) -> None:
+    with tarfile.open(fileobj=io.BytesIO(archive), mode="r") as packed:
+        packed.extractall(folder, filter="data")
+
+
+def _with_absolute_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
+    local = {name: settings[name] for name in _PATHS if settings.get(name) is not None}
+    absolute = {name: str(Path(path).absolute()) for name, path in local.items() if "://" not in str(path)}
+    return {**settings, **absolute}
+
+
+def _connect(address: str | None) -> None:
+    import ray
+
+    # By default Ray reports its use to its makers; Hilum does not connect to any network by itself.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        ray.init(address=address, include_dashboard=None if address else False, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = address or os.environ.get("RAY_ADDRESS") or "this machine"
+        raise HilumError(
+            f"There is no Ray cluster at {where}: {str(error).strip().splitlines()[0]} "
+            "Give the address that `ray start --head` printed."
+        ) from None
+
+
+def _resources(cluster: Mapping[str, float], state: SweepState) -> tuple[dict[str, float], int]:
+    """The resources of one task, and how many tasks fit on the cluster at the same time."""
+    runs = [run.settings for run in state.in_state("pending")] or [state.spec["base"]]
+    cpus = state.threads or 1
+    if cluster.get("CPU", 0) < cpus:
+        available = f"the Ray cluster has {cluster.get('CPU', 0):g} CPUs"
+        raise HilumError(f"A run has {cpus} threads, and {available}; give fewer threads.")
+    if cluster.get("GPU", 0) < 1 or all(run.get("device", "auto") == "cpu" for run in runs):
+        return {"num_cpus": cpus}, int(cluster["CPU"] // cpus)
+    gpus = max(run.get("devices", 1) for run in runs)
+    if cluster["GPU"] < gpus:
+        raise HilumError(f"A run needs {gpus} GPUs, and the Ray cluster has {cluster['GPU']:g}.")
+    return {"num_cpus": cpus, "num_gpus": gpus}, int(min(cluster["CPU"] // cpus, cluster["GPU"] // gpus))

@@ -1,4 +1,4 @@
-"""A run as a process of its own, and how it ended."""
+"""A run in its own process, and why that process ended."""
 
 import os
 import signal
@@ -9,51 +9,62 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hilum.sweeps import bound
-
 #: (settings file, run folder to resume or None) -> the command line that trains.
 Command = Callable[[Path, Path | None], list[str]]
+
+#: Runs the command in its arguments, bound to the life of the process whose id is the first argument.
+#: On Linux the kernel sends SIGKILL to this process when its parent ends (prctl(2), PR_SET_PDEATHSIG = 1), and
+#: exec keeps that. A function called after fork would not be safe in a process with threads. Elsewhere an orphan
+#: continues; the lock of its run folder keeps other processes out.
+_BOUND = """
+import ctypes, os, signal, sys
+parent, command = int(sys.argv[1]), sys.argv[2:]
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the call
+        sys.exit(1)
+# A shell starts background jobs with SIGINT ignored; the run must receive it.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(command[0], command)
+"""
 
 _LONGEST_REASON = 400
 _TAIL_BYTES = 20_000
 
 
 def hilum_command(settings: Path, resume: Path | None) -> list[str]:
-    """`hilum train` with a file of settings, or `hilum resume` of a run that was stopped."""
-    doing = ["resume", str(resume)] if resume else ["train", str(settings)]
-    return [sys.executable, "-m", "hilum", *doing]
+    """`hilum train` with a settings file, or `hilum resume` of a stopped run."""
+    arguments = ["resume", str(resume)] if resume else ["train", str(settings)]
+    return [sys.executable, "-m", "hilum", *arguments]
 
 
 def child_environment(threads: int | None) -> dict[str, str]:
-    """This process's, with the number of threads that the sweep was begun with."""
-    environment = dict(os.environ)
-    environment.pop("OMP_NUM_THREADS", None)
-    if threads:
-        environment["OMP_NUM_THREADS"] = str(threads)
-    return environment
+    """The environment of this process, with the sweep's number of threads."""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    return environment | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
 
 
 class Child:
-    """A process that writes to a log and ends when this one does.
+    """A process that writes to a log file and ends when this process ends.
 
-    The kernel ties it to the thread that makes it (see `bound`), so that must be one that waits for it.
+    The kernel ties it to the thread that creates it, so that thread must wait for it.
 
     Args:
-        command: with the whole path of the program.
-        log: gets what it says, after what is there.
+        command: with the full path of the program.
+        log: the output is appended to this file.
         environment: of the process.
     """
 
     def __init__(self, command: list[str], log: Path, environment: Mapping[str, str]):
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log = log
-        # A program by its path in isolation: Python is up in a few milliseconds, before hilum is looked for.
-        bound_command = [sys.executable, "-I", "-S", bound.__file__, str(os.getpid()), *command]
+        # -I -S: Python starts in milliseconds, because it does not search for packages.
+        bound_command = [sys.executable, "-I", "-S", "-c", _BOUND, str(os.getpid()), *command]
         with log.open("ab") as file:
             file.write(f"--- {datetime.now(UTC).isoformat(timespec='seconds')}\n".encode())
             self._start_of_log = file.tell()
             file.flush()
-            # A group of its own: Ctrl-C reaches the sweep alone, which then stops its runs one by one.
+            # In its own group: Ctrl-C reaches only the sweep, which then stops its runs one by one.
             self.process = subprocess.Popen(
                 bound_command,
                 stdin=subprocess.DEVNULL,
@@ -63,66 +74,55 @@ class Child:
                 process_group=0,
             )
 
-    def ended(self) -> int | None:
-        """The exit code, negative for a signal; None while it runs."""
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal; None while the process runs."""
         code = self.process.poll()
-        if code:  # what the run had started, such as its loader's workers, does not outlive it
-            self._signal_group(signal.SIGKILL)
+        if code:  # the run's own children, such as the loader's workers, must not outlive it
+            self._kill_group()
         return code
 
     def interrupt(self) -> None:
-        """Asks it to stop as Ctrl-C would."""
+        """Asks the process to stop, as Ctrl-C would."""
         with suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGINT)
 
-    def wait(self, seconds: float) -> bool:
-        """Whether it ends within so many seconds."""
-        try:
+    def wait(self, seconds: float) -> None:
+        """Waits until the process ends, at most this long."""
+        with suppress(subprocess.TimeoutExpired):
             self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
 
     def kill(self) -> None:
-        """Ends it and what it has started, at once."""
-        self._signal_group(signal.SIGKILL)
+        """Ends the process and its own children at once."""
+        self._kill_group()
         self.process.wait()
 
-    def last_words(self) -> str:
-        """The end of what this process said."""
+    def output(self) -> str:
+        """The end of this process's output."""
         with self.log.open("rb") as file:
             end = file.seek(0, os.SEEK_END)
             file.seek(max(self._start_of_log, end - _TAIL_BYTES))
             return file.read().decode(errors="replace")
 
-    def _signal_group(self, number: int) -> None:
+    def _kill_group(self) -> None:
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, number)
+            os.killpg(self.process.pid, signal.SIGKILL)
 
 
-def why_it_ended(exit_code: int, last_words: str) -> str:
-    """The reason in a line: the signal, or the error's last line.
+def end_reason(exit_code: int, output: str) -> str:
+    """Why a process ended, in one line: its signal, or its error message.
 
-    >>> why_it_ended(2, "error: source 'ih' is unknown.")
+    >>> end_reason(2, "error: source 'ih' is unknown.")
     "source 'ih' is unknown. (exit code 2)"
     """
     if exit_code < 0:
-        return _signal_in_words(-exit_code)
-    lines = [line.strip() for line in last_words.splitlines() if line.strip()]
+        name = next((each.name for each in signal.Signals if each == -exit_code), f"signal {-exit_code}")
+        if name == "SIGKILL":
+            return "killed by SIGKILL: by a user, or by the system because memory ran out"
+        crashes = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT")
+        return f"crashed with {name}" if name in crashes else f"ended by {name}"
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [place for place, line in enumerate(lines) if line.startswith("error: ")]
-    said = " ".join(lines[errors[-1] :]).removeprefix("error: ") if errors else "".join(lines[-1:])
-    if len(said) > _LONGEST_REASON:
-        said = f"{said[:_LONGEST_REASON]} …"
-    return f"{said or 'it said nothing'} (exit code {exit_code})"
-
-
-def _signal_in_words(number: int) -> str:
-    try:
-        name = signal.Signals(number).name
-    except ValueError:
-        name = f"signal {number}"
-    if name == "SIGKILL":
-        return "killed by SIGKILL: by hand, or by the system because memory ran out"
-    if name in ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"):
-        return f"crashed with {name}"
-    return f"ended by {name}"
+    message = " ".join(lines[errors[-1] :]).removeprefix("error: ") if errors else "".join(lines[-1:])
+    if len(message) > _LONGEST_REASON:
+        message = f"{message[:_LONGEST_REASON]} …"
+    return f"{message or 'without output'} (exit code {exit_code})"

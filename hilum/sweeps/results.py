@@ -1,38 +1,40 @@
-"""What a sweep came to."""
+"""The results of a sweep: a table of its setting combinations, and the comparison of the best with the base."""
 
+import itertools
 import json
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 
-from hilum.config import DEFAULTS, RunConfig
+from hilum.config import RunConfig
 from hilum.errors import HilumError
 from hilum.metrics.selection import parse_rule
 from hilum.report.terminal import in_words, new_table, one_score, standard_console
 from hilum.run_folder import RunFolder
-from hilum.sweeps.overrides import value_at
-from hilum.sweeps.search_space import SEARCH_METRICS
-from hilum.sweeps.state import SweepRun, SweepState
+from hilum.sweeps.spec import SEARCH_METRICS, SweepRun
+from hilum.sweeps.state import SweepState
 
 if TYPE_CHECKING:
     from hilum.report.comparison_types import Comparison
 
-_HEADINGS = {"recall": "recall", "roc_auc": "ROC AUC", "precision": "precision"}
+#: The scores of the table, the most important first -> their headings.
+TABLE_SCORES = {"recall": "recall", "roc_auc": "ROC AUC", "precision": "precision"}
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """The end of a sweep, or how far it has come.
+    """The results of a sweep so far.
 
     Attributes:
-        state: the state table.
-        table: one row per setting combination, see `hilum.sweeps.results.comparison_table`.
+        state: of the sweep.
+        table: one row per setting combination, see `comparison_table`.
     """
 
     state: SweepState
@@ -40,34 +42,30 @@ class SweepResult:
 
     @classmethod
     def of(cls, state: SweepState) -> "SweepResult":
-        """What the run folders of a sweep say."""
+        """Reads the run folders of a sweep."""
         return cls(state, comparison_table(state))
 
     @property
     def runs(self) -> pd.DataFrame:
-        """The state table: a row per run."""
+        """The state of each run, one row each."""
         return pd.DataFrame([asdict(run) for run in self.state.runs]).drop(columns=["settings", "key"])
 
     @property
     def run_folders(self) -> list[RunFolder]:
-        """Of the finished runs, in order."""
+        """The folders of the finished runs, in order."""
         folders = [self.state.run_folder(run) for run in self.state.in_state("finished")]
         return [folder for folder in folders if folder is not None]
 
     @property
     def failures(self) -> dict[str, str]:
-        """Name of a failed run -> why."""
+        """Name of a failed run -> why it failed."""
         return {run.name: run.failure or "" for run in self.state.in_state("failed")}
 
     @property
     def compare_command(self) -> str | None:
-        """The command that says whether the best combination differs from the reference; None if it is alone."""
-        pair = reference_and_best(self.state, self.table)
-        if pair is None:
-            return None
-        return shlex.join(
-            ["hilum", "compare", *(str(self.state.folder / name) for names in pair for name in names)]
-        )
+        """The command that compares the best combination with the reference; None if there is only one."""
+        folders = self._compared_folders()
+        return shlex.join(["hilum", "compare", *map(str, folders)]) if folders else None
 
     def compare(self, **options: Any) -> "Comparison":
         """Compares the best combination with the reference, as `hilum compare` does.
@@ -78,27 +76,28 @@ class SweepResult:
             options: `replicates` and `seed` of `hilum.report.comparison.compare_runs`.
 
         Raises:
-            HilumError: there are not two combinations with finished runs.
+            HilumError: fewer than two combinations have finished runs.
         """
         from hilum.report.comparison import compare_runs
 
-        pair = reference_and_best(self.state, self.table)
-        if pair is None:
+        folders = self._compared_folders()
+        if not folders:
             raise HilumError(
-                f"{self.state.folder}: there are not two combinations with finished runs to compare."
+                f"{self.state.folder}: two combinations with finished runs are needed to compare."
             )
-        return compare_runs(
-            [RunFolder(self.state.folder / name) for names in pair for name in names], **options
-        )
+        return compare_runs([RunFolder(folder) for folder in folders], **options)
+
+    def _compared_folders(self) -> list[Path]:
+        pair = reference_and_best(self.state, self.table) or ()
+        return [self.state.folder / name for names in pair for name in names]
 
     def as_record(self) -> dict[str, Any]:
-        """As JSON values; a score that does not exist is null."""
+        """The results as JSON values; a score that is not defined is null."""
         settings = setting_columns(self.table)
-        rows = [
-            {"settings": {name: row[name] for name in settings}}
-            | {name: _plain(value) for name, value in row.items() if name not in settings}
-            for row in self.table.to_dict("records")
-        ]
+        rows = []
+        for row in self.table.to_dict("records"):
+            others = {name: _json_value(row[name]) for name in row if name not in settings}
+            rows.append({"settings": {name: row[name] for name in settings}, **others})
         return {
             "sweep": self.state.name,
             "folder": str(self.state.folder),
@@ -112,121 +111,93 @@ class SweepResult:
 
     def notes(self) -> list[str]:
         """What to know when reading the table."""
-        notes, folders = [], self.run_folders
-        chosen = set().union(*map(policies, folders))
-        if chosen and all(policy.startswith("recall>=") for policy in chosen):
-            notes.append(
-                f"The thresholds were chosen by {', '.join(sorted(chosen))}, so recall is what was asked for: "
-                "ROC AUC, and the precision at that recall, tell the rows apart."
-            )
-        notes += self._notes_of_targets()
-        if len(self.table) and self.table["failed"].any():
-            notes.append(
-                "A row with failed runs is the mean of fewer seeds, and each seed draws a split of its own: "
-                "compare it with care."
-            )
-        for what in ("name", "threads"):
-            values = {str((folder.record.get("device") or {}).get(what)) for folder in folders}
-            if len(values) > 1:
-                notes.append(
-                    f"The runs differ in the device's {what} ({', '.join(sorted(values))}), and so in their last bits."
-                )
-        if len(self.table) > 2:
-            notes.append(
-                f"The best of {len(self.table)} rows on the same validation images looks better than it is; "
-                "judge the one you choose on test images."
-            )
-        if len(self.table) and self.table["seeds"].min() < 2:
-            notes.append("A row of one seed has no spread: another seed may turn the order around.")
-        return notes
-
-    def _notes_of_targets(self) -> list[str]:
-        scores = finished_scores(self.state)
-        targets = len({target for each in scores.values() for target in each.index})
-        common = common_targets(scores)
-        few = {name: len(common[name]) for name in TABLE_SCORES if len(common[name]) < targets}
-        if not few:
-            return []
-        counts = ", ".join(f"{_HEADINGS[name]} {count or 'none'}" for name, count in few.items())
-        return [
-            f"Means are over the targets that have the score in every run; of {targets} targets these are: {counts}."
-        ]
+        return [*_notes(self.table, self.state, self.run_folders)]
 
     def show(self, console: Console | None = None) -> None:
-        """Prints the table, what failed and why, and how to go on."""
+        """Prints the table, the failures, and the command that compares."""
         console = console or standard_console()
         settings = setting_columns(self.table)
         if len(self.table):
-            console.print(
-                "\n[bold]validation, best epoch, mean over targets ± standard deviation over seeds[/]"
-            )
-            headings = [*settings, *_HEADINGS.values(), "seeds"]
-            rows = new_table(*map(escape, headings or [""]), text=len(settings))
+            title = "validation, best epoch, mean over targets ± standard deviation over seeds"
+            console.print(f"\n[bold]{title}[/]")
+            headings = [*settings, *TABLE_SCORES.values(), "seeds"]
+            rows = new_table(*map(escape, headings), text=len(settings))
             for row in self.table.to_dict("records"):
-                scores = (_with_spread(row[name], row[f"{name}_sd"]) for name in TABLE_SCORES)
-                seeds = (
-                    f"{row['seeds']} of {row['seeds'] + row['failed']}"
-                    if row["failed"]
-                    else str(row["seeds"])
-                )
-                rows.add_row(*(escape(in_words(row[name])) for name in settings), *scores, seeds)
+                scores = (_with_deviation(row[name], row[f"{name}_sd"]) for name in TABLE_SCORES)
+                seeds = f"{row['seeds']} of {row['seeds'] + row['failed']}" if row["failed"] else row["seeds"]
+                rows.add_row(*(escape(in_words(row[name])) for name in settings), *scores, str(seeds))
             console.print(rows)
-        for note in self.notes():
-            _say(console, f"note: {note}")
-        for name, failure in self.failures.items():
-            _say(console, f"failed: {name}: {failure}")
-        if self.failures:
-            _say(console, "What they said is in " + str(self.state.folder / "logs"))
-        if self.compare_command:
-            _say(console, f"Is the difference real? {self.compare_command}")
-        _say(console, f"Everything is in {self.state.folder}")
+        lines = [f"note: {note}" for note in self.notes()]
+        lines += [f"failed: {name}: {failure}" for name, failure in self.failures.items()]
+        lines += [f"The output of each run is in {self.state.folder / 'logs'}"] if self.failures else []
+        lines += [f"Is the difference real? {self.compare_command}"] if self.compare_command else []
+        for line in [*lines, f"Everything is in {self.state.folder}"]:
+            console.print(escape(line), highlight=False, soft_wrap=True)
 
 
-def _with_spread(mean: float, spread: float) -> str:
-    return one_score(mean) + ("" if math.isnan(spread) else f" ± {spread:.3f}")
+def _with_deviation(mean: float, deviation: float) -> str:
+    return one_score(mean) + ("" if math.isnan(deviation) else f" ± {deviation:.3f}")
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _say(console: Console, words: str) -> None:
-    console.print(escape(words), highlight=False, soft_wrap=True)
-
-
-#: The scores of the table, in the order of their importance.
-TABLE_SCORES = ("recall", "roc_auc", "precision")
+def _notes(table: pd.DataFrame, state: SweepState, folders: Sequence[RunFolder]) -> Iterator[str]:
+    points = [folder.record.get("operating_points") or {} for folder in folders]
+    policies = {point["policy"] for each in points for point in each.values()}
+    if policies and all(policy.startswith("recall>=") for policy in policies):
+        yield (
+            f"The policy of the thresholds is {', '.join(sorted(policies))}, so it fixes recall: compare the rows by "
+            "ROC AUC, and by the precision at that recall."
+        )
+    scores = finished_scores(state)
+    targets = len({target for each in scores.values() for target in each.index})
+    counts = {name: len(found) for name, found in common_targets(scores).items() if len(found) < targets}
+    if counts:
+        listed = ", ".join(f"{TABLE_SCORES[name]} {count or 'none'}" for name, count in counts.items())
+        yield f"Means are over the targets that have the score in every run. Of {targets} targets: {listed}."
+    if len(table) and table["failed"].any():
+        yield (
+            "A row with failed runs is the mean of fewer seeds, and each seed draws its own split: compare it "
+            "with care."
+        )
+    for name in ("name", "threads"):
+        values = {str((folder.record.get("device") or {}).get(name)) for folder in folders}
+        if len(values) > 1:
+            found = ", ".join(sorted(values))
+            yield f"The runs differ in the device's {name} ({found}), and so in the last bits of their results."
+    if len(table) > 2:
+        yield (
+            f"The best of {len(table)} rows on the same validation images looks better than it is; evaluate the "
+            "one that you choose on test images."
+        )
+    if len(table) and table["seeds"].min() < 2:
+        yield "A row of one seed has no standard deviation: another seed may reverse the order."
 
 
 def comparison_table(state: SweepState) -> pd.DataFrame:
-    """Mean and spread over seeds of each combination's scores; validation, best epoch, means over targets.
+    """Mean and standard deviation over seeds of each combination's scores; validation, best epoch, mean over targets.
 
-    Another seed draws another split, in which other rare targets have a score: so each score is the mean over
-    the targets that have it in every finished run, or, where there are none, that have it in the run.
+    Each seed draws its own split, in which other rare targets have a score. So each score is the mean over the
+    targets that have it in every finished run or, if there is no such target, that have it in the run.
 
     Columns: the settings that vary, dotted; for each of `TABLE_SCORES` its mean and, as `<score>_sd`, the
-    sample standard deviation over the seeds (NaN for one); `seeds`, how many finished; `failed`, how many did
-    not; `runs`, the names of the finished ones. Recall and precision are at the frozen operating points.
-    Rows are ordered by the rule of `best_first`; a combination without a finished run has no row.
+    sample standard deviation over the seeds (NaN for one seed); `seeds`, the number of finished runs; `failed`, of
+    failed ones; `runs`, the names of the finished ones. Recall and precision are at the frozen operating points.
+    Rows are in the order of `best_first`; a combination without a finished run has no row.
     """
     scores = finished_scores(state)
     common = common_targets(scores)
-    rows = [_row(of_row, scores, common) for of_row in _combinations(state)]
-    rows = [row for row in rows if row["runs"]]
-    varying = _varying([row["settings"] for row in rows])
+    rows = [_row(runs, scores, common) for runs in _combinations(state)]
+    rows = [(settings, row) for settings, row in rows if row["runs"]]
+    varying = _varying([settings for settings, _ in rows])
+    score_columns = [name for score in TABLE_SCORES for name in (score, f"{score}_sd")]
     table = pd.DataFrame(
-        [
-            {**{key: value_at(row["settings"], key) for key in varying}, **_without(row, "settings")}
-            for row in rows
-        ],
-        columns=[
-            *varying,
-            *(name for score in TABLE_SCORES for name in (score, f"{score}_sd")),
-            *("seeds", "failed", "runs"),
-        ],
+        [{key: _value_at(settings, key) for key in varying} | row for settings, row in rows],
+        columns=[*varying, *score_columns, "seeds", "failed", "runs"],
     )
-    order = best_first(table, _rule(state))
-    return table.iloc[order].reset_index(drop=True)
+    return table.iloc[best_first(table, _rule(state))].reset_index(drop=True)
 
 
 def finished_scores(state: SweepState) -> dict[str, pd.DataFrame]:
@@ -237,133 +208,130 @@ def finished_scores(state: SweepState) -> dict[str, pd.DataFrame]:
 
 def common_targets(scores: Mapping[str, pd.DataFrame]) -> dict[str, list[str]]:
     """For each of `TABLE_SCORES`, the targets that have it in every run."""
-    defined = {
-        score: [set(each.index[each[score].notna()]) for each in scores.values()] for score in TABLE_SCORES
-    }
-    order = list(dict.fromkeys(target for each in scores.values() for target in each.index))
+    targets = dict.fromkeys(target for each in scores.values() for target in each.index)
     return {
-        score: [target for target in order if sets and all(target in each for each in sets)]
-        for score, sets in defined.items()
+        score: [name for name in targets if all(pd.notna(each[score].get(name)) for each in scores.values())]
+        for score in TABLE_SCORES
     }
 
 
 def setting_columns(table: pd.DataFrame) -> list[str]:
-    """The settings that vary."""
-    return [*table.columns[: list(table.columns).index(TABLE_SCORES[0])]]
+    """The settings that vary: the columns before the scores."""
+    return [*itertools.takewhile(lambda name: name not in TABLE_SCORES, table.columns)]
 
 
 def best_first(table: pd.DataFrame, rule: Sequence[tuple[str, float]]) -> list[int]:
-    """The rows' positions, the best first.
+    """The positions of the rows, the best first.
 
-    The best has, of the rows whose first score is the highest to within its tolerance, and of these whose
-    second is, …, the highest last score. What is left is ordered the same way. Rows without a score come last.
+    The scores of the rule are applied in turn: each keeps the rows within its tolerance of the highest. Of the
+    rows left, the one with the highest last score is the best. The other rows are ordered the same way. A row
+    without a score comes after those that have it.
     """
+    values = {score: table[score].fillna(-math.inf).tolist() for score, _ in rule}
     left, order = list(range(len(table))), []
     while left:
         candidates = left
         for score, tolerance in rule:
-            values = {place: table[score].iloc[place] for place in candidates}
-            values = {place: -math.inf if math.isnan(value) else value for place, value in values.items()}
-            highest = max(values.values())
-            candidates = [place for place in candidates if values[place] >= highest - tolerance]
-        best = max(candidates, key=lambda place: (_number(table[rule[-1][0]].iloc[place]), -place))
+            highest = max(values[score][place] for place in candidates)
+            candidates = [place for place in candidates if values[score][place] >= highest - tolerance]
+        best = max(candidates, key=lambda place: (values[rule[-1][0]][place], -place))
         order.append(best)
         left = [place for place in left if place != best]
     return order
 
 
 def reference_and_best(state: SweepState, table: pd.DataFrame) -> tuple[list[str], list[str]] | None:
-    """The names of the runs to compare: those of the reference, then those of the best other combination.
+    """The names of the reference's runs, and those of the best other combination.
 
-    The reference is the combination that is equal to the sweep's base, or else the first of the file. None if
-    there is nothing to compare.
+    The reference is the combination equal to the sweep's base, or else the first. None if there are fewer than
+    two combinations.
     """
     if len(table) < 2:
         return None
-    base = {**DEFAULTS.as_record(), **RunConfig(**state.plan["base"]).as_record()}
-    by_name = {run.name: run for run in state.runs}
+    base = RunConfig(**state.spec["base"]).as_record()
+    order = [run.name for run in state.runs]
+    combinations = sorted(table["runs"], key=lambda names: order.index(names[0]))
 
     def is_base(names: list[str]) -> bool:
-        overrides = _without(by_name[names[0]].overrides, "seed")
-        return all(value_at(base, key) == value for key, value in overrides.items())
+        overrides = _without_seed(state.run(names[0]).overrides)
+        return all(_value_at(base, key) == value for key, value in overrides.items())
 
-    first_names = [run.name for run in state.runs]
-    in_file_order = sorted(table["runs"], key=lambda names: first_names.index(names[0]))
-    reference = next((names for names in in_file_order if is_base(names)), in_file_order[0])
-    best = next(names for names in table["runs"] if names != reference)
-    return reference, best
+    reference = next((names for names in combinations if is_base(names)), combinations[0])
+    return reference, next(names for names in table["runs"] if names != reference)
 
 
 def _combinations(state: SweepState) -> list[list[SweepRun]]:
-    """Runs that are equal but for the seed, together."""
+    """The runs, those that differ only in the seed together."""
     grouped: dict[str, list[SweepRun]] = {}
     for run in state.runs:
-        key = json.dumps(_without(json.loads(run.key), "seed"), sort_keys=True)
-        grouped.setdefault(key, []).append(run)
+        grouped.setdefault(json.dumps(_without_seed(json.loads(run.key))), []).append(run)
     return list(grouped.values())
 
 
 def _row(
     runs: list[SweepRun], scores: Mapping[str, pd.DataFrame], common: Mapping[str, list[str]]
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings of a combination, and its row of the table."""
     names = [run.name for run in runs if run.name in scores]
-    row: dict[str, Any] = {"settings": _without(json.loads(runs[0].key), "seed")}
+    row: dict[str, Any] = {}
     for score in TABLE_SCORES:
         of_runs = (scores[name][score] for name in names)
         means = [(each[common[score]] if common[score] else each).mean() for each in of_runs]
         values = pd.Series(means, dtype=float)
         row |= {score: values.mean(), f"{score}_sd": values.std()}
     failed = sum(run.state == "failed" for run in runs)
-    return row | {"seeds": len(names), "failed": failed, "runs": names}
+    settings = _without_seed(json.loads(runs[0].key))
+    return settings, row | {"seeds": len(names), "failed": failed, "runs": names}
 
 
 def _varying(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Dotted names of what is not the same in all rows."""
-    flat = [_flat(each) for each in settings]
+    """Dotted names of the settings that differ between rows."""
+    flat = [dict(_flat(each)) for each in settings]
     keys = dict.fromkeys(key for each in flat for key in each)
     return [
         key
         for key in keys
         if any(each.get(key) != flat[0].get(key) for each in flat)
-        # Where a setting is a table in one row and none in another, it is shown whole.
-        and not any(key.startswith(f"{other}.") for other in keys if other != key)
+        # A setting that is a table in one row and not in another is shown as a whole.
+        and not any(key.startswith(f"{other}.") for other in keys)
     ]
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in settings.items():
         if isinstance(value, Mapping) and value:
-            found |= _flat(value, f"{prefix}{key}.")
+            yield from _flat(value, f"{prefix}{key}.")
         elif value != {}:
-            found[f"{prefix}{key}"] = value
-    return found
+            yield f"{prefix}{key}", value
+
+
+def _value_at(settings: Mapping[str, Any], key: str) -> Any:
+    """The value of a dotted key; None if it is missing."""
+    value: Any = settings
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def _rule(state: SweepState) -> list[tuple[str, float]]:
-    """The base's `best_rule`, as far as the table has its scores."""
+    """The base's `best_rule`, limited to the scores of the table."""
     try:
-        rule = parse_rule(RunConfig(**state.plan["base"]).best_rule)
+        rule = parse_rule(RunConfig(**state.spec["base"]).best_rule)
     except HilumError:
         rule = ()
-    return [
-        (criterion.score, criterion.tolerance) for criterion in rule if criterion.score in TABLE_SCORES
-    ] or [("roc_auc", 0.0)]
+    found = [(criterion.score, criterion.tolerance) for criterion in rule if criterion.score in TABLE_SCORES]
+    return found or [("roc_auc", 0.0)]
 
 
-def _without(mapping: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in mapping.items() if key != name}
-
-
-def _number(value: float) -> float:
-    return -math.inf if math.isnan(value) else value
+def _without_seed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key != "seed"}
 
 
 def validation_scores(folder: RunFolder) -> pd.DataFrame:
-    """One row per target, a column for each of `SEARCH_METRICS` but the loss; NaN where a score does not exist.
+    """One row per target, a column for each of `SEARCH_METRICS` but the loss; NaN if a score is not defined.
 
-    Recall and precision are those of the frozen operating points; until a run has them, and for the other
-    scores that need a threshold, those at the thresholds of its settings.
+    Recall and precision are those of the frozen operating points. Until a run has operating points, and for the
+    other scores that need a threshold, the thresholds are those of its settings.
 
     Raises:
         HilumError: no epoch has ended, or a file is missing or damaged.
@@ -380,7 +348,7 @@ def validation_scores(folder: RunFolder) -> pd.DataFrame:
 
 
 def validation_means(folder: RunFolder) -> dict[str, float]:
-    """Each of `SEARCH_METRICS`: the mean over the targets that have it, NaN where none has.
+    """Each of `SEARCH_METRICS`: the mean over the targets that have it, NaN if none has.
 
     Raises:
         HilumError: no epoch has ended, or a file is missing or damaged.
@@ -389,8 +357,3 @@ def validation_means(folder: RunFolder) -> dict[str, float]:
     at_best = combined[(combined["epoch"] == folder.best_epoch) & (combined["part"] == "val")]
     loss = float(at_best["loss"].mean()) if len(at_best) else math.nan
     return {**{name: float(value) for name, value in validation_scores(folder).mean().items()}, "loss": loss}
-
-
-def policies(folder: RunFolder) -> set[str]:
-    """How the thresholds of the frozen operating points were chosen."""
-    return {point["policy"] for point in (folder.record.get("operating_points") or {}).values()}

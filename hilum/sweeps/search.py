@@ -1,7 +1,7 @@
 """Settings chosen by Optuna, trial by trial.
 
-What is run stands in the sweep's state table; the study in search.db says what the trials came to. After a kill
-both are brought together again: a trial whose runs have ended is told, one that no run was made of is given up.
+sweep.json has the runs of each trial, the study in search.db has the trials' values. After a kill the two are
+made consistent: a trial whose runs have ended gets its value, a trial without runs fails.
 
 Source: Akiba et al. 2019, "Optuna: A Next-generation Hyperparameter Optimization Framework", KDD.
 """
@@ -10,126 +10,123 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from hilum.config import ALIASES
 from hilum.errors import HilumError
 from hilum.randomness import derived_seed
-from hilum.sweeps.extras import require
-from hilum.sweeps.plan import SweepPlan, planned_run, repeated
 from hilum.sweeps.results import validation_means
-from hilum.sweeps.search_space import SearchRange, SearchSpace
+from hilum.sweeps.spec import Interval, Search, SweepSpec
 from hilum.sweeps.state import SweepState
 
 if TYPE_CHECKING:
     import optuna
 
-_AGAIN = "tried again"
+#: Marks a second attempt in the study; its text is in the studies of earlier versions.
+_RETRIED = "tried again"
 
 
-def require_optuna() -> None:
-    """Raises a HilumError if Optuna is not installed."""
-    require("optuna", "sweep", "[search] in a sweep")
+class Trials:
+    """Adds the runs of new trials to a sweep when slots are free.
 
-
-class Search:
-    """Adds runs to a sweep as places become free.
-
-    The draws of a trial depend on the search's seed, the trial's number, and the trials that have been told.
-    One at a time these are always the same, whether or not the sweep was stopped in between.
+    The settings of a trial depend on the search's seed, the trial's number, and the trials that have a value. With
+    one run at a time these are always the same, whether or not the sweep was stopped in between.
 
     Args:
-        plan: of the sweep.
-        state: of the sweep; its runs may be of a search that was stopped.
+        spec, search: of the sweep.
+        state: of the sweep, which may already have trials.
     """
 
-    def __init__(self, plan: SweepPlan, state: SweepState):
+    def __init__(self, spec: SweepSpec, search: Search, state: SweepState):
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.plan, self.state, self.space = plan, state, plan.search
+        self.spec, self.search, self.state = spec, search, state
         self.study = optuna.create_study(
             storage=f"sqlite:///{(state.folder / 'search.db').resolve()}",
-            study_name=plan.name,
-            direction=self.space.direction,
+            study_name=spec.name,
+            direction=search.direction,
             load_if_exists=True,
         )
-        for trial in self.study.get_trials(deepcopy=False):
+        trials = self.study.get_trials(deepcopy=False)
+        # A study of an earlier version keeps the settings' names of that version.
+        before = {name for trial in trials for name in trial.params}
+        self.names = {name: alias for alias, name in ALIASES.items() if alias in before}
+        for trial in trials:
             if trial.state == optuna.trial.TrialState.RUNNING and trial.number not in state.trials:
                 self.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
 
     def refill(self, free: int) -> None:
-        """Tells the study what has ended, and asks for more trials while places are free."""
+        """Gives ended trials their values, and adds trials while slots are free."""
         self._tell_ended()
-        while len(self.state.trials) < self.space.trials and len(self.state.in_state("pending")) < free:
+        while len(self.state.trials) < self.search.trials and len(self.state.in_state("pending")) < free:
             self._ask()
             self._tell_ended()
 
-    def total(self) -> int:
-        """How many runs there will be at most."""
-        return self.space.trials * len(self.plan.seeds or (0,))
+    def max_runs(self) -> int:
+        """Largest number of runs of the sweep."""
+        return self.search.trials * len(self.spec.all_seeds or (0,))
 
     def _ask(self) -> None:
         number = len(self.study.get_trials(deepcopy=False))
-        self.study.sampler = _sampler(self.space, number)
+        self.study.sampler = _sampler(self.search, number)
         trial = self.study.ask()
-        overrides = {key: _suggested(trial, key, given) for key, given in self.space.parameters.items()}
-        taken = {run.name.lower() for run in self.state.runs}
+        settings = self.search.settings
+        overrides = {key: _suggested(trial, self.names.get(key, key), settings[key]) for key in settings}
+        names = {run.name.lower() for run in self.state.runs}
         try:
-            planned = [planned_run(self.plan, each, taken) for each in repeated(self.plan, overrides)]
+            planned = [self.spec.plan_run(each, names) for each in self.spec.repeated(overrides)]
         except HilumError as error:
-            raise HilumError(
-                f"{self.plan.origin}, [search]: trial {trial.number} with {overrides}: {error}"
-            ) from None
-        runs = self.state.add(planned)
-        self.state.trials[trial.number] = [run.name for run in runs]
+            where = f"{self.state.folder}, [search]: trial {trial.number} with {overrides}"
+            raise HilumError(f"{where}: {error}") from None
+        self.state.trials[trial.number] = [run.name for run in self.state.add(planned)]
         self.state.save()
 
     def _tell_ended(self) -> None:
         import optuna
 
         states, trials = optuna.trial.TrialState, self.study.get_trials(deepcopy=False)
-        tried_again = {trial.user_attrs.get(_AGAIN) for trial in trials}
+        retried = {trial.user_attrs.get(_RETRIED) for trial in trials}
         for number, names in self.state.trials.items():
             runs, trial = [self.state.run(name) for name in names], trials[number]
-            if any(run.state in ("pending", "running") for run in runs):
-                continue
-            if trial.state == states.COMPLETE or number in tried_again:
+            unfinished = any(run.state in ("pending", "running") for run in runs)
+            if unfinished or trial.state == states.COMPLETE or number in retried:
                 continue
             value = self._value(names) if all(run.state == "finished" for run in runs) else math.nan
             if trial.state == states.RUNNING:
-                told = {"state": states.FAIL} if math.isnan(value) else {"values": value}
-                self.study.tell(number, **told)
-            elif not math.isnan(value):  # it had failed before, and a trial is told once
+                failed = math.isnan(value)
+                self.study.tell(number, None if failed else value, states.FAIL if failed else None)
+            elif not math.isnan(value):  # it failed before, and Optuna does not change a trial that has ended
                 self.study.add_trial(
                     optuna.trial.create_trial(
                         params=trial.params,
                         distributions=trial.distributions,
                         value=value,
-                        user_attrs={_AGAIN: number},
+                        user_attrs={_RETRIED: number},
                     )
                 )
 
     def _value(self, names: list[str]) -> float:
         """The mean of the metric over the seeds of a trial."""
-        values = []
-        for name in names:
-            folder = self.state.run_folder(self.state.run(name))
-            values.append(math.nan if folder is None else validation_means(folder)[self.space.metric])
+        folders = [self.state.run_folder(self.state.run(name)) for name in names]
+        values = [
+            math.nan if each is None else validation_means(each)[self.search.metric] for each in folders
+        ]
         return sum(values) / len(values)
 
 
-def _sampler(space: SearchSpace, number: int) -> "optuna.samplers.BaseSampler":
+def _sampler(search: Search, number: int) -> "optuna.samplers.BaseSampler":
     import optuna
 
-    seed = derived_seed(space.seed, "search", number) % 2**32
-    if space.sampler == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    return optuna.samplers.TPESampler(seed=seed)
+    seed = derived_seed(search.seed, "search", number) % 2**32
+    kinds = {"random": optuna.samplers.RandomSampler, "tpe": optuna.samplers.TPESampler}
+    return kinds[search.sampler](seed=seed)
 
 
-def _suggested(trial: "optuna.Trial", key: str, given: SearchRange | list[Any]) -> Any:
-    if isinstance(given, SearchRange):
-        if given.whole:
-            return trial.suggest_int(key, given.low, given.high, log=given.log)
-        return trial.suggest_float(key, given.low, given.high, log=given.log)
-    # Optuna knows choices that are scalars; lists and tables go by their text.
-    labels = [value if isinstance(value, str | bool | int | float) else json.dumps(value) for value in given]
+def _suggested(trial: "optuna.Trial", key: str, given: Interval | list[Any]) -> Any:
+    if isinstance(given, Interval):
+        suggest = trial.suggest_int if given.whole else trial.suggest_float
+        return suggest(key, given.low, given.high, log=given.scale == "log")
+    # Optuna knows choices that are scalars; lists and tables are represented by their JSON text.
+    labels: list[Any] = [
+        value if isinstance(value, str | bool | int | float) else json.dumps(value) for value in given
+    ]
     return given[labels.index(trial.suggest_categorical(key, labels))]

@@ -1,9 +1,9 @@
-"""The state table of a sweep: sweep.json in its folder, written whole at every change.
+"""The state of a sweep: sweep.json in its folder, written whole at every change.
 
 <save_path>/<sweep>/
-  sweep.json              what was asked for, and each run's state
-  settings/<run>.toml     what `hilum train` is given
-  logs/<run>.log          what it said
+  sweep.json              what was asked for, and the state of each run
+  settings/<run>.toml     the settings that `hilum train` is given
+  logs/<run>.log          its output
   <run>/                  the run's folder
   search.db               Optuna's study, of a search
 """
@@ -11,57 +11,24 @@
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+import tomli_w
 
 from hilum import __version__
+from hilum.config import with_current_names
 from hilum.errors import HilumError
-from hilum.files import replacing
+from hilum.files import locked, replacing, write_json
 from hilum.run_folder import RunFolder
-from hilum.sweeps.changes import refuse_changes
-from hilum.sweeps.plan import PlannedRun, SweepPlan
-from hilum.sweeps.toml import as_toml
+from hilum.sweeps.spec import SweepRun, SweepSpec, run_key, unused_name
 
-#: Of the layout above; a reader refuses a folder that is newer.
-FORMAT_VERSION = 1
-
-STATES = ("pending", "running", "finished", "failed")
-
-
-@dataclass
-class SweepRun:
-    """A run's line in the state table.
-
-    Attributes:
-        name, overrides, settings, key: as in `PlannedRun`.
-        state: one of `STATES`.
-        attempts: how often it was started.
-        device: that the sweep gave it; None if its settings decide.
-        started: UTC, ISO 8601, of the last attempt.
-        seconds: of the last attempt.
-        exit_code: of its process; negative is the signal that ended it.
-        failure: why it failed.
-        note: what else there is to say of a run that has finished.
-    """
-
-    name: str
-    overrides: dict[str, Any]
-    settings: dict[str, Any]
-    key: str
-    state: str = "pending"
-    attempts: int = 0
-    device: str | None = None
-    started: str | None = None
-    seconds: float | None = None
-    exit_code: int | None = None
-    failure: str | None = None
-    note: str | None = None
+#: Of sweep.json. Format 1 has the plan as `plan`, and settings under older names.
+FORMAT_VERSION = 2
 
 
 @dataclass
@@ -70,15 +37,15 @@ class SweepState:
 
     Attributes:
         folder: of the sweep.
-        plan: what was asked for, as JSON values.
+        spec: what was asked for, see `SweepSpec.as_record`.
         threads: of each run's process; None leaves it to PyTorch.
-        runs: the table, in order.
+        runs: all runs, in order.
         trials: of a search, number -> the names of its runs.
         started: UTC, ISO 8601.
     """
 
     folder: Path
-    plan: dict[str, Any]
+    spec: dict[str, Any]
     threads: int | None
     runs: list[SweepRun] = field(default_factory=list)
     trials: dict[int, list[str]] = field(default_factory=dict)
@@ -90,62 +57,61 @@ class SweepState:
         return self.folder.name
 
     def run(self, name: str) -> SweepRun:
-        """The line of a name."""
+        """The run of a name."""
         return next(run for run in self.runs if run.name == name)
 
     def in_state(self, *states: str) -> list[SweepRun]:
         """The runs that are in one of these states."""
         return [run for run in self.runs if run.state in states]
 
-    def add(self, planned: Iterable[PlannedRun]) -> list[SweepRun]:
-        """Adds the runs that are not there yet; gives the line of each."""
+    def add(self, planned: Sequence[SweepRun]) -> list[SweepRun]:
+        """Adds the runs that are new, under unused names; gives the entry of each."""
         by_key = {run.key: run for run in self.runs}
-        lines = []
+        names = {run.name.lower() for run in self.runs}
         for run in planned:
             if run.key not in by_key:
-                by_key[run.key] = SweepRun(run.name, run.overrides, run.settings, run.key)
-                self.runs.append(by_key[run.key])
-            lines.append(by_key[run.key])
-        return lines
+                run.name = unused_name(run.name, names)
+                by_key[run.key] = run
+                self.runs.append(run)
+        return [by_key[run.key] for run in planned]
 
     def mark(self, run: SweepRun, **changes: Any) -> None:
-        """Changes a run's line, and writes the table."""
+        """Changes the state of a run, and writes it."""
         for name, value in changes.items():
             setattr(run, name, value)
         self.save()
 
     def save(self) -> None:
-        """Writes sweep.json, whole."""
+        """Writes sweep.json."""
         record = {"format": FORMAT_VERSION, "name": self.name, "hilum": __version__, "started": self.started}
-        record |= {"threads": self.threads, "plan": self.plan, "trials": self.trials}
-        record["runs"] = [asdict(run) for run in self.runs]
-        with replacing(self.folder / "sweep.json") as partial:
-            partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        record |= {"threads": self.threads, "spec": self.spec, "trials": self.trials}
+        write_json(self.folder / "sweep.json", record | {"runs": [asdict(run) for run in self.runs]})
 
     def settings_file(self, run: SweepRun) -> Path:
-        """Writes what `hilum train` is to be given; where it is."""
+        """Writes the settings that `hilum train` is given; gives the file's path."""
         path = self.folder / "settings" / f"{run.name}.toml"
-        own = {"save_path": self.folder, "name": run.name, "device": run.device}
-        own = {name: value for name, value in own.items() if value is not None}
+        own = {"save_path": str(self.folder), "name": run.name} | (
+            {"device": run.device} if run.device else {}
+        )
         with replacing(path) as partial:
             partial.write_text(as_toml(run.settings | own), encoding="utf-8")
         return path
 
     def log_file(self, run: SweepRun) -> Path:
-        """Where what it says is kept."""
+        """The file of a run's output."""
         return self.folder / "logs" / f"{run.name}.log"
 
     def run_folder(self, run: SweepRun) -> RunFolder | None:
-        """What it has left, if anything that can be read."""
+        """The run's folder; None if it is missing or cannot be read."""
         try:
             return RunFolder(self.folder / run.name)
         except HilumError:
             return None
 
-    def to_take_up(self, run: SweepRun) -> Path | None:
-        """The run's folder if `hilum resume` is to go on with it; None if it must be trained from the beginning.
+    def folder_to_resume(self, run: SweepRun) -> Path | None:
+        """The run's folder if `hilum resume` can continue it; None if it must be trained from the start.
 
-        A folder that was made and then lost its process before it had a run.json is removed.
+        A folder whose process ended before it wrote a run.json is removed.
         """
         path = self.folder / run.name
         if (path / "run.json").exists():
@@ -154,31 +120,40 @@ class SweepState:
         return None
 
 
-def begin(plan: SweepPlan) -> SweepState:
-    """The state of a new sweep, or of the one that lies in the plan's folder, with the runs of the plan.
+def as_toml(settings: Mapping[str, Any]) -> str:
+    """Settings as TOML. A setting that is None is left out, because TOML has no null."""
+    return tomli_w.dumps(_without_none(settings))
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return [*map(_without_none, value)] if isinstance(value, list) else value
+
+
+def open_state(spec: SweepSpec) -> SweepState:
+    """The state of a new sweep, or of the one in the folder of `spec`, with all runs of `spec`.
 
     Nothing is written yet. Runs that a killed sweep left running are pending again.
 
     Raises:
-        HilumError: the folder holds something else, was written by a newer version, or by a sweep that was
-            asked for otherwise.
+        HilumError: the folder has other content, or its sweep was written by a newer version or differs from
+            `spec` in more than added runs.
     """
-    folder = plan.folder
+    folder = spec.folder
     if not (folder / "sweep.json").exists():
-        kept = [path for path in folder.iterdir() if path.name != ".lock"] if folder.is_dir() else []
-        if kept or (folder.exists() and not folder.is_dir()):
+        content = [path.name for path in folder.iterdir() if path.name != ".lock"] if folder.is_dir() else []
+        if content or (folder.exists() and not folder.is_dir()):
             raise HilumError(
-                f"{folder}: at the sweep's place is something else, such as {kept[0].name if kept else 'a file'}. "
-                "Give the sweep another name, or remove it."
+                f"{folder}: this is not the folder of a sweep: it contains {content[0] if content else 'a file'}. "
+                "Give the sweep another name, or remove the folder."
             )
-        threads = plan.threads or _threads_of_environment()
-        state = SweepState(folder, plan.as_record(), threads)
-        state.add(plan.runs)
-        return state
-    state = read_state(folder)
-    refuse_changes(state.plan, plan, {run.key for run in state.runs})
-    state.plan = plan.as_record()
-    state.add(_with_free_names(plan.runs, state.runs))
+        state = SweepState(folder, spec.as_record(), spec.threads or _threads_of_environment())
+    else:
+        state = read_state(folder)
+        _check_unchanged(state, spec)
+        state.spec = spec.as_record()
+    state.add(spec.plan_runs())
     for run in state.in_state("running"):
         run.state = "pending"
     return state
@@ -188,62 +163,95 @@ def read_state(folder: str | Path) -> SweepState:
     """The sweep in a folder.
 
     Raises:
-        HilumError: there is none, it is damaged, or it was written by a newer version.
+        HilumError: sweep.json is missing or damaged, or was written by a newer version.
     """
-    file = Path(folder) / "sweep.json"
+    folder, file = Path(folder), Path(folder) / "sweep.json"
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        newer = record["format"] > FORMAT_VERSION
-        if not newer:
-            runs = [SweepRun(**run) for run in record["runs"]]
+        if record["format"] <= FORMAT_VERSION:
+            if record["format"] == 1:
+                _upgrade(record)
+            runs = [SweepRun(**run | {"key": run_key(json.loads(run["key"]))}) for run in record["runs"]]
             trials = {int(number): names for number, names in record["trials"].items()}
-            return SweepState(
-                Path(folder), record["plan"], record["threads"], runs, trials, record["started"]
-            )
+            return SweepState(folder, record["spec"], record["threads"], runs, trials, record["started"])
     except FileNotFoundError:
-        raise HilumError(f"{folder}: this is no folder of a sweep: sweep.json is missing.") from None
+        raise HilumError(f"{folder}: this is not the folder of a sweep: sweep.json is missing.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise HilumError(f"{file}: the file is damaged: {type(error).__name__}: {error}.") from None
     raise HilumError(f"{file}: the sweep was written by a newer Hilum ({record.get('hilum')}). Update hilum.")
 
 
+def _upgrade(record: dict[str, Any]) -> None:
+    """Brings a record of format 1 to format 2."""
+    spec = record["spec"] = record.pop("plan")
+    spec |= {name: with_current_names(spec[name]) for name in ("base", "grid")}
+    spec["runs"] = [with_current_names(run) for run in spec["runs"]]
+    if spec["search"] is not None:
+        spec["search"]["settings"] = with_current_names(spec["search"]["settings"])
+    for run in record["runs"]:
+        run |= {name: with_current_names(run[name]) for name in ("overrides", "settings")}
+
+
+def _check_unchanged(state: SweepState, spec: SweepSpec) -> None:
+    """Raises HilumError unless `spec` only adds runs to those of a sweep; the message names what changed."""
+    now = spec.as_record()
+    changes = [*_changes(state.spec, now, "threads", "search")]
+    if spec.search is not None:
+        changes += _changes(state.spec, now, "base", "grid", "runs", "seeds")
+    elif not {run.key for run in state.runs} <= {run.key for run in spec.plan_runs()}:
+        tables = [*_changes(state.spec, now, "base", "grid", "runs", "seeds")]
+        changes += tables or ["the default of a setting, in another version of Hilum"]
+    if changes:
+        raise HilumError(
+            f"{state.folder}: this sweep was started with other settings: {'; '.join(changes)}. "
+            "Only runs may be added. Undo the change, or give the sweep another name."
+        )
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any], *tables: str) -> Iterator[str]:
+    """Entries of these tables that were changed or removed; values that were added to a list are not listed."""
+    for table in tables:
+        old, new = before[table], now[table]
+        pairs: dict[str, tuple[Any, Any]]
+        if isinstance(old, dict) and isinstance(new, dict):
+            pairs = {f"[{table}] {name}": (old.get(name), new.get(name)) for name in old | new}
+        else:
+            pairs = {f"[{table}]" if table == "search" else table: (old, new)}
+        for name, (was, is_now) in pairs.items():
+            lists = isinstance(was, list) and isinstance(is_now, list)
+            more_trials = name == "[search] trials" and is_now >= was
+            if was != is_now and not more_trials and not (lists and all(value in is_now for value in was)):
+                yield f"{name} was {_as_text(was)}, is {_as_text(is_now)}"
+
+
+def _as_text(value: Any) -> str:
+    return "absent" if value is None else str(value)
+
+
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Keeps a second sweep away from a folder; the hold ends with the process, however it ends.
+def sweep_lock(folder: Path) -> Iterator[None]:
+    """Keeps other processes from running the same sweep; the lock is free when this process ends, however it ends.
 
     Raises:
-        HilumError: another process holds it, or the folder cannot be written.
+        HilumError: another process has the lock, or the folder cannot be written.
     """
-    made = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise HilumError(f"{folder}: another process runs this sweep. Wait for it, or stop it.") from None
-    except OSError as error:
-        raise HilumError(f"save_path {folder.parent}: it cannot be written: {error.strerror}.") from None
-    try:
+    with ExitStack() as stack:
+        if not folder.exists():
+            stack.callback(_remove_if_empty, folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            busy = f"{folder}: another process runs this sweep. Wait for it, or stop it."
+            stack.enter_context(locked(folder / ".lock", busy))
+        except OSError as error:
+            raise HilumError(f"save_path {folder.parent}: it cannot be written: {error.strerror}.") from None
         yield
-    finally:
-        (folder / ".lock").unlink(missing_ok=True)
-        lock.release()
-        if made and not any(folder.iterdir()):
-            folder.rmdir()
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _threads_of_environment() -> int | None:
     given = os.environ.get("OMP_NUM_THREADS", "")
     return int(given) if given.isdecimal() and int(given) else None
-
-
-def _with_free_names(planned: Iterable[PlannedRun], there: Iterable[SweepRun]) -> Iterator[PlannedRun]:
-    """Runs that were added to a file, under names that no former run has."""
-    taken, keys = {run.name.lower() for run in there}, {run.key for run in there}
-    for run in planned:
-        name, number = run.name, 1
-        while run.key not in keys and name.lower() in taken:
-            number += 1
-            name = f"{run.name}-{number}"
-        taken.add(name.lower())
-        yield PlannedRun(name, run.overrides, run.settings, run.key)

@@ -61,12 +61,13 @@ base = {
 # checked first: a sweep does not fail at night over a misspelling.
 
 # %%
-plan = ModelLoop(
+loop = ModelLoop(
     base, grid={"learning_rate": [1e-4, 1e-3], "batch_size": [16, 32]}, seeds=[0, 1], name="grid"
-).plan
-for run in plan.runs:
+)
+runs = loop.spec.plan_runs()
+for run in runs:
     print(run.name)
-assert len(plan.runs) == 2 * 2 * 2
+assert len(runs) == 2 * 2 * 2
 
 message = ""
 try:

@@ -1,4 +1,4 @@
-"""Sweeps whose runs take a tenth of a second: what is run is a stand-in for `hilum train`."""
+"""Sweeps whose runs take a tenth of a second: `fake_run.py` replaces `hilum train`."""
 
 import io
 import sys
@@ -14,29 +14,29 @@ FAKE = Path(__file__).with_name("fake_run.py")
 
 
 def fake_command(settings: Path, resume: Path | None) -> list[str]:
-    """In the place of `hilum train` and `hilum resume`."""
+    """Replaces `hilum train` and `hilum resume`."""
     return [sys.executable, str(FAKE), str(settings), *([str(resume)] if resume else [])]
 
 
 def healed_command(settings: Path, resume: Path | None) -> list[str]:
-    """As `fake_command`, of runs that neither sleep nor are killed."""
-    text = settings.read_text().replace('"sleep" = 60', '"sleep" = 0')
-    settings.write_text(text.replace('"kill" = 9', '"kill" = 0'))
+    """As `fake_command`, with settings changed so that the run neither sleeps nor is killed."""
+    text = settings.read_text().replace("sleep = 60", "sleep = 0")
+    settings.write_text(text.replace("kill = 9", "kill = 0"))
     return fake_command(settings, resume)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def fake_tables(tmp_path_factory):
-    """Where the stand-ins keep the tables that they have made, for the next."""
+    """A folder where fake runs keep the tables that they wrote, for the next ones."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("FAKE_TABLES", str(tmp_path_factory.mktemp("tables")))
         yield
 
 
 class Loop(ModelLoop):
-    """A ModelLoop of stand-ins; `said` is what it has shown."""
+    """A ModelLoop of fake runs; `printed` is its output."""
 
-    said = ""
+    printed = ""
     healed_command = staticmethod(healed_command)
 
     def run(self, parallel=None, executor="local", **options):
@@ -45,11 +45,11 @@ class Loop(ModelLoop):
         try:
             return super().run(parallel, executor, console=console, **{"command": fake_command} | options)
         finally:
-            self.said = shown.getvalue()
+            self.printed = shown.getvalue()
 
-    def state_log(self, number: int) -> str:
-        """What a run has said."""
-        return (self.plan.folder / "logs" / f"{self.plan.runs[number].name}.log").read_text()
+    def run_log(self, number: int) -> str:
+        """The output of a run."""
+        return (self.spec.folder / "logs" / f"{self.spec.plan_runs()[number].name}.log").read_text()
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def loop(tmp_path):
 
 @pytest.fixture
 def sweep_script(tmp_path):
-    """Writes a program that runs a sweep of stand-ins, given the arguments of ModelLoop; gives its command line."""
+    """Writes a program that runs a sweep of fake runs; takes the arguments of ModelLoop, gives the command line."""
 
     def make(base=None, parallel=1, **parts) -> list[str]:
         parts = {"name": "lr", "save_path": str(tmp_path)} | parts

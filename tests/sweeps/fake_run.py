@@ -1,8 +1,8 @@
-"""Stands in for `hilum train` and `hilum resume`: leaves a run folder in a tenth of a second, or does not.
+"""Replaces `hilum train` and `hilum resume`: writes a run folder in a tenth of a second, or fails.
 
-`fake_run.py SETTINGS [FOLDER]`; what it does is told by the settings' source_kwargs:
+`fake_run.py SETTINGS [FOLDER]`; the settings' source_kwargs choose what it does:
 sleep = seconds before the end (the folder is there before it), fail = text of an error, kill = a signal's number,
-once = fail or kill only if it begins, not if it goes on.
+once = fail or kill only at the start, not if it is resumed.
 """
 
 import hashlib
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def put_table(columns: dict, path: Path) -> None:
-    """Copies a table that an earlier stand-in has made: to import what makes one takes longer than all the rest."""
+    """Copies a table that an earlier fake run wrote: importing pyarrow takes longer than all the rest."""
     kept = (
         Path(os.environ["FAKE_TABLES"])
         / f"{hashlib.sha256(json.dumps(columns).encode()).hexdigest()}.parquet"

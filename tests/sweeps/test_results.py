@@ -7,14 +7,14 @@ from hilum.sweeps.results import best_first, reference_and_best
 RULE = [("recall", 0.01), ("roc_auc", 0.002), ("precision", 0.0)]
 
 
-def test_a_difference_within_the_tolerance_is_none():
+def test_a_difference_within_the_tolerance_does_not_count():
     rows = [(0.900, 0.80, 0.5), (0.909, 0.70, 0.9), (0.905, 0.801, 0.4), (0.5, 0.99, 0.99), (math.nan,) * 3]
     table = pd.DataFrame(rows, columns=["recall", "roc_auc", "precision"])
-    # Of the first three, alike in recall, the first and third are alike in ROC AUC; precision decides.
+    # The first three are equal in recall, the first and third of them in ROC AUC; precision decides.
     assert best_first(table, RULE) == [0, 2, 1, 3, 4]
 
 
-def test_the_columns_are_what_varies(loop):
+def test_the_columns_are_the_settings_that_vary(loop):
     result = loop(
         {"net_kwargs": {"layers": 18}, "l2_reg": 0.1},
         runs=[{"net_kwargs.layers": 34}, {"learning_rate": 0.2}],
@@ -33,4 +33,4 @@ def test_the_reference_is_the_base_or_the_first(loop):
     record = result.as_record()
     assert record["table"][0]["settings"] == {"learning_rate": 0.01}
     assert record["table"][0]["roc_auc_sd"] is None
-    assert "A row of one seed has no spread" in " ".join(record["notes"])
+    assert "A row of one seed has no standard deviation" in " ".join(record["notes"])
