@@ -102,3 +102,14 @@ def test_a_finished_run_is_verified(old):
     rerun.train()
     tables = [RunFolder(f"runs/{name}").predictions(2).filter(like="prob_") for name in ("finished", "again")]
     assert np.allclose(*tables, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_stopped_sweep_continues(old):
+    finished = old / "sweeps/rates/rates-learning_rate-0.001/run.json"
+    before = finished.read_bytes()
+    hilum("sweep", "sweeps/sweep.toml")
+    runs = {path.parent.name: RunFolder(path.parent) for path in (old / "sweeps/rates").glob("*/run.json")}
+    assert [run.record["status"] for run in runs.values()] == ["finished"] * 2
+    assert json.loads(finished.read_bytes())["digest"] == json.loads(before)["digest"]
+    assert json.loads(finished.read_bytes())["started"] == json.loads(before)["started"]

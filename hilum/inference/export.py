@@ -119,10 +119,15 @@ def _write_onnx(network: TargetLogits, path: Path, size: tuple[int, ...]) -> Non
 
 
 def _describe_onnx(path: Path, metadata: dict[str, Any]) -> None:
-    """Adds metadata to the ONNX file, for copies without the rest of the bundle."""
+    """Adds metadata to the ONNX file, for copies without the rest of the bundle.
+
+    The exporter's notes on each node are removed: they contain the paths of this machine.
+    """
     import onnx
 
     model = onnx.load(path)
+    for node in (*model.graph.node, *(node for function in model.functions for node in function.node)):
+        node.ClearField("metadata_props")
     model.doc_string = metadata["research_use"]
     properties = {each.key: each.value for each in model.metadata_props}
     properties |= {name: str(metadata[name]) for name in ("research_use", "name", "digest")}

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 
+import hilum
 from hilum.errors import HilumError
 from hilum.inference import RESEARCH_USE
 from hilum.inference.export import compare, export_bundle
@@ -41,6 +43,12 @@ def test_the_onnx_file_has_metadata(bundle, run):
     assert about.custom_metadata_map["name"] == "tiny"
     assert about.custom_metadata_map["digest"] == run.record["digest"]
     assert json.loads(about.custom_metadata_map["targets"]) == list(run.targets)
+
+
+def test_the_onnx_file_has_no_path_of_the_machine_that_exported_it(bundle):
+    content = (bundle / "model.onnx").read_bytes()
+    assert b"stack_trace" not in content
+    assert str(Path(hilum.__file__).parent).encode() not in content
 
 
 def test_a_difference_is_found(run, bundle_reader):
