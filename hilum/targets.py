@@ -9,23 +9,12 @@ from hilum.errors import HilumError, nearest
 
 #: The 14 observations of CheXpert (Irvin et al. 2019, arXiv 1901.07031), in the order of its CSV.
 CHEXPERT_FINDINGS = (
-    "No_Finding",
-    "Enlarged_Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung_Opacity",
-    "Lung_Lesion",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural_Effusion",
-    "Pleural_Other",
-    "Fracture",
-    "Support_Devices",
+    *("No_Finding", "Enlarged_Cardiomediastinum", "Cardiomegaly", "Lung_Opacity", "Lung_Lesion", "Edema"),
+    *("Consolidation", "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural_Effusion", "Pleural_Other"),
+    *("Fracture", "Support_Devices"),
 )
 
-#: The 12 that are trained on: `No_Finding` is implied by the others, devices are no diagnosis.
+#: The 12 training targets: `No_Finding` is implied by the others, and devices are not a diagnosis.
 CHEXPERT_TARGETS = CHEXPERT_FINDINGS[1:-1]
 
 #: The five of the CheXpert competition.
@@ -33,53 +22,18 @@ COMPETITION_TARGETS = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", 
 
 #: The 14 of NIH ChestX-ray14 (Wang et al. 2017, CVPR), in the order of its paper.
 NIH_TARGETS = (
-    "Atelectasis",
-    "Cardiomegaly",
-    "Pleural_Effusion",
-    "Infiltration",
-    "Mass",
-    "Nodule",
-    "Pneumonia",
-    "Pneumothorax",
-    "Consolidation",
-    "Edema",
-    "Emphysema",
-    "Fibrosis",
-    "Pleural_Thickening",
-    "Hernia",
+    *("Atelectasis", "Cardiomegaly", "Pleural_Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia"),
+    *("Pneumothorax", "Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia"),
 )
 
 #: The 27 findings and diagnoses of VinDr-CXR (Nguyen et al. 2022, Scientific Data 9:429), in the order of
-#: its files, and the fracture of either kind.
+#: its files, and a fracture of either kind.
 VINDR_TARGETS = (
-    "Aortic_Enlargement",
-    "Atelectasis",
-    "Calcification",
-    "Cardiomegaly",
-    "Clavicle_Fracture",
-    "Consolidation",
-    "Edema",
-    "Emphysema",
-    "Enlarged_Pulmonary_Artery",
-    "ILD",
-    "Infiltration",
-    "Lung_Opacity",
-    "Lung_Cavity",
-    "Lung_Cyst",
-    "Mediastinal_Shift",
-    "Nodule_Mass",
-    "Pleural_Effusion",
-    "Pleural_Thickening",
-    "Pneumothorax",
-    "Fibrosis",
-    "Rib_Fracture",
-    "Other_Lesion",
-    "COPD",
-    "Lung_Tumor",
-    "Pneumonia",
-    "Tuberculosis",
-    "Other_Disease",
-    "Fracture",
+    *("Aortic_Enlargement", "Atelectasis", "Calcification", "Cardiomegaly", "Clavicle_Fracture"),
+    *("Consolidation", "Edema", "Emphysema", "Enlarged_Pulmonary_Artery", "ILD", "Infiltration"),
+    *("Lung_Opacity", "Lung_Cavity", "Lung_Cyst", "Mediastinal_Shift", "Nodule_Mass", "Pleural_Effusion"),
+    *("Pleural_Thickening", "Pneumothorax", "Fibrosis", "Rib_Fracture", "Other_Lesion", "COPD"),
+    *("Lung_Tumor", "Pneumonia", "Tuberculosis", "Other_Disease", "Fracture"),
 )
 
 TARGET_SETS = {
@@ -89,7 +43,7 @@ TARGET_SETS = {
     "vindr": VINDR_TARGETS,
 }
 
-#: Findings that are darker than what is there without them: air where tissue should be.
+#: Findings that make the image darker: air where tissue should be.
 RADIOLUCENT = frozenset(("Pneumothorax", "Emphysema", "COPD", "Lung_Cavity", "Lung_Cyst"))
 
 #: Other spellings, in the folded form of `fold_name`, and the name used here.
@@ -125,7 +79,7 @@ _CANONICAL = {fold_name(name): name for name in (*CHEXPERT_FINDINGS, *NIH_TARGET
 
 
 def canonical_target(name: str) -> str:
-    """The name used here for a finding, or `name` unchanged if it is none that is known.
+    """The name used here for a finding, or `name` unchanged if the finding is unknown.
 
     Case, spaces, dashes and underscores do not matter.
 
@@ -137,16 +91,16 @@ def canonical_target(name: str) -> str:
 
 
 def resolve_targets(wanted: str | Iterable[str] | None, available: Sequence[str]) -> tuple[str, ...]:
-    """The targets of a run, as they are named in `available`, in the order asked for.
+    """The targets of a run, by their names in `available`, in the order of `wanted`.
 
     Args:
-        wanted: names, aliases or a named set (`"competition"`); None means all that are available.
+        wanted: names, aliases or a named set (`"competition"`); None means all.
             A member of a named set that the data set lacks is an error too: a score averaged over
             "the competition targets" must mean the same five everywhere.
         available: the catalog's targets.
 
     Raises:
-        HilumError: a name that the catalog does not have, one asked for twice, or none at all.
+        HilumError: a name that the catalog does not have, a name given twice, or no name.
     """
     if wanted is None:
         return tuple(available)
@@ -165,6 +119,6 @@ def resolve_targets(wanted: str | Iterable[str] | None, available: Sequence[str]
                 f"It has {', '.join(available)}; named sets are {', '.join(TARGET_SETS)}."
             )
         if match in resolved:
-            raise HilumError(f"target_columns: {match!r} is asked for twice. Name each target once.")
+            raise HilumError(f"target_columns: {match!r} is given twice. Name each target once.")
         resolved.append(match)
     return tuple(resolved)

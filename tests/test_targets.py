@@ -28,7 +28,7 @@ def test_sizes_of_the_named_sets():
     assert len(set(VINDR_TARGETS)) == len(VINDR_TARGETS) == 28
 
 
-def test_every_name_is_its_own_and_no_alias_hides_one():
+def test_every_name_is_canonical_and_no_alias_hides_one():
     for name in (*CHEXPERT_FINDINGS, *NIH_TARGETS, *VINDR_TARGETS):
         assert canonical_target(name) == name
     assert {canonical_target(name) for name in ALIASES.values()} == set(ALIASES.values())
@@ -58,12 +58,12 @@ def test_spellings_of_other_data_sets_are_known(spelling, name):
     assert canonical_target(spelling) == name
 
 
-def test_names_resolve_to_the_data_sets_own_in_the_order_asked_for():
+def test_names_resolve_to_the_data_sets_own_in_the_given_order():
     available = ("Effusion", "Edema", "Mass")
     assert resolve_targets(["mass", "Pleural Effusion"], available) == ("Mass", "Effusion")
 
 
-def test_without_a_wish_all_targets_are_taken():
+def test_by_default_all_targets_are_taken():
     assert resolve_targets(None, NIH_TARGETS) == NIH_TARGETS
 
 
@@ -78,8 +78,8 @@ def test_the_competition_set_resolves_in_both_data_sets():
         ("Edma", r"no target 'Edma'\. Did you mean 'Edema'\? It has .*named sets are .*competition"),
         ("Fracture", "no target 'Fracture'"),
         ("chexpert", "no target 'Enlarged_Cardiomediastinum'"),  # a set with a member that NIH lacks
-        (["Effusion", "Pleural_Effusion"], "'Pleural_Effusion' is asked for twice"),
-        (["competition", "Edema"], "'Edema' is asked for twice"),
+        (["Effusion", "Pleural_Effusion"], "'Pleural_Effusion' is given twice"),
+        (["competition", "Edema"], "'Edema' is given twice"),
         ([], "target_columns is empty"),
     ],
 )

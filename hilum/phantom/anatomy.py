@@ -59,39 +59,26 @@ def draw_patient(rng: np.random.Generator, *, female: bool, age: int) -> Patient
     )
 
 
-def _no_points() -> np.ndarray:
-    return np.empty((0, 2), np.float32)
-
-
 @dataclass
 class Chest:
     """The outlines of one patient in one frontal image, float32 arrays of shape (N, 2).
 
-    Attributes:
-        lungs: closed outlines of both lungs.
-        walls: the chest wall along each lung, from its apex to the costophrenic angle.
-        domes: (x, y) of the top of each half of the diaphragm.
-        angles: (x, y) of the costophrenic angles.
-        hila: (x, y) of the roots of the lungs.
-        heart: closed outline; its width over `2 * half_width` is the cardiothoracic ratio
-            (Danzer 1919, Am J Med Sci 157:513).
-        mediastinum: closed outline of what is above the heart.
-        ribs: per side, the posterior ribs from above, shape (ribs, points, 2); `fronts` the anterior ones.
+    The width of the heart over `2 * half_width` is the cardiothoracic ratio (Danzer 1919, Am J Med Sci 157:513).
     """
 
     patient: Patient
     portable: bool
     half_width: float
-    shift: float
-    lungs: list[np.ndarray] = field(default_factory=list)
-    walls: list[np.ndarray] = field(default_factory=list)
-    domes: list[tuple[float, float]] = field(default_factory=list)
-    angles: list[tuple[float, float]] = field(default_factory=list)
-    hila: list[tuple[float, float]] = field(default_factory=list)
-    heart: np.ndarray = field(default_factory=_no_points)
-    mediastinum: np.ndarray = field(default_factory=_no_points)
-    ribs: list[np.ndarray] = field(default_factory=list)
-    fronts: list[np.ndarray] = field(default_factory=list)
+    shift: float  # of the midline
+    lungs: list[np.ndarray] = field(default_factory=list)  # closed outlines, per side
+    walls: list[np.ndarray] = field(default_factory=list)  # from the apex to the costophrenic angle
+    domes: list[tuple[float, float]] = field(default_factory=list)  # top of each half of the diaphragm
+    angles: list[tuple[float, float]] = field(default_factory=list)  # costophrenic angles
+    hila: list[tuple[float, float]] = field(default_factory=list)  # roots of the lungs
+    heart: np.ndarray = field(init=False)  # closed outline
+    mediastinum: np.ndarray = field(init=False)  # closed outline of what is above the heart
+    ribs: list[np.ndarray] = field(default_factory=list)  # posterior, from above: (ribs, points, 2) per side
+    fronts: list[np.ndarray] = field(default_factory=list)  # anterior
 
     def wall_x(self, side: int, y: float | np.ndarray) -> np.ndarray:
         """X of the chest wall at height y."""
@@ -101,29 +88,18 @@ class Chest:
 
 @dataclass
 class Scene:
-    """One frontal chest: its outlines and the layers that X-rays pass, float32 of shape (size, size).
-
-    Attributes:
-        lungs: coverage 0 … 1 of each lung, in front of and behind the heart too.
-        heart: coverage of the heart.
-        body: soft tissue along the ray.
-        air: air along the ray, 0 … about 1.
-        fluid: the part of that air that fluid, cells or collapse replace, 0 … 1.
-        vessels: vessels in the lungs; they show only against air.
-        tissue: what is added to the soft tissue.
-        bone: bone and metal.
-    """
+    """One frontal chest: its outlines and the layers that X-rays pass, float32 of shape (size, size)."""
 
     canvas: Canvas
     chest: Chest
-    lungs: list[np.ndarray]
-    heart: np.ndarray
-    body: np.ndarray
-    air: np.ndarray
-    fluid: np.ndarray
-    vessels: np.ndarray
-    tissue: np.ndarray
-    bone: np.ndarray
+    lungs: list[np.ndarray]  # coverage 0 … 1 of each lung, also in front of and behind the heart
+    heart: np.ndarray  # coverage
+    body: np.ndarray  # soft tissue along the ray
+    air: np.ndarray  # along the ray, 0 … about 1
+    fluid: np.ndarray  # the part of that air that fluid, cells or collapse replace, 0 … 1
+    vessels: np.ndarray  # in the lungs; visible only against air
+    tissue: np.ndarray  # added to the soft tissue
+    bone: np.ndarray  # bone and metal
 
     def flood(self, fraction: np.ndarray) -> None:
         """Replaces this fraction, 0 … 1, of the air that is left."""
@@ -176,25 +152,13 @@ def _add_lung(chest: Chest, side: int, base: float, raised: float) -> None:
     # The liver holds the right half of the diaphragm up; the heart presses on the left one.
     dome_y = base - patient.dome - (0.035 if side == 0 else 0.0) - raised
     angle_y = base - 0.35 * raised
-    wall = curve(
-        xy(
-            [0.40, 0.62, 0.81, 0.93, 1.0, 0.985],
-            [*(apex + height * np.array([0, 0.07, 0.24, 0.48, 0.78])), angle_y],
-        )
-    )
-    slope = dome_y + 0.45 * (angle_y - dome_y)
-    floor = curve(
-        xy(
-            [0.985, 0.86, 0.70, 0.52, 0.37, 0.22, 0.06],
-            [angle_y, slope, *(dome_y + np.array([0.055, 0.006, 0, 0.022, 0.07]))],
-        )
-    )
-    inner = curve(
-        xy(
-            [0.06, 0.10, 0.11, 0.14, 0.23, 0.40],
-            [dome_y + 0.07, 0.0, -0.3, apex + 0.16, apex + 0.035, apex],
-        )
-    )
+    wall_y = [*(apex + height * np.array([0, 0.07, 0.24, 0.48, 0.78])), angle_y]
+    wall = curve(xy([0.40, 0.62, 0.81, 0.93, 1.0, 0.985], wall_y))
+    slope_y = dome_y + 0.45 * (angle_y - dome_y)
+    floor_y = [angle_y, slope_y, *(dome_y + np.array([0.055, 0.006, 0, 0.022, 0.07]))]
+    floor = curve(xy([0.985, 0.86, 0.70, 0.52, 0.37, 0.22, 0.06], floor_y))
+    inner_y = [dome_y + 0.07, 0.0, -0.3, apex + 0.16, apex + 0.035, apex]
+    inner = curve(xy([0.06, 0.10, 0.11, 0.14, 0.23, 0.40], inner_y))
     scale = np.array([sign * width, 1], np.float32)
     chest.walls.append(wall * scale)
     chest.lungs.append(np.vstack([wall, floor[1:], inner[1:]]) * scale)
@@ -221,7 +185,7 @@ def _add_heart(chest: Chest, ratio: float) -> None:
     ]
     chest.heart = curve(xy([*x, x[0]], [*y, y[0]]))
     middle = chest.heart[:, 0]
-    # The spline swings a little past its knots: the ratio is made exact.
+    # The spline reaches a little further than its points: scale the heart to the exact ratio.
     half = full / (middle.max() - middle.min())
     chest.heart[:, 0] = (middle - shift) * half + shift
 
@@ -232,23 +196,11 @@ def _add_mediastinum(chest: Chest, wide: float, bed: float) -> None:
     half = (0.095 + bed) * grow
     knob = patient.knob * (1 + wide)
     down = chest.domes[1][1]
-    right = xy(
-        [-half * 0.85, -half, -half * 1.2, -half * 1.25, -half, -0.09],
-        [top - 0.4, top + 0.12, -0.42, -0.22, 0.02, down],
-    )
-    left = xy(
-        [
-            0.09,
-            half,
-            half * 1.2 + 0.025,
-            half * 1.1,
-            half * 1.25 + knob,
-            half * 1.05 + 0.6 * knob,
-            half,
-            half * 0.85,
-        ],
-        [down, 0.02, -0.13, -0.25, -0.34, -0.43, top + 0.1, top - 0.4],
-    )
+    right_x = [-half * 0.85, -half, -half * 1.2, -half * 1.25, -half, -0.09]
+    right = xy(right_x, [top - 0.4, top + 0.12, -0.42, -0.22, 0.02, down])
+    knob_x = [half * 1.2 + 0.025, half * 1.1, half * 1.25 + knob, half * 1.05 + 0.6 * knob]
+    left_y = [down, 0.02, -0.13, -0.25, -0.34, -0.43, top + 0.1, top - 0.4]
+    left = xy([0.09, half, *knob_x, half, half * 0.85], left_y)
     outline = np.vstack([curve(right), curve(left)])
     outline[:, 0] += chest.shift
     chest.mediastinum = outline

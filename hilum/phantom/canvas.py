@@ -183,25 +183,14 @@ class Exposure(NamedTuple):
     focus: float  # blur of the focal spot and of motion, in patient coordinates
 
 
+#: The range of each value of `Exposure`: in bed (no grid, so more scatter; and more motion), and upright.
+_PORTABLE = ((7000, 25000), (0.25, 0.75), (0.75, 1.25), (0.22, 0.5), (96.0, 99.8), (0.003, 0.008))
+_UPRIGHT = ((20000, 60000), (0.06, 0.2), (0.9, 1.25), (0.18, 0.38), (97.0, 99.5), (0.002, 0.006))
+
+
 def draw_exposure(rng: np.random.Generator, *, portable: bool) -> Exposure:
-    """Draws an exposure; portable images have no grid, so more scatter, and more motion."""
-    if portable:
-        return Exposure(
-            photons=rng.uniform(7000, 25000),
-            scatter=rng.uniform(0.25, 0.75),
-            gamma=rng.uniform(0.75, 1.25),
-            black=rng.uniform(0.22, 0.5),
-            white=rng.uniform(96.0, 99.8),
-            focus=rng.uniform(0.003, 0.008),
-        )
-    return Exposure(
-        photons=rng.uniform(20000, 60000),
-        scatter=rng.uniform(0.06, 0.2),
-        gamma=rng.uniform(0.9, 1.25),
-        black=rng.uniform(0.18, 0.38),
-        white=rng.uniform(97.0, 99.5),
-        focus=rng.uniform(0.002, 0.006),
-    )
+    """Draws an exposure."""
+    return Exposure(*(rng.uniform(low, high) for low, high in (_PORTABLE if portable else _UPRIGHT)))
 
 
 def expose(

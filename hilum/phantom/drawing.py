@@ -17,27 +17,17 @@ _VIEWS_PER_STUDY = 8
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """The description of an image.
+    """The description of an image."""
 
-    Attributes:
-        seed: of the phantom.
-        patient, study, view: numbers from 1.
-        female: the patient's sex.
-        age: in years.
-        projection: "AP", "PA", "LL", "RL", or "" for a lateral view.
-        severities: finding (canonical name) to severity, above 0 to 1; other findings are absent.
-        devices: names of `findings.DEVICES`.
-    """
-
-    seed: int
-    patient: int
+    seed: int  # of the phantom
+    patient: int  # this and the next two from 1
     study: int
     view: int
     female: bool
     age: int
-    projection: str
-    severities: dict[str, float] = field(default_factory=dict)
-    devices: tuple[str, ...] = ()
+    projection: str  # "AP", "PA", "LL", "RL", or "" for a lateral view
+    severities: dict[str, float] = field(default_factory=dict)  # by finding, above 0 to 1; others are absent
+    devices: tuple[str, ...] = ()  # names of `findings.DEVICES`
 
     def image_generator(self, purpose: str) -> np.random.Generator:
         """A generator for this image alone."""
@@ -138,9 +128,8 @@ def paint_chest(canvas: Canvas, chest: Chest, rng: np.random.Generator) -> Scene
     )
     _airways(scene)
     _bowel_gas(scene, rng)
-    scene.tissue += (
-        0.02 * canvas.noise(rng, 0.025) + 0.025 * canvas.noise(rng, 0.08) + 0.045 * canvas.noise(rng, 0.5)
-    )
+    fine, medium, coarse = (canvas.noise(rng, grain) for grain in (0.025, 0.08, 0.5))
+    scene.tissue += 0.02 * fine + 0.025 * medium + 0.045 * coarse
     return scene
 
 
@@ -157,18 +146,8 @@ def _body(canvas: Canvas, chest: Chest) -> np.ndarray:
     for sign in SIGN:
         shoulder = curve(xy(shoulder_x, shoulder_y))
         torso = np.vstack([shoulder[:-6], curve(trunk), [[0, 1.6], [0, -1.6]]])
-        arm = xy(
-            [
-                0.75,
-                1.25,
-                1.45,
-                1.5 + spread,
-                flank + 0.06 + spread,
-                flank + 0.05 + 0.5 * spread,
-                flank + 0.02,
-            ],
-            [-0.65, -0.62, 0.0, 1.6, 1.6, 0.4, -0.18],
-        )
+        hand_x = [1.5 + spread, flank + 0.06 + spread, flank + 0.05 + 0.5 * spread, flank + 0.02]
+        arm = xy([0.75, 1.25, 1.45, *hand_x], [-0.65, -0.62, 0.0, 1.6, 1.6, 0.4, -0.18])
         mirror = np.array([sign, 1.0])
         outlines += [torso * mirror, arm * mirror]
     inside = canvas.area(*outlines)
@@ -255,23 +234,20 @@ def _spine(canvas: Canvas, chest: Chest) -> np.ndarray:
     along = np.broadcast_to(np.array([-1, -1, 1, 1]) * 0.036, across.shape)
     canvas.fill(bodies, middle[:, None] + np.stack([across, along], axis=2), 0.75)
     canvas.lines(bodies, middle[:, None] + np.array([(0, -0.01), (0, 0.03)]), 0.02, 1.0)
-    return 0.20 * canvas.blur(canvas.downsample(column), 0.006) + 0.2 * canvas.blur(
-        canvas.downsample(bodies), 0.006
-    )
+    layers = [0.2 * canvas.blur(canvas.downsample(plane), 0.006) for plane in (column, bodies)]
+    return layers[0] + layers[1]
 
 
 def _shoulders(canvas: Canvas, chest: Chest) -> np.ndarray:
     width, bed = chest.half_width, chest.portable
     plane, blades = canvas.fine_plane(), canvas.fine_plane()
     collar_y = chest.patient.apex + (0.13 if bed else 0.19)
+    collar_ys = collar_y + np.array([0.03, 0.005, -0.075, -0.10, -0.05])
     blade = 0.80 if bed else 1.04  # arms forward in a PA view: the blades move off the lungs
     for sign in SIGN:
         mirror = np.array([sign, 1], np.float32)
-        collar_points = xy(
-            [0.065, 0.2, 0.42, 0.66, width * 1.3],
-            collar_y + np.array([0.03, 0.005, -0.075, -0.10, -0.05]),
-        )
-        collar = curve(collar_points, 4) * mirror + np.array([chest.shift, 0], np.float32)
+        collar = curve(xy([0.065, 0.2, 0.42, 0.66, width * 1.3], collar_ys), 4) * mirror
+        collar = collar + np.array([chest.shift, 0], np.float32)
         canvas.fill(plane, ribbons(collar, 0.052), 1.0)
         canvas.fill(plane, ribbons(collar, 0.030), 0.72)
         blade_x = width * (blade + np.array([0, 0.30, 0.24, 0.11, 0.03, -0.02, 0]))
@@ -320,10 +296,8 @@ def lateral_attenuation(
 
     Effusion, a large heart and opacities are drawn; findings that are hard to see in this view are not.
     """
-    wide = 0.66 + 0.12 * patient.habitus
-    body = _side_body(canvas, patient, wide)
-    lung_outline = _side_lung(patient)
-    lung = canvas.area(lung_outline)
+    body = _side_body(canvas, patient)
+    lung = canvas.area(_side_lung(patient))
     heart = _side_heart(canvas, patient, severities.get("Cardiomegaly", 0.0))
     air = (0.25 * canvas.blur(lung, 0.008) + 0.75 * canvas.blur(lung, 0.10) * lung) * (1 - 0.62 * heart)
     fluid = _side_fluid(canvas, severities, rng) * lung
@@ -337,17 +311,14 @@ def lateral_attenuation(
     bones = patient.bone * _side_bones(canvas)
     tissue = 0.16 * canvas.blur(heart, 0.03) + 0.3 * ramp(canvas.y, 0.3, 0.8) + 0.03 * canvas.noise(rng, 0.4)
     tissue += 0.5 * ramp(canvas.y, -0.62, -0.9)  # the raised arms
-    return np.maximum(
-        2.5 * body + bones + tissue - 1.5 * aerated + 0.36 * vessels * aerated - 0.3 * _side_trachea(canvas),
-        0,
-    )
+    airway = 0.3 * _side_trachea(canvas)
+    return np.maximum(2.5 * body + bones + tissue - 1.5 * aerated + 0.36 * vessels * aerated - airway, 0)
 
 
-def _side_body(canvas: Canvas, patient: Patient, wide: float) -> np.ndarray:
-    bust = 0.12 * patient.breast
-    front = curve(
-        xy([-0.3, -0.42, -wide, -wide - bust, -wide, -wide - 0.03], [-1.5, -0.85, -0.3, 0.1, 0.4, 1.5])
-    )
+def _side_body(canvas: Canvas, patient: Patient) -> np.ndarray:
+    wide, bust = 0.66 + 0.12 * patient.habitus, 0.12 * patient.breast
+    front_x = [-0.3, -0.42, -wide, -wide - bust, -wide, -wide - 0.03]
+    front = curve(xy(front_x, [-1.5, -0.85, -0.3, 0.1, 0.4, 1.5]))
     back = curve([(wide, 1.5), (wide - 0.04, 0.5), (wide + 0.04, -0.2), (wide - 0.05, -0.8), (0.4, -1.5)])
     inside = canvas.area(np.vstack([front, back]))
     return canvas.blur(inside, 0.01) * (0.3 + 0.72 * canvas.blur(inside, 0.16))
@@ -377,9 +348,8 @@ def _side_heart(canvas: Canvas, patient: Patient, enlarged: float) -> np.ndarray
 def _side_fluid(canvas: Canvas, severities: Mapping[str, float], rng: np.random.Generator) -> np.ndarray:
     fluid = np.zeros_like(canvas.x)
     if effusion := severities.get("Pleural_Effusion", 0.0):
-        surface = (
-            0.46 - 0.45 * effusion - 0.25 * np.clip(canvas.x, 0, 0.6) + 0.12 * np.clip(-canvas.x, 0, 0.6)
-        )
+        behind, before = np.clip(canvas.x, 0, 0.6), np.clip(-canvas.x, 0, 0.6)
+        surface = 0.46 - 0.45 * effusion - 0.25 * behind + 0.12 * before
         fluid = 0.9 * ramp(canvas.y, surface - 0.03, surface + 0.05)
     for name in (*OPACITIES, "Lung_Opacity"):
         if severity := severities.get(name, 0.0):

@@ -61,9 +61,7 @@ def heart_ratio(severity: float) -> float:
     return 0.505 + 0.16 * severity
 
 
-def enlarged_cardiomediastinum(
-    scene: Scene, severity: float, sites: Sites, rng: np.random.Generator
-) -> np.ndarray:
+def wide_mediastinum(scene: Scene, severity: float, sites: Sites, rng: np.random.Generator) -> np.ndarray:
     """The mediastinum above the heart; the outlines already have its width."""
     outline = scene.canvas.area(scene.chest.mediastinum)
     return outline * ramp(scene.canvas.y, scene.chest.patient.apex - 0.05, scene.chest.patient.apex)
@@ -102,10 +100,8 @@ def pneumothorax(scene: Scene, severity: float, sites: Sites, rng: np.random.Gen
     top, base = chest.patient.apex, chest.angles[side][1]
     down = np.clip((wall[:, 1] - top) / (base - top), 0, 1)
     gap = shrink * (1 - (0.75 - 0.5 * severity) * down)
-    lung_edge = np.stack(
-        [wall[:, 0] + gap * (root_x - wall[:, 0]), wall[:, 1] + 0.55 * shrink * (1 - down) ** 2 + 0.02],
-        axis=1,
-    ).astype(np.float32)
+    lung_y = wall[:, 1] + 0.55 * shrink * (1 - down) ** 2 + 0.02
+    lung_edge = xy(wall[:, 0] + gap * (root_x - wall[:, 0]), lung_y).astype(np.float32)
     apex_inside = np.array([[root_x * 0.55, lung_edge[0, 1] + 0.05]], np.float32)
     edge = np.vstack([apex_inside, lung_edge])
     outside = np.vstack([edge, wall[::-1], [[SIGN[side] * 0.1, top - 0.05]]])
@@ -141,9 +137,8 @@ def edema(scene: Scene, severity: float, sites: Sites, rng: np.random.Generator)
         lines += list(xy(xy(starts, starts + lengths), xy(heights, heights + 0.006)))
     canvas.lines(septa, lines, 0.008, 0.9)
     reticular = np.abs(canvas.noise(rng, 0.035))
-    scene.tissue += both * (
-        (0.03 + 0.16 * severity) * canvas.downsample(septa) + 0.035 * severity * reticular
-    )
+    septal = (0.03 + 0.16 * severity) * canvas.downsample(septa)
+    scene.tissue += both * (septal + 0.035 * severity * reticular)
     return ramp(wings * both, 0.25, 0.5)
 
 
@@ -161,9 +156,8 @@ def consolidation(scene: Scene, severity: float, sites: Sites, rng: np.random.Ge
         lobe = ramp(canvas.y, edge - 0.05, edge + 0.05)
     else:
         low = fissure + 0.05 * (outward - 0.5)
-        lobe = ramp(canvas.y, low + 0.012, low - 0.012) * ramp(
-            canvas.y, low - extent - 0.07, low - extent + 0.07
-        )
+        above = ramp(canvas.y, low - extent - 0.07, low - extent + 0.07)
+        lobe = ramp(canvas.y, low + 0.012, low - 0.012) * above
     lobe = lobe * ramp(outward + wavy, 1.05, 0.72 + 0.2 * severity) * scene.lungs[side]
     bronchi = canvas.fine_plane()
     fan = (-1.0, 1.3) if side == 1 else (np.pi + 1.0, np.pi - 1.3)
@@ -280,7 +274,7 @@ def fracture(scene: Scene, severity: float, sites: Sites, rng: np.random.Generat
 #: In the order of drawing: air outside the lung hides what is under it.
 DRAWN: dict[str, Finding] = {
     "Cardiomegaly": cardiomegaly,
-    "Enlarged_Cardiomediastinum": enlarged_cardiomediastinum,
+    "Enlarged_Cardiomediastinum": wide_mediastinum,
     "Lung_Opacity": lung_opacity,
     "Edema": edema,
     "Consolidation": consolidation,
@@ -345,9 +339,8 @@ def _pacemaker(canvas: Canvas, plane: Plane, chest: Chest, rng: np.random.Genera
     """A generator below the left collar bone with leads to the right side of the heart."""
     x, y = 0.62 * chest.half_width + 0.03, -0.42 + rng.normal(0, 0.03)
     angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    case = np.stack(
-        [x + 0.095 * np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** 0.6, y + 0.08 * np.sin(angle)], axis=1
-    )
+    case_x = x + 0.095 * np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** 0.6
+    case = xy(case_x, y + 0.08 * np.sin(angle))
     canvas.fill(plane, case, 1.0)
     floor = chest.domes[1][1]
     for tip in ((chest.shift + 0.16, floor + 0.0), (chest.shift - 0.12, floor - 0.24)):

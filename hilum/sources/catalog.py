@@ -61,17 +61,25 @@ class Catalog:
         where = f"{self.origin or f'catalog {self.name!r}'}"
         _check_index(self.table, self.targets, where)
         _check_features(self.table, where)
-        _check_labels(self.table, self.targets, where)
+        expected = "is not a label. A catalog holds 1 (positive), 0 (negative) or NaN (left out)."
+        _check_numbers(self.table, self.targets, (0, 1), expected, where)
         if self.fixed_split is not None:
             if not self.fixed_split.index.equals(self.table.index):
                 raise HilumError(
                     f"{where}: the fixed split must have the table's ImageIDs, in the same order."
                 )
-            problem = f"is not a part of a split. Known parts are {', '.join(FIXED_PARTS)}."
+            expected = f"is not a part of a split. Known parts are {', '.join(FIXED_PARTS)}."
             parts = self.fixed_split.rename("fixed split")
-            _check_values(parts, parts.isin(FIXED_PARTS), problem, where)
+            _check_values(parts, parts.isin(FIXED_PARTS), expected, where)
         if self.codes is not None:
-            _check_codes(self.codes, self.table, self.targets, where)
+            if not self.codes.index.equals(self.table.index) or tuple(self.codes.columns) != self.targets:
+                raise HilumError(
+                    f"{where}: the codes must have the table's ImageIDs and targets, in this order."
+                )
+            expected = (
+                "is not a code. Codes are 1 (positive), 0 (negative), -1 (uncertain) or NaN (not mentioned)."
+            )
+            _check_numbers(self.codes, self.targets, (0, 1, -1), expected, where)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -205,43 +213,26 @@ def _check_index(table: pd.DataFrame, targets: tuple[str, ...], where: str) -> N
 
 
 def _check_features(table: pd.DataFrame, where: str) -> None:
-    paths = table["Image_Path"]
-    _check_values(
-        paths,
-        ~paths.duplicated(),
-        "appears twice. Remove one of the two rows: an image counted twice may be on both sides of the split.",
-        where,
+    paths, patients = table["Image_Path"], table["PatientID"]
+    twice = (
+        "appears twice. Remove one of the two rows: an image counted twice may be on both sides of the split."
     )
-    _check_values(
-        paths,
-        ~paths.astype(str).str.contains(r"(?:^|/)\.\.(?:/|$)|^/"),
-        "leads out of the data set's folder. Paths must be below it.",
-        where,
-    )
-    _check_values(
-        table["PatientID"],
-        table["PatientID"].notna(),
-        "is missing. The split keeps patients apart, so every image needs one.",
-        where,
-    )
+    _check_values(paths, ~paths.duplicated(), twice, where)
+    outside = "leads out of the data set's folder. Paths must be below it."
+    _check_values(paths, ~paths.astype(str).str.contains(r"(?:^|/)\.\.(?:/|$)|^/"), outside, where)
+    missing = "is missing. The split keeps patients apart, so every image needs one."
+    _check_values(patients, patients.notna(), missing, where)
 
 
-def _check_labels(table: pd.DataFrame, targets: tuple[str, ...], where: str) -> None:
-    expected = "A catalog holds 1 (positive), 0 (negative) or NaN (left out)."
+def _check_numbers(
+    table: pd.DataFrame, targets: tuple[str, ...], allowed: tuple[int, ...], expected: str, where: str
+) -> None:
+    """Checks that the targets are numbers, NaN or one of `allowed`."""
     for target in targets:
         values = table[target]
         if not pd.api.types.is_numeric_dtype(values.dtype):
-            raise HilumError(f"{where}: column {target}: it holds {values.dtype}, not numbers. {expected}")
-        _check_values(values, values.isna() | values.isin([0, 1]), f"is not a label. {expected}", where)
-
-
-def _check_codes(codes: pd.DataFrame, table: pd.DataFrame, targets: tuple[str, ...], where: str) -> None:
-    if not codes.index.equals(table.index) or tuple(codes.columns) != targets:
-        raise HilumError(f"{where}: the codes must have the table's ImageIDs and targets, in the same order.")
-    expected = "Codes are 1 (positive), 0 (negative), -1 (uncertain) or NaN (not mentioned)."
-    for target in targets:
-        valid = codes[target].isna() | codes[target].isin([1.0, 0.0, -1.0])
-        _check_values(codes[target], valid, f"is not a code. {expected}", where)
+            raise HilumError(f"{where}: column {target}: it holds {values.dtype}, not numbers.")
+        _check_values(values, values.isna() | values.isin(allowed), expected, where)
 
 
 def feature_table(
@@ -260,8 +251,7 @@ def feature_table(
 
     Args:
         patients: (images,) numbers or text.
-        image_paths: (images,) paths below the root; the index of a series becomes the ImageIDs, and a
-            list is numbered from 0.
+        image_paths: (images,) paths below the root; the index of a series becomes the ImageIDs.
         studies: numbers or text; this and the others are (images,) or one value for all, NaN if unknown.
         ages: in years.
         male: 1 for male, else 0.
@@ -283,11 +273,7 @@ def feature_table(
 
 
 def check_choices(setting: str, values: Any, known: Sequence[str]) -> None:
-    """Checks a filter that is a list of known values.
-
-    Raises:
-        HilumError: it is not a list, it is empty, or it has a value that is not known.
-    """
+    """Raises a HilumError unless a filter is a list of at least one of the `known` values."""
     if (
         not isinstance(values, list | tuple | set)
         or not values
@@ -297,11 +283,7 @@ def check_choices(setting: str, values: Any, known: Sequence[str]) -> None:
 
 
 def check_some_left(kept: pd.Series, origin: Path, **filters: Any) -> None:
-    """Checks that filters keep at least one image.
-
-    Raises:
-        HilumError: they keep none.
-    """
+    """Raises a HilumError unless the filters keep at least one image."""
     if not kept.any():
         settings = ", ".join(f"{name}={value!r}" for name, value in filters.items())
         raise HilumError(f"{origin}: no image is left after the filters {settings}. Loosen one of them.")

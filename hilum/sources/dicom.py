@@ -15,12 +15,11 @@ from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing
 
 from hilum.errors import ImageError
-from hilum.sources.images import read_bytes
+from hilum.sources.images import read_bytes, unreadable
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-_RESTORE = "Restore it from the data set."
 _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 
 #: What pydicom raises for a header or pixels that it cannot interpret.
@@ -84,11 +83,9 @@ def parse_dicom(data: bytes, path: str | Path) -> "Dataset":
     try:
         return pydicom.dcmread(BytesIO(data))
     except InvalidDicomError:
-        problem = f"{path}: this is not a DICOM file: it lacks the mark DICM at byte 128."
-        raise ImageError("unreadable", problem, _RESTORE) from None
+        raise unreadable(f"{path}: this is not a DICOM file: it lacks the mark DICM at byte 128.") from None
     except _UNREADABLE as error:
-        problem = f"{path}: the DICOM file is damaged or truncated: {error}."
-        raise ImageError("unreadable", problem, _RESTORE) from None
+        raise unreadable(f"{path}: the DICOM file is damaged or truncated: {error}.") from None
 
 
 def show_dicom(header: "Dataset", path: str | Path, window: tuple[float, float] | None = None) -> DicomImage:
@@ -149,8 +146,9 @@ def _stored_samples(header: "Dataset", path: str | Path) -> np.ndarray:
                 f"{path}: its pixels are compressed ({syntax.name}), and no decoder for that is installed.",
                 "Install one: pip install pylibjpeg pylibjpeg-openjpeg python-gdcm.",
             ) from None
-        problem = f"{path}: the DICOM pixels cannot be decoded: {reason}. The file is damaged or truncated."
-        raise ImageError("unreadable", problem, _RESTORE) from None
+        raise unreadable(
+            f"{path}: the DICOM pixels cannot be decoded: {reason}. The file is damaged or truncated."
+        ) from None
 
 
 def _show(header: "Dataset", values: np.ndarray, window: tuple[float, float] | None) -> np.ndarray:

@@ -15,7 +15,11 @@ import numpy as np
 from hilum.errors import HilumError, ImageError
 from hilum.machine import cores
 
-_RESTORE = "Restore it from the data set."
+
+def unreadable(problem: str) -> ImageError:
+    """The error for an image that is damaged, or not an image."""
+    return ImageError("unreadable", problem, "Restore it from the data set.")
+
 
 # --- Addresses: what an `Image_Path` may be ---
 
@@ -159,10 +163,8 @@ def check_images(paths: Iterable[str], progress: Callable[[], None] | None = Non
             if progress:
                 progress()
     if problems:
-        more = f"\n  … and {len(problems) - 10:,} more" if len(problems) > 10 else ""
-        raise HilumError(
-            f"{len(problems):,} image(s) cannot be used:\n  " + "\n  ".join(problems[:10]) + more
-        )
+        more = [f"… and {len(problems) - 10:,} more"] if len(problems) > 10 else []
+        raise HilumError("\n  ".join([f"{len(problems):,} image(s) cannot be used:", *problems[:10], *more]))
 
 
 # --- Decoding: from a file's content to gray levels ---
@@ -205,7 +207,7 @@ def decode_channels(data: bytes, name: str) -> np.ndarray:
     except cv2.error:  # a header with more pixels than OpenCV accepts
         pixels = None
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
-        raise ImageError("unreadable", f"{name}: the image cannot be decoded; the file is damaged.", _RESTORE)
+        raise unreadable(f"{name}: the image cannot be decoded; the file is damaged.")
     return pixels
 
 
@@ -236,10 +238,9 @@ def _check_complete(data: bytes, path: str | Path) -> None:
         end = _JPEG_END
     else:
         kind = "empty" if not data else "neither a PNG nor a JPEG nor a DICOM"
-        raise ImageError("unreadable", f"{path}: the file is {kind}.", _RESTORE)
+        raise unreadable(f"{path}: the file is {kind}.")
     if end not in data[-512:]:  # some writers pad the file after its end mark
-        problem = f"{path}: the image is truncated ({len(data):,} bytes without an end mark)."
-        raise ImageError("unreadable", problem, _RESTORE)
+        raise unreadable(f"{path}: the image is truncated ({len(data):,} bytes without an end mark).")
 
 
 # --- Size: as the file's header declares it ---

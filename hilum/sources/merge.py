@@ -107,11 +107,11 @@ def _expected(found: str) -> str:
 def _named(catalogs: Mapping[str, Catalog] | Sequence[Catalog]) -> dict[str, Catalog]:
     if not isinstance(catalogs, Mapping):
         names = [catalog.name for catalog in catalogs]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise HilumError(
-                f"merge: two catalogs are named {twice!r}. Give a dictionary with a name for each of them."
-            )
+        for name in names:
+            if names.count(name) > 1:
+                raise HilumError(
+                    f"merge: two catalogs are named {name!r}. Give a dictionary with other names."
+                )
         catalogs = dict(zip(names, catalogs, strict=True))
     if len(catalogs) < 2:
         raise HilumError(f"merge needs two or more catalogs; it has {len(catalogs)}.")
@@ -165,13 +165,11 @@ def _prefixed(position: int, name: str, catalog: Catalog, shared: tuple[str, ...
 def _fixed_split(catalogs: list[Catalog], index: pd.Index) -> pd.Series | None:
     if all(catalog.fixed_split is None for catalog in catalogs):
         return None
-    parts = [
-        np.full(len(catalog), "train_val", dtype=object)
-        if catalog.fixed_split is None
-        else catalog.fixed_split.to_numpy(dtype=object)
-        for catalog in catalogs
-    ]
-    return pd.Series(np.concatenate(parts), index=index)
+    parts: list[str] = []
+    for catalog in catalogs:
+        split = catalog.fixed_split
+        parts += ["train_val"] * len(catalog) if split is None else split.tolist()
+    return pd.Series(parts, index=index)
 
 
 def _codes(catalogs: list[Catalog], shared: tuple[str, ...], index: pd.Index) -> pd.DataFrame | None:

@@ -18,38 +18,20 @@ import pandas as pd
 from hilum.errors import HilumError
 from hilum.sources.catalog import Catalog, feature_table
 from hilum.sources.csv import CsvTable, first_file, first_present, read_csv
-from hilum.targets import VINDR_TARGETS
+from hilum.targets import VINDR_TARGETS, canonical_target
 
 _READERS = 3
 
-#: The columns of the index, by target; `Fracture` combines two of them.
+#: The columns of the index, by target. `Other_Disease` has another name in each part, and `Fracture` combines two.
 COLUMN_OF = {
-    "Aortic_Enlargement": "Aortic enlargement",
-    "Atelectasis": "Atelectasis",
-    "Calcification": "Calcification",
-    "Cardiomegaly": "Cardiomegaly",
-    "Clavicle_Fracture": "Clavicle fracture",
-    "Consolidation": "Consolidation",
-    "Edema": "Edema",
-    "Emphysema": "Emphysema",
-    "Enlarged_Pulmonary_Artery": "Enlarged PA",
-    "ILD": "ILD",
-    "Infiltration": "Infiltration",
-    "Lung_Opacity": "Lung Opacity",
-    "Lung_Cavity": "Lung cavity",
-    "Lung_Cyst": "Lung cyst",
-    "Mediastinal_Shift": "Mediastinal shift",
-    "Nodule_Mass": "Nodule/Mass",
-    "Pleural_Effusion": "Pleural effusion",
-    "Pleural_Thickening": "Pleural thickening",
-    "Pneumothorax": "Pneumothorax",
-    "Fibrosis": "Pulmonary fibrosis",
-    "Rib_Fracture": "Rib fracture",
-    "Other_Lesion": "Other lesion",
-    "COPD": "COPD",
-    "Lung_Tumor": "Lung tumor",
-    "Pneumonia": "Pneumonia",
-    "Tuberculosis": "Tuberculosis",
+    canonical_target(column): column
+    for column in (
+        *("Aortic enlargement", "Atelectasis", "Calcification", "Cardiomegaly", "Clavicle fracture"),
+        *("Consolidation", "Edema", "Emphysema", "Enlarged PA", "ILD", "Infiltration", "Lung Opacity"),
+        *("Lung cavity", "Lung cyst", "Mediastinal shift", "Nodule/Mass", "Pleural effusion"),
+        *("Pleural thickening", "Pneumothorax", "Pulmonary fibrosis", "Rib fracture", "Other lesion", "COPD"),
+        *("Lung tumor", "Pneumonia", "Tuberculosis"),
+    )
 }
 _OTHER = ("Other disease", "Other diseases")
 _LABEL = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0}
