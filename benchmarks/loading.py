@@ -32,11 +32,12 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision import transforms
 
+from hilum.config import AugmentationSettings, PixelSettings
+from hilum.data.augmentation import Augmentation
 from hilum.data.dataset import CheXpertDataset
 from hilum.data.loaders import Loaders
-from hilum.data.pack import FORMAT, INDEX, PIXELS, RECORD, Pack, images_fingerprint
 from hilum.data.pack_builder import build_pack
-from hilum.data.pixels import RawImages
+from hilum.data.pixels import FORMAT, INDEX, PIXELS, RECORD, Pack, RawImages, images_fingerprint
 from hilum.phantom import write_phantom
 from hilum.phantom.cohort import DATASET
 from hilum.sources.catalog import FEATURE_COLUMNS, Catalog
@@ -141,16 +142,10 @@ def peer_loader(dataset: Dataset, items: int, workers: int) -> DataLoader:
 def hilum_loader(catalog: Catalog, pixels: RawImages | Pack, items: int, workers: int) -> DataLoader:
     """Hilum's own loader for the training part; rows repeat, as they do when it oversamples."""
     width, height = pixels.size
-    loaders = Loaders(
-        catalog,
-        batch_size=BATCH,
-        image_width=width,
-        image_height=height,
-        aug_fraction=AUGMENTED,
-        num_workers=workers,
-    )
+    augmentation = Augmentation(AugmentationSettings(aug_fraction=AUGMENTED))
+    loaders = Loaders(catalog, batch_size=BATCH, image_width=width, image_height=height, num_workers=workers)
     rows = np.resize(np.arange(len(catalog)), items)
-    dataset = CheXpertDataset(catalog, width, height, loaders.augmentation, rows=rows, pixels=pixels)
+    dataset = CheXpertDataset(catalog, width, height, augmentation, rows=rows, pixels=pixels)
     return loaders._loader(dataset, shuffle=True)
 
 
@@ -207,7 +202,7 @@ def compare(
     """Images a second of each side, and the ratios of Hilum's sides to the peers' in each run."""
     catalog = write_images(folder / DATASET, images)
     pack = build_pack(catalog, folder / "pack", width=SIZE, height=SIZE, workers=1)
-    raw = RawImages(catalog, SIZE, SIZE)
+    raw = RawImages(catalog, PixelSettings(image_width=SIZE, image_height=SIZE))
     document, xrv = DocumentDataset(catalog), torchxrayvision_dataset(folder / DATASET)
     assert len(document) == len(pack)
     makers = {

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hilum.data.pack import CORRUPT, FORMAT, INDEX, PIXELS, RECORD, Pack
+from hilum.data.pixels import CORRUPT, FORMAT, INDEX, PIXELS, RECORD, Pack
 from hilum.data.shards import Shards, write_shards
 
 BATCH = 64

@@ -215,6 +215,11 @@ class PixelSettings(Settings):
         description="standard deviation for normalization, 0..1; default: published or measured",
     )
 
+    @field_validator("pack", mode="before")
+    @classmethod
+    def _path_as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, Path) else value
+
 
 class AugmentationSettings(Settings):
     """Augmentation of the training part"""

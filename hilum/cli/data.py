@@ -164,7 +164,7 @@ def shards(pack_folder: Path, url: str, chunk_megabytes: float) -> None:
     Run again after an interruption, it sends only what is not there. Credentials and endpoint come from
     the environment, as for the cloud's own tools.
     """
-    from hilum.data.pack import Pack
+    from hilum.data.pixels import Pack
     from hilum.data.shards import write_shards
 
     opened = Pack(pack_folder)

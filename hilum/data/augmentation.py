@@ -1,64 +1,52 @@
-"""Random affine warps and exposure changes, drawn by address and applied to 8-bit images."""
+"""Random affine warps and exposure changes of 8-bit images."""
 
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from hilum.config import AugmentationSettings
 from hilum.randomness import generator
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far an image may be changed, and how often.
+    """Draws the changes of an epoch's images: uniform within the limits of the settings."""
 
-    Attributes:
-        percent: share of the images that are changed at all, 0..1.
-        affine_degrees: rotation, uniform within +- this.
-        translate_fraction: shift, uniform within +- this share of the width and of the height.
-        shear_degrees: shear along the rows, uniform within +- this.
-        brightness: factor, uniform within 1 +- this.
-        contrast: factor about the image's mean, uniform within 1 +- this.
-    """
-
-    percent: float
-    affine_degrees: float
-    translate_fraction: float
-    shear_degrees: float
-    brightness: float
-    contrast: float
+    settings: AugmentationSettings
 
     def draw(self, seed: int, epoch: int, count: int, start: int = 0) -> np.ndarray:
-        """The changes of a whole epoch at once, or of some places of it: the same values either way.
+        """The changes of some positions of an epoch; each position has the same values in every call.
 
         Args:
-            seed: the run's.
-            epoch: which epoch.
-            count: how many places of the epoch.
-            start: the first of them, a multiple of four.
+            seed: of the run.
+            epoch: number of the epoch.
+            count: number of positions.
+            start: the first position, a multiple of four.
 
         Returns:
-            float64 array of shape (count, 7): whether to change at all (0 or 1), degrees, horizontal
-            and vertical shift as shares, shear in degrees, brightness and contrast factors.
+            float64 array of shape (count, 7): whether the image is changed (0 or 1), degrees, horizontal
+            and vertical shift as fractions, shear in degrees, brightness and contrast factors.
         """
         assert start % 4 == 0  # Philox makes four numbers at each step of its counter
         draw = generator(seed, "augment", epoch)
         draw.bit_generator.advance(start * 7 // 4)
         uniform = draw.random((count, 7))
         within = 2 * uniform[:, 1:] - 1
-        reach = [self.affine_degrees, self.translate_fraction, self.translate_fraction, self.shear_degrees]
+        limits = self.settings
+        shift = limits.translate_fraction
         return np.column_stack(
             [
-                uniform[:, 0] < self.percent,
-                within[:, :4] * reach,
-                1 + within[:, 4] * self.brightness,
-                1 + within[:, 5] * self.contrast,
+                uniform[:, 0] < limits.aug_fraction,
+                within[:, :4] * [limits.affine_degrees, shift, shift, limits.shear_degrees],
+                1 + within[:, 4] * limits.brightness_jitter,
+                1 + within[:, 5] * limits.contrast_jitter,
             ]
         )
 
 
 def augment(pixels: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """One affine warp (bilinear; black comes in at the edges) and one lookup table.
+    """One affine warp (bilinear, black outside the image) and one lookup table.
 
     Args:
         pixels: uint8 (height, width).
@@ -67,8 +55,8 @@ def augment(pixels: np.ndarray, drawn: np.ndarray) -> np.ndarray:
     changed, degrees, shift_x, shift_y, shear, brightness, contrast = drawn
     if not changed:
         return pixels
-    matrix = affine_matrix(pixels.shape, degrees, shift_x, shift_y, shear)
     height, width = pixels.shape
+    matrix = affine_matrix((height, width), degrees, shift_x, shift_y, shear)
     warped = cv2.warpAffine(pixels, matrix, (width, height), flags=cv2.INTER_LINEAR)
     return cv2.LUT(warped, exposure_table(warped, brightness, contrast))
 
@@ -83,8 +71,8 @@ def affine_matrix(
     Args:
         shape: (height, width).
         degrees: rotation, clockwise as seen.
-        shift_x: share of the width, to the right; rounded to whole pixels.
-        shift_y: share of the height, down; rounded to whole pixels.
+        shift_x: fraction of the width, to the right; rounded to whole pixels.
+        shift_y: fraction of the height, down; rounded to whole pixels.
         shear_degrees: along the rows.
 
     Returns:

@@ -1,23 +1,24 @@
 """Images and labels of a Catalog, one at a time or a batch at once."""
 
 from copy import copy
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from hilum.config import PixelSettings
 from hilum.data.augmentation import Augmentation, augment
 from hilum.data.pixels import PixelSource, RawImages
 from hilum.errors import HilumError, ImageError
 from hilum.sources.catalog import Catalog
 
-#: Images whose changes are drawn together; a multiple of four, see `Augmentation.draw`.
-_DRAWN_AT_ONCE = 8192
+#: Number of positions whose augmentation is drawn together; a multiple of four, see `Augmentation.draw`.
+_DRAWN_TOGETHER = 8192
 
 
 class Address(NamedTuple):
-    """Which image, and for which place of which epoch: all that its augmentation depends on."""
+    """An item of an epoch: its row, and the epoch and the position that its augmentation depends on."""
 
     epoch: int
     position: int
@@ -25,20 +26,20 @@ class Address(NamedTuple):
 
 
 class CheXpertDataset(Dataset):
-    """Radiographs with the labels of their targets; any Catalog will do, not only CheXpert's.
+    """Radiographs with the labels of their targets, of any Catalog.
 
     An item is a dictionary: `id`, the int ImageID; `img`, uint8 of shape (1, height, width); `labels`,
     float32 of shape (targets,) with 1.0, 0.0 or NaN. A batch has the same keys and a leading dimension.
 
     Args:
-        catalog: which images; its targets, in its order, are the labels.
+        catalog: the images; its targets, in its order, are the labels.
         image_width: pixels, after resizing.
         image_height: pixels, after resizing.
-        augmentation: how to change the images; None leaves them as they are.
+        augmentation: changes of the images; None leaves them unchanged.
         seed: of the augmentation.
-        rows: (items,) rows of the catalog, repeats allowed; None takes each once.
-        labels: float32 (images, targets), to be delivered in place of the catalog's.
-        pixels: where the images come from, at the size above; None reads the catalog's image files.
+        rows: (items,) rows of the catalog, repeats allowed; None is each once.
+        labels: float32 (images, targets), instead of the catalog's.
+        pixels: gives the images, at the size above; None reads the catalog's image files.
     """
 
     def __init__(
@@ -54,7 +55,9 @@ class CheXpertDataset(Dataset):
     ):
         self.rows = np.arange(len(catalog)) if rows is None else rows
         self.ids = catalog.table.index.to_numpy(dtype=np.int64)
-        self.pixels = RawImages(catalog, image_width, image_height) if pixels is None else pixels
+        if pixels is None:
+            pixels = RawImages(catalog, PixelSettings(image_width=image_width, image_height=image_height))
+        self.pixels = pixels
         self.actual = catalog.labels()
         self.labels = self.actual if labels is None else labels
         self.targets = catalog.targets
@@ -71,7 +74,7 @@ class CheXpertDataset(Dataset):
         """The item at a position of epoch 0, or at an address.
 
         Raises:
-            IndexError: there is no such position.
+            IndexError: the position does not exist.
             HilumError: the image is missing, damaged or truncated; it is named.
         """
         if not isinstance(item, Address):
@@ -86,11 +89,11 @@ class CheXpertDataset(Dataset):
         try:
             images = self.pixels.read(self.ids[rows])
         except ImageError as error:
-            # A loader's worker can bring home only an exception that is made of one string.
+            # A loader's worker can pass on only an exception that is built from one string.
             raise HilumError(str(error)) from None
         if self.augmentation:
             for image, address in zip(images, addresses, strict=True):
-                drawn = self._changes(address)
+                drawn = self._draw(self.augmentation, address)
                 if drawn[0]:
                     image[:] = augment(image, drawn)
         return {
@@ -99,18 +102,18 @@ class CheXpertDataset(Dataset):
             "labels": torch.from_numpy(self.labels[rows]),
         }
 
-    def without_augmentation(self) -> "CheXpertDataset":
-        """The same items as they are on disk."""
+    def without_augmentation(self) -> Self:
+        """The same items, not augmented."""
         plain = copy(self)
         plain.augmentation = None
         return plain
 
-    def _changes(self, address: Address) -> np.ndarray:
-        # Places of an epoch follow each other, so a block serves many batches; a whole epoch of a large
-        # data set would fill each worker's memory.
-        block = address.position // _DRAWN_AT_ONCE
+    def _draw(self, augmentation: Augmentation, address: Address) -> np.ndarray:
+        # Positions follow each other, so one block is used for many batches; the draws of a whole epoch of
+        # a large data set would fill each worker's memory.
+        block = address.position // _DRAWN_TOGETHER
         if (address.epoch, block) != self._drawn_block:
-            start = block * _DRAWN_AT_ONCE
-            self._drawn = self.augmentation.draw(self.seed, address.epoch, _DRAWN_AT_ONCE, start)
+            start = block * _DRAWN_TOGETHER
+            self._drawn = augmentation.draw(self.seed, address.epoch, _DRAWN_TOGETHER, start)
             self._drawn_block = (address.epoch, block)
-        return self._drawn[address.position % _DRAWN_AT_ONCE]
+        return self._drawn[address.position % _DRAWN_TOGETHER]

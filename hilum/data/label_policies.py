@@ -1,15 +1,16 @@
-"""What becomes of labels that are neither positive nor negative: uncertain ones and those not mentioned.
+"""Policies for labels that are neither positive nor negative: uncertain, or blank (not mentioned).
 
-In training a label may become 0 ("zeros"), 1 ("ones"), be left out ("ignore"), be drawn near 0 or 1
-("smooth-zeros", "smooth-ones": label smoothing, Pham et al. 2019, arXiv 1911.06475), or, if uncertain,
-be a third class beside negative and positive ("multiclass": Irvin et al. 2019, arXiv 1901.07031). For
-the scores there is a policy of its own, so that runs that train differently are judged alike.
+In training such a label becomes 0 ("zeros"), 1 ("ones"), is left out ("ignore"), is drawn near 0 or 1
+("smooth-zeros", "smooth-ones": label smoothing, Pham et al. 2019, arXiv 1911.06475), or, if uncertain, is a
+third class in addition to negative and positive ("multiclass": Irvin et al. 2019, arXiv 1901.07031). The
+scores have their own policy, so that runs trained on different labels are scored on the same ones.
 """
 
 from collections.abc import Mapping
 
 import numpy as np
 
+from hilum.config import LabelSettings
 from hilum.errors import HilumError, nearest
 from hilum.randomness import generator
 from hilum.sources.catalog import Catalog
@@ -18,14 +19,13 @@ from hilum.targets import canonical_target
 #: The class of an uncertain label under "multiclass"; negative is 0 and positive 1.
 UNCERTAIN_CLASS = 2.0
 
-#: What a smoothed label is drawn from, uniformly: the ranges of Pham et al. 2019.
+#: Ranges that smoothed labels are drawn from, uniformly: those of Pham et al. 2019.
 SMOOTH_RANGES = {"smooth-zeros": (0.0, 0.3), "smooth-ones": (0.55, 0.85)}
 
 _FIXED = {"zeros": 0.0, "ones": 1.0, "ignore": np.nan, "multiclass": UNCERTAIN_CLASS}
 
-#: The best policy for each competition target on CheXpert's validation set, by Table 3 of Irvin et al.
-#: 2019, among those that can be had here: for consolidation its self-training (AUC 0.939) is not, and
-#: "ignore" (0.938) comes next.
+#: The best policy of each competition target on CheXpert's validation set, Table 3 of Irvin et al. 2019,
+#: among the policies here: for consolidation self-training (AUC 0.939) is missing; "ignore" (0.938) is next.
 CHEXPERT_BEST = {
     "Atelectasis": "ones",
     "Cardiomegaly": "multiclass",
@@ -34,76 +34,68 @@ CHEXPERT_BEST = {
     "Pleural_Effusion": "multiclass",
 }
 
-#: Ids that share a generator.
+#: Number of ids that share a generator.
 _BLOCK = 1 << 16
 
 Policy = str | Mapping[str, str]
 
 
-def training_labels(catalog: Catalog, uncertain: Policy, blank: Policy, seed: int) -> np.ndarray:
+def training_labels(catalog: Catalog, settings: LabelSettings, seed: int) -> np.ndarray:
     """The labels to train on.
 
     Args:
-        catalog: its codes, where it has any, say which labels are uncertain or blank.
-        uncertain: of the uncertain labels: one policy for all targets, or one for some by name (the
-            others take "zeros"), or "chexpert-best".
-        blank: the same for labels not mentioned, without "multiclass" and "chexpert-best".
-        seed: of the smoothing, which is drawn by target and ImageID: an image has the same label in
-            every epoch and in every subset.
+        catalog: its codes, if it has any, mark the labels that are uncertain or blank.
+        settings: a policy for all targets, or by target's name; the other targets then have "zeros".
+        seed: of the smoothing, drawn by target and ImageID: an image has the same label in every epoch and
+            every subset.
 
     Returns:
-        float32 (images, targets): 1, 0, NaN (left out), a value between (smoothed), or
-        `UNCERTAIN_CLASS`.
+        float32 (images, targets): 1, 0, NaN (left out), a value between (smoothed), or `UNCERTAIN_CLASS`.
 
     Raises:
-        HilumError: a target that the catalog does not have, or a policy for labels that the data set
-            does not have.
+        HilumError: a target that the catalog does not have, or a policy for labels that the data set does
+            not have.
     """
-    return _apply(catalog, ("uncertain_policy", uncertain), ("blank_policy", blank), seed)
+    policies = {"uncertain_policy": settings.uncertain_policy, "blank_policy": settings.blank_policy}
+    return _apply(catalog, policies, seed)
 
 
-def evaluation_labels(catalog: Catalog, uncertain: Policy, blank: Policy) -> np.ndarray:
+def evaluation_labels(catalog: Catalog, settings: LabelSettings) -> np.ndarray:
     """The labels to score against, float32 (images, targets) of 1, 0 or NaN; see `training_labels`."""
-    return _apply(catalog, ("eval_uncertain_policy", uncertain), ("eval_blank_policy", blank), seed=0)
+    policies = {
+        "eval_uncertain_policy": settings.eval_uncertain_policy,
+        "eval_blank_policy": settings.eval_blank_policy,
+    }
+    return _apply(catalog, policies, seed=0)
 
 
-def multiclass_targets(catalog: Catalog, uncertain: Policy) -> np.ndarray:
-    """Which targets have an uncertain class of their own, as bool (targets,)."""
-    policies = _by_target(catalog, "uncertain_policy", uncertain)
+def multiclass_targets(catalog: Catalog, settings: LabelSettings) -> np.ndarray:
+    """Whether each target has a class of its own for uncertain labels, as bool (targets,)."""
+    policies = _by_target(catalog, "uncertain_policy", settings.uncertain_policy)
     return np.array([policies[target] == "multiclass" for target in catalog.targets])
 
 
-def _apply(
-    catalog: Catalog, uncertain: tuple[str, Policy], blank: tuple[str, Policy], seed: int
-) -> np.ndarray:
-    by_code = {name: _by_target(catalog, name, policy) for name, policy in (uncertain, blank)}
+def _apply(catalog: Catalog, given: Mapping[str, Policy], seed: int) -> np.ndarray:
+    """The labels under two policies, the first for uncertain and the second for blank labels."""
+    policies = {name: _by_target(catalog, name, policy) for name, policy in given.items()}
     labels = catalog.labels().copy()
     if catalog.codes is None:
-        for name, policies in by_code.items():
-            _refuse_without_codes(catalog, name, policies)
+        for name, by_target in policies.items():
+            _check_without_codes(catalog, name, by_target)
         return labels
-    codes = catalog.codes.to_numpy()
-    ids = catalog.table.index.to_numpy()
-    for column, target in enumerate(catalog.targets):
-        column_codes = codes[:, column]
-        for name, policies, chosen in (
-            (uncertain[0], by_code[uncertain[0]], column_codes == -1),
-            (blank[0], by_code[blank[0]], np.isnan(column_codes)),
-        ):
-            labels[chosen, column] = _values(policies[target], f"{name} {target}", ids[chosen], seed)
+    ids, codes = catalog.table.index.to_numpy(), catalog.codes.to_numpy()
+    for (name, by_target), affected in zip(policies.items(), (codes == -1, np.isnan(codes)), strict=True):
+        for column, target in enumerate(catalog.targets):
+            rows = affected[:, column]
+            labels[rows, column] = _values(by_target[target], f"{name} {target}", ids[rows], seed)
     return labels
 
 
 def _values(policy: str, purpose: str, image_ids: np.ndarray, seed: int) -> np.ndarray | float:
     if policy in _FIXED:
         return _FIXED[policy]
-    if policy not in SMOOTH_RANGES:
-        known = [*_FIXED, *SMOOTH_RANGES]
-        raise HilumError(
-            f"{purpose}: {policy!r} is no policy.{nearest(policy, known)} Known: {', '.join(known)}."
-        )
     low, high = SMOOTH_RANGES[policy]
-    # Drawn by blocks of ids, so that an image's draw does not depend on which others there are.
+    # Drawn by blocks of ids, so that the draw of an image does not depend on the other images.
     uniform = np.empty(len(image_ids))
     blocks = image_ids // _BLOCK
     for block in np.unique(blocks).tolist():
@@ -114,14 +106,15 @@ def _values(policy: str, purpose: str, image_ids: np.ndarray, seed: int) -> np.n
 
 
 def _by_target(catalog: Catalog, name: str, policy: Policy) -> dict[str, str]:
-    """One policy per target of the catalog."""
+    """One policy for each target of the catalog."""
+    zeros = dict.fromkeys(catalog.targets, "zeros")
     if policy == "chexpert-best":
-        chosen = {target: best for target, best in CHEXPERT_BEST.items() if target in catalog.targets}
-        if not chosen:
+        best = {target: best for target, best in CHEXPERT_BEST.items() if target in catalog.targets}
+        if not best:
             raise HilumError(
                 f"{name}: chexpert-best is for {', '.join(CHEXPERT_BEST)}; the run has none of these targets."
             )
-        return dict.fromkeys(catalog.targets, "zeros") | chosen
+        return zeros | best
     if isinstance(policy, str):
         return dict.fromkeys(catalog.targets, policy)
     chosen = {}
@@ -135,13 +128,13 @@ def _by_target(catalog: Catalog, name: str, policy: Policy) -> dict[str, str]:
         if value == "chexpert-best":
             raise HilumError(f"{name}: chexpert-best is a policy for all targets, not for {given} alone.")
         chosen[target] = value
-    return dict.fromkeys(catalog.targets, "zeros") | chosen
+    return zeros | chosen
 
 
-def _refuse_without_codes(catalog: Catalog, name: str, policies: dict[str, str]) -> None:
+def _check_without_codes(catalog: Catalog, name: str, policies: dict[str, str]) -> None:
     for target, policy in policies.items():
         if policy != "zeros":
             raise HilumError(
-                f"{name}: {policy!r} for {target} has no meaning for {catalog.name}: its labels are positive or "
+                f"{name}: {policy!r} for {target} has no effect on {catalog.name}: its labels are positive or "
                 "negative only, none is uncertain or blank. Leave the setting out."
             )

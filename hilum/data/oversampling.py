@@ -1,4 +1,4 @@
-"""More of the rare combinations of findings, by drawing their images again."""
+"""Oversampling of rare combinations of findings."""
 
 import numpy as np
 
@@ -8,9 +8,8 @@ from hilum.randomness import generator
 def oversample(labels: np.ndarray, min_count: int, seed: int) -> np.ndarray:
     """Rows of the training part, with repeats until every target vector occurs `min_count` times.
 
-    Rows are grouped by their whole target vector; a group that is too small is topped up with rows
-    drawn from it with replacement. Called after the split and on the training part alone, so that no
-    image can stand on both sides.
+    Rows are grouped by their whole target vector; a group that is too small gets more rows, drawn from it
+    with replacement. It is called after the split, on the training part alone, so no image is in two parts.
 
     Args:
         labels: (rows, targets) of 1.0, 0.0 or NaN (NaN is a value of its own here).
@@ -31,14 +30,14 @@ def oversample(labels: np.ndarray, min_count: int, seed: int) -> np.ndarray:
 
 
 def oversampling_weights(labels: np.ndarray, min_count: int) -> np.ndarray:
-    """Chances of the rows that give every target vector the share `oversample` would give it.
+    """Weights of the rows that give every target vector the expected share that `oversample` gives it.
 
     Args:
         labels: (rows, targets) of 1.0, 0.0 or NaN.
         min_count: 1 or more.
 
     Returns:
-        float64 (rows,): how often `oversample` would show a row on average, 1 or more.
+        float64 (rows,): mean number of times that `oversample` has the row, 1 or more.
     """
     group_of, counts = _groups(labels)
     return np.maximum(1.0, min_count / counts)[group_of]

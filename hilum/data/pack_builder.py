@@ -1,4 +1,4 @@
-"""Makes a pack: in parallel, in bounded memory, and so that a killed build goes on where it stopped."""
+"""Makes a pack: in parallel, in bounded memory, and so that a killed build continues where it stopped."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hilum import __version__
-from hilum.data.pack import (
+from hilum.data.pixels import (
     CORRUPT,
     FORMAT,
     INDEX,
@@ -41,18 +41,19 @@ from hilum.sources.catalog import Catalog
 from hilum.sources.images import parse_address, read_gray
 
 _PARTIAL = "pixels.partial.npy"
-#: Bytes of pixels that a worker holds before it writes them, and images, whichever is less.
+#: Size of a chunk, which a worker holds in memory: at most these bytes of pixels and these images.
 _CHUNK_BYTES, _CHUNK_IMAGES = 16 * 2**20, 1024
-#: Below this, starting workers takes longer than decoding.
-_WORTH_WORKERS = 400
+#: With fewer images, starting workers takes longer than decoding.
+_FEWEST_FOR_WORKERS = 400
 
 _INDEX_SCHEMA = pa.schema(
     [("ImageID", pa.int64()), ("row", pa.int64()), ("Image_Path", pa.string()), ("sha256", pa.string())]
 )
+_CHUNK_SCHEMA = _INDEX_SCHEMA.append(pa.field("reason", pa.string()))
 
 
 class _Chunk(NamedTuple):
-    """Images of consecutive rows, and all that a worker needs to read and write them."""
+    """Images of consecutive rows, with everything that a worker needs to read and write them."""
 
     number: int
     first_row: int
@@ -62,8 +63,8 @@ class _Chunk(NamedTuple):
     folder: Path
     width: int
     height: int
-    fit: str
-    interpolation: str
+    fit: Fit
+    interpolation: Interpolation
 
 
 def build_pack(
@@ -79,78 +80,79 @@ def build_pack(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pack:
-    """Decodes and resizes every image of a catalog once; returns the pack, or the one already there.
+    """Decodes and resizes every image of a catalog once; returns the pack, which may have existed already.
 
     The folder gets `pixels.npy`, uint8 (images, height, width) in the order of the ImageIDs;
     `index.parquet` with `ImageID`, `row`, `Image_Path` and the `sha256` of the source file (for a row
-    of an `.npy` stack, of its pixels); `corrupt.csv` with the images that cannot be read, and why; and
-    last `pack.json`. After a kill the same call goes on with the chunks that are missing. Each worker
-    holds some 16 MiB of pixels.
+    of an `.npy` stack, of its pixels); `corrupt.csv` with the images that cannot be read, and the reasons; and
+    last `pack.json`. After a kill the same call continues with the missing chunks. Each worker holds
+    about 16 MiB of pixels.
 
     Args:
         catalog: the images.
-        out: a folder that is absent, empty, or holds this pack, whole or half-written.
+        out: a folder that is absent, empty, or holds this pack, complete or incomplete.
         width: pixels.
         height: pixels.
         fit: see `resize`.
         interpolation: see `resize`.
-        column: the path by which the files are read, see `RawImages`.
-        on_corrupt: what unreadable images do: `"stop"` ends in an error once all images have been
-            looked at, `"skip"` leaves them out of the pack.
-        workers: processes; by default one per CPU that this process may use. Above one, a script must
+        column: the path of the files, see `RawImages`.
+        on_corrupt: `"stop"` raises an error for unreadable images once all images have been read, `"skip"`
+            leaves them out of the pack.
+        workers: processes; by default one per core that this process may use. Above one, a script must
             call this under `if __name__ == "__main__":`, as for every use of multiprocessing.
-        progress: called with the images done so far and in all.
+        progress: called with the numbers of finished and of all images.
 
     Raises:
         HilumError: a parameter is out of range, the folder holds something else, images cannot be read,
             or the disk is full.
     """
     out = Path(out)
-    _check_parameters(width, height, fit, interpolation, on_corrupt, workers)
+    _check_arguments(width, height, fit, interpolation, on_corrupt, workers)
     ids = np.sort(catalog.table.index.to_numpy(dtype=np.int64))
-    parameters = _parameters(catalog, width, height, fit, interpolation)
-    with _explaining_a_full_disk(out, len(ids) * width * height):
-        if _already_whole(out, parameters):
-            pack = _whole(out, on_corrupt)
-            pack.check_content(catalog)
-            return pack
-        _start(out, parameters, len(ids))
-        _fill(_chunks(catalog, ids, parameters, out, column), len(ids), workers, progress)
-        unreadable = _write_index(out)
-        _refuse_unreadable(out, unreadable, len(ids), on_corrupt)
-        _finish(out, catalog, parameters, len(ids), unreadable)
-    return Pack(out)
-
-
-def _check_parameters(
-    width: int, height: int, fit: str, interpolation: str, on_corrupt: str, workers: int | None
-) -> None:
-    check_fit(fit, interpolation)
-    numbers = {"width": width, "height": height} | ({} if workers is None else {"workers": workers})
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise HilumError(f"pack: {name} is {value!r}. Give a whole number of 1 or more.")
-    if on_corrupt not in ("stop", "skip"):
-        raise HilumError(f"pack: on_corrupt is {on_corrupt!r}. It may be stop or skip.")
-
-
-def _parameters(catalog: Catalog, width: int, height: int, fit: str, interpolation: str) -> dict:
-    """What a pack must agree in to be this one."""
-    ids = catalog.table.index.to_numpy(dtype=np.int64)
-    return {
+    #: A pack with other values is another pack.
+    parameters = {
         "format": FORMAT,
         "catalog": catalog.name,
-        "images_fingerprint": images_fingerprint(ids, catalog.table["Image_Path"]),
+        "images_fingerprint": images_fingerprint(
+            catalog.table.index.to_numpy(dtype=np.int64), catalog.table["Image_Path"]
+        ),
         "width": width,
         "height": height,
         "fit": fit,
         "interpolation": interpolation,
         "chunk": max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // (width * height))),
     }
+    with _explaining_write_errors(out, len(ids) * width * height):
+        if _is_complete(out, parameters):
+            pack = _open_complete(out, on_corrupt)
+            pack.check_content(catalog)
+            return pack
+        _start(out, parameters, len(ids))
+        done = 0
+        workers = workers or (cores() if len(ids) >= _FEWEST_FOR_WORKERS else 1)
+        for count in _write_chunks(_chunks(catalog, ids, parameters, out, column), workers):
+            done += count
+            if progress is not None:
+                progress(done, len(ids))
+        unreadable = _write_index(out)
+        _check_readable(out, unreadable, len(ids), on_corrupt)
+        _finish(out, catalog, parameters, len(ids), len(unreadable))
+    return Pack(out)
 
 
-def _already_whole(out: Path, parameters: dict) -> bool:
-    """Whether the pack is there; raises if anything else is."""
+def _check_arguments(
+    width: int, height: int, fit: str, interpolation: str, on_corrupt: str, workers: int | None
+) -> None:
+    check_fit(fit, interpolation)
+    for name, value in (("width", width), ("height", height), ("workers", 1 if workers is None else workers)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise HilumError(f"pack: {name} is {value!r}. Give a whole number of 1 or more.")
+    if on_corrupt not in ("stop", "skip"):
+        raise HilumError(f"pack: on_corrupt is {on_corrupt!r}. It may be stop or skip.")
+
+
+def _is_complete(out: Path, parameters: dict[str, Any]) -> bool:
+    """Whether the folder holds the complete pack; raises if it holds anything else."""
     if out.exists() and not out.is_dir():
         raise HilumError(f"pack: {out} is a file. Choose a folder.")
     for name in (RECORD, STARTED):
@@ -166,7 +168,7 @@ def _already_whole(out: Path, parameters: dict) -> bool:
     return False
 
 
-def _compare(record: Path, parameters: dict) -> None:
+def _compare(record: Path, parameters: dict[str, Any]) -> None:
     try:
         found = json.loads(record.read_text(encoding="utf-8"))
         known = {key: found[key] for key in parameters}
@@ -184,43 +186,41 @@ def _compare(record: Path, parameters: dict) -> None:
         )
 
 
-def _whole(out: Path, on_corrupt: str) -> Pack:
+def _open_complete(out: Path, on_corrupt: str) -> Pack:
     _remove_progress(out)  # a kill may have come between the record and this
     pack = Pack(out)
     if on_corrupt == "stop" and pack.meta["left_out"]:
         raise HilumError(
-            f"pack: {out} is whole, but left out {pack.meta['left_out']:,} unreadable image(s); see "
+            f"pack: {out} is complete, but left out {pack.meta['left_out']:,} unreadable image(s); see "
             f"{out / CORRUPT}. Use on_corrupt skip, or restore them and pack into another folder."
         )
     return pack
 
 
-def _start(out: Path, parameters: dict, images: int) -> None:
-    """Makes the folder and the file of pixels, unless a former build has."""
+def _start(out: Path, parameters: dict[str, Any], images: int) -> None:
+    """Makes the folder and the file of pixels, unless an earlier build has."""
     out.mkdir(parents=True, exist_ok=True)
+    shape = (images, parameters["height"], parameters["width"])
     if not (out / STARTED).is_file():
-        needed, free = images * parameters["width"] * parameters["height"], shutil.disk_usage(out).free
-        if needed > free:
+        if np.prod(shape) > shutil.disk_usage(out).free:
             raise OSError(ENOSPC, os.strerror(ENOSPC), str(out))
         write_json(out / STARTED, parameters)
-    (out / PROGRESS).mkdir(exist_ok=True)
     if not _pixels_file(out).is_file():
-        shutil.rmtree(out / PROGRESS)
-        (out / PROGRESS).mkdir()
-        shape = (images, parameters["height"], parameters["width"])
+        shutil.rmtree(out / PROGRESS, ignore_errors=True)
         with replacing(out / _PARTIAL) as partial:
             np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+    (out / PROGRESS).mkdir(exist_ok=True)
 
 
 def _pixels_file(out: Path) -> Path:
-    """Under its own name once every chunk is in it: a kill may come between the renaming and the record."""
+    """It has its own name once it has every chunk: a kill may come between the renaming and the record."""
     return out / PIXELS if (out / PIXELS).is_file() else out / _PARTIAL
 
 
 def _chunks(
-    catalog: Catalog, ids: np.ndarray, parameters: dict, out: Path, column: str
+    catalog: Catalog, ids: np.ndarray, parameters: dict[str, Any], out: Path, column: str
 ) -> Iterator[tuple[int, _Chunk | None]]:
-    """For each chunk how many images it has, and its work unless a former build has done it."""
+    """For each chunk its number of images, and its work unless an earlier build has done it."""
     step = parameters["chunk"]
     fixed = [parameters[key] for key in ("width", "height", "fit", "interpolation")]
     for number, start in enumerate(range(0, len(ids), step)):
@@ -246,26 +246,7 @@ def _is_done(record: Path) -> bool:
     return reasons.null_count == len(reasons)
 
 
-def _fill(
-    chunks: Iterator[tuple[int, _Chunk | None]],
-    images: int,
-    workers: int | None,
-    progress: Callable[[int, int], None] | None,
-) -> None:
-    done = 0
-    for written in _run(chunks, _usable_workers(workers, images)):
-        done += written
-        if progress is not None:
-            progress(done, images)
-
-
-def _usable_workers(workers: int | None, images: int) -> int:
-    if workers is not None:
-        return workers
-    return cores() if images >= _WORTH_WORKERS else 1
-
-
-def _run(chunks: Iterator[tuple[int, _Chunk | None]], workers: int) -> Iterator[int]:
+def _write_chunks(chunks: Iterator[tuple[int, _Chunk | None]], workers: int) -> Iterator[int]:
     """Does the work of the chunks; gives the number of images of each as it is done."""
     if workers == 1:
         for count, chunk in chunks:
@@ -284,20 +265,20 @@ def _run(chunks: Iterator[tuple[int, _Chunk | None]], workers: int) -> Iterator[
                 continue
             waiting[pool.submit(_write_chunk, chunk)] = count
             if len(waiting) >= 2 * workers:  # not all at once: their paths alone would fill the memory
-                yield from _done_of(waiting)
+                yield from _finished(waiting)
         while waiting:
-            yield from _done_of(waiting)
+            yield from _finished(waiting)
     except BrokenProcessPool:
         raise HilumError(
             "pack: a worker process ended at once. In a script, call build_pack under "
             "`if __name__ == '__main__':`, or pass workers=1; if memory ran out, pass fewer workers. "
-            "What was done is kept: the same call goes on from there."
+            "What is done is kept: the same call continues from there."
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _done_of(waiting: dict[Future, int]) -> Iterator[int]:
+def _finished(waiting: dict[Future, int]) -> Iterator[int]:
     for future in wait(waiting, return_when=FIRST_COMPLETED).done:
         future.result()
         yield waiting.pop(future)
@@ -305,23 +286,21 @@ def _done_of(waiting: dict[Future, int]) -> Iterator[int]:
 
 def _start_worker() -> None:
     cv2.setNumThreads(1)  # the processes are the parallelism
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    """A killed build must leave no worker behind."""
-    multiprocessing.parent_process().join()
+def _exit_with_parent() -> None:
+    """A killed build leaves no worker running."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(1)
 
 
 def _write_chunk(chunk: _Chunk) -> None:
     """Decodes the images, writes their pixels, and only then the record that they are written."""
     pixels = np.zeros((len(chunk.ids), chunk.height, chunk.width), dtype=np.uint8)
-    digests, reasons = [], []
-    for image, file in zip(pixels, chunk.files, strict=True):
-        digest, reason = _read_into(image, file, chunk)
-        digests.append(digest)
-        reasons.append(reason)
+    results = [_read_into(image, file, chunk) for image, file in zip(pixels, chunk.files, strict=True)]
     # Written, not assigned through a memory map: on a full disk that ends in a signal, not an error.
     path = _pixels_file(chunk.folder)
     header = np.load(path, mmap_mode="r").offset
@@ -330,21 +309,15 @@ def _write_chunk(chunk: _Chunk) -> None:
         file.write(pixels.data)
         file.flush()
         os.fsync(file.fileno())
-    record = pa.table(
-        {
-            "ImageID": pa.array(chunk.ids, pa.int64()),
-            "row": pa.array(range(chunk.first_row, chunk.first_row + len(chunk.ids)), pa.int64()),
-            "Image_Path": pa.array(chunk.image_paths, pa.string()),
-            "sha256": pa.array(digests, pa.string()),
-            "reason": pa.array(reasons, pa.string()),
-        }
-    )
+    rows = range(chunk.first_row, chunk.first_row + len(chunk.ids))
+    columns = [chunk.ids, rows, chunk.image_paths, *zip(*results, strict=True)]
+    record = pa.table(dict(zip(_CHUNK_SCHEMA.names, columns, strict=True)), schema=_CHUNK_SCHEMA)
     with replacing(_record_of(chunk.folder, chunk.number)) as partial:
         pq.write_table(record, partial)
 
 
 def _read_into(image: np.ndarray, file: str, chunk: _Chunk) -> tuple[str | None, str | None]:
-    """Fills `image`; the SHA-256 of its file (or of its row in a stack), or why it cannot be read."""
+    """Fills `image`; gives the SHA-256 of its file (or of its row in a stack), or why it cannot be read."""
     try:
         pixels = read_gray(file)
         image[:] = resize(pixels, chunk.width, chunk.height, chunk.fit, chunk.interpolation)
@@ -358,22 +331,20 @@ def _read_into(image: np.ndarray, file: str, chunk: _Chunk) -> tuple[str | None,
 
 def _write_index(out: Path) -> pd.DataFrame:
     """Joins the records of the chunks, one at a time; returns the unreadable images."""
-    unreadable = [pd.DataFrame({"ImageID": [], "Image_Path": [], "reason": []})]
-    records = sorted((out / PROGRESS).glob("*.parquet"))
+    unreadable = [_CHUNK_SCHEMA.empty_table()]
     with replacing(out / INDEX) as partial, pq.ParquetWriter(partial, _INDEX_SCHEMA) as writer:
-        for path in records:
+        for path in sorted((out / PROGRESS).glob("*.parquet")):
             record = pq.read_table(path)
             readable = pc.is_null(record["reason"])
             writer.write_table(record.filter(readable).select(_INDEX_SCHEMA.names))
-            if not all(readable.to_pylist()):
-                unreadable.append(record.to_pandas().loc[lambda rows: rows["reason"].notna()])
-    table = pd.concat(unreadable[1:] or unreadable, ignore_index=True)[["ImageID", "Image_Path", "reason"]]
+            unreadable.append(record.filter(pc.invert(readable)))
+    table = pa.concat_tables(unreadable).select(["ImageID", "Image_Path", "reason"]).to_pandas()
     with replacing(out / CORRUPT) as partial:
         table.to_csv(partial, index=False, lineterminator="\n")
     return table
 
 
-def _refuse_unreadable(out: Path, unreadable: pd.DataFrame, images: int, on_corrupt: str) -> None:
+def _check_readable(out: Path, unreadable: pd.DataFrame, images: int, on_corrupt: str) -> None:
     if not len(unreadable) or (on_corrupt == "skip" and len(unreadable) < images):
         return
     more = f"\n  … and {len(unreadable) - 10:,} more" if len(unreadable) > 10 else ""
@@ -385,19 +356,17 @@ def _refuse_unreadable(out: Path, unreadable: pd.DataFrame, images: int, on_corr
     )
 
 
-def _finish(out: Path, catalog: Catalog, parameters: dict, images: int, unreadable: pd.DataFrame) -> None:
+def _finish(out: Path, catalog: Catalog, parameters: dict[str, Any], images: int, left_out: int) -> None:
     if (out / _PARTIAL).is_file():
         (out / _PARTIAL).replace(out / PIXELS)
-    write_json(
-        out / RECORD,
-        {
-            **parameters,
-            "catalog_fingerprint": catalog.fingerprint,
-            "images": images - len(unreadable),
-            "left_out": len(unreadable),
-            "hilum": __version__,
-        },
-    )
+    record = {
+        **parameters,
+        "catalog_fingerprint": catalog.fingerprint,
+        "images": images - left_out,
+        "left_out": left_out,
+        "hilum": __version__,
+    }
+    write_json(out / RECORD, record)
     _remove_progress(out)
 
 
@@ -407,7 +376,7 @@ def _remove_progress(out: Path) -> None:
 
 
 @contextmanager
-def _explaining_a_full_disk(out: Path, pixels: int) -> Iterator[None]:
+def _explaining_write_errors(out: Path, pixels: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -417,5 +386,5 @@ def _explaining_a_full_disk(out: Path, pixels: int) -> Iterator[None]:
             ) from None
         raise HilumError(
             f"pack: the disk of {out} is full; the pack needs {pixels / 1e9:.2f} GB. Make room and run the same "
-            "command again: what is done is kept, and it goes on from there."
+            "command again: what is done is kept, and it continues from there."
         ) from None

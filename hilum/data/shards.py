@@ -1,19 +1,19 @@
 """The images of a pack as shards at a URL, read by id through a local cache.
 
 The shards are in the format of litdata (`litdata.StreamingDataset` reads them too, in order): chunks of
-some hundred images each, and an index. A chunk is named by the SHA-256 of its content. So an upload that was
-cut off goes on where it stopped, a download that was cut off cannot be taken for whole, and what lies
-in a cache is right whatever has happened at the URL since.
+several hundred images each, and an index. The name of a chunk is the SHA-256 of its content. So an
+interrupted upload continues where it stopped, an incomplete download is never taken for a chunk, and a chunk
+in the cache stays valid whatever happens at the URL.
 
-litdata's own reading is made for passes in its own order: by single indices it asks for each image's bytes
-anew and keeps nothing. Runs here draw their order themselves and must find every image again, so whole
-chunks are fetched into the cache and images are read from there.
+litdata's own reader is for passes in its own order: it fetches the bytes of each single image again. A run
+here draws its own order, so whole chunks are fetched into the cache and images are read from there.
 """
 
 import contextlib
 import json
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections import deque
@@ -21,33 +21,192 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 import numpy as np
 import pandas as pd
 import platformdirs
 import pyarrow.parquet as pq
 
-from hilum.data.object_storage import Folder, require_litdata, storage_at
-from hilum.data.pack import INDEX, Pack
-from hilum.data.pixels import check_settings, rows_of
+from hilum.config import PixelSettings
+from hilum.data.pixels import INDEX, Pack, check_paths, check_settings, rows_of
 from hilum.errors import HilumError
-from hilum.files import replacing, sha256_of_file
+from hilum.files import locked, replacing, sha256_of_file
 from hilum.sources.catalog import Catalog
 
-#: Written last: where it is, the shards are whole. `LITDATA_INDEX` is for other readers of the format.
+#: Written last: shards that have it are complete. `LITDATA_INDEX` is for other readers of the format.
 RECORD, LITDATA_INDEX = "shards.json", "index.json"
-#: Goes up when shards could no longer be read by the code of before.
+#: Rises when older code could not read shards, or newer code older ones.
 FORMAT = 1
 
 _NAME = re.compile(r"(chunk-[0-9a-f]{64}\.bin|ids-[0-9a-f]{64}\.parquet)")
-_READ_AT_ONCE = 64  # images
-_STALE_SECONDS = 3600  # a download that has not grown for so long is of a killed process
+_READ_TOGETHER = 64  # images
+_STALE_SECONDS = 3600  # a download that has not grown for this long belongs to a killed process
+
+#: A wrong endpoint is an error after seconds.
+_ATTEMPTS, _CONNECT_SECONDS = 4, 10
+_ABSENT = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
+
+
+class Folder:
+    """A local folder, or one on a shared file system."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file of this name."""
+        return (self.path / name).is_file()
+
+    def send(self, file: Path, name: str) -> None:
+        """Copies a file into the folder, whole or not at all."""
+        try:
+            with replacing(self.path / name) as partial:
+                shutil.copyfile(file, partial)
+        except OSError as error:
+            raise HilumError(f"{self.path / name}: it cannot be written: {error.strerror}.") from None
+
+    def fetch(self, name: str, file: Path) -> None:
+        """Copies a file of the folder to `file`. Raises FileNotFoundError if it is missing."""
+        shutil.copyfile(self.path / name, file)
+
+
+class Bucket:
+    """A prefix in a bucket of an object storage. Can be pickled; each process makes its own connection.
+
+    Credentials and endpoint are those of the cloud's own library, boto3 for `s3://` and google-cloud-storage for
+    `gs://`: environment variables such as AWS_ENDPOINT_URL, profiles, or `storage_options`. None are stored.
+
+    Args:
+        url: such as `s3://bucket/prefix`.
+        storage_options: keyword arguments of the cloud's client, such as `endpoint_url`.
+    """
+
+    def __init__(self, url: str, storage_options: dict[str, Any] | None = None):
+        self.url = url.rstrip("/")
+        self.storage_options = dict(storage_options or {})
+        parts = urlsplit(self.url)
+        self._scheme, self._bucket, self._prefix = parts.scheme, parts.netloc, parts.path.strip("/")
+        self._client: Any = None
+        self._process: int | None = None
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_client": None, "_process": None}
+
+    def has(self, name: str) -> bool:
+        """Whether there is an object of this name."""
+        with self._explaining("be reached", name):
+            try:
+                if self._scheme == "gs":
+                    return self._blob(name).exists()
+                self._connection().head_object(Bucket=self._bucket, Key=self._key(name))
+                return True
+            except Exception as error:
+                if _is_absent(error):
+                    return False
+                raise
+
+    def send(self, file: Path, name: str) -> None:
+        """Uploads a file; objects appear whole or not at all."""
+        with self._explaining("be written", name):
+            if self._scheme == "gs":
+                self._blob(name).upload_from_filename(str(file))
+            else:
+                self._connection().upload_file(str(file), self._bucket, self._key(name))
+
+    def fetch(self, name: str, file: Path) -> None:
+        """Downloads an object to `file`. Raises FileNotFoundError if it, or its bucket, is missing."""
+        with self._explaining("be read", name):
+            try:
+                if self._scheme == "gs":
+                    self._blob(name).download_to_filename(str(file))
+                else:
+                    self._connection().download_file(self._bucket, self._key(name), str(file))
+            except Exception as error:
+                if _is_absent(error):
+                    raise FileNotFoundError(f"{self.url}/{name}") from None
+                raise
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}/{name}"
+
+    def _blob(self, name: str) -> Any:
+        return self._connection().bucket(self._bucket).blob(self._key(name))
+
+    def _connection(self) -> Any:
+        # Neither a connection nor its locks survive a fork, so a loader's worker makes its own.
+        if self._client is None or self._process != os.getpid():
+            self._client, self._process = self._connect(), os.getpid()
+        return self._client
+
+    def _connect(self) -> Any:
+        if self._scheme == "gs":
+            from google.cloud import storage
+
+            return storage.Client(**self.storage_options)
+        import boto3
+        from botocore.config import Config
+
+        retries = {"total_max_attempts": _ATTEMPTS, "mode": "standard"}
+        config = Config(retries=retries, connect_timeout=_CONNECT_SECONDS)
+        # Its own session: the default one keeps the credentials of the first client.
+        return boto3.Session().client("s3", **{"config": config, **self.storage_options})
+
+    @contextlib.contextmanager
+    def _explaining(self, action: str, name: str) -> Iterator[None]:
+        """Any error of the cloud's library as a HilumError."""
+        try:
+            yield
+        except (HilumError, FileNotFoundError):
+            raise
+        except ImportError as error:
+            package = "google-cloud-storage" if self._scheme == "gs" else "hilum[shards]"
+            raise HilumError(
+                f"{self.url}: {self._scheme}:// needs another package: {error}. pip install {package}"
+            ) from None
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise HilumError(
+                f"{self.url}/{name}: it cannot {action}: {reason.rstrip('.')}. Check the URL, the endpoint "
+                "(AWS_ENDPOINT_URL or storage_options['endpoint_url']) and the credentials."
+            ) from None
+
+
+def _is_absent(error: Exception) -> bool:
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        return str(response.get("Error", {}).get("Code")) in _ABSENT
+    return str(getattr(error, "code", None)) in _ABSENT
+
+
+def storage_at(url: str | Path, storage_options: dict[str, Any] | None = None) -> Folder | Bucket:
+    """The folder or the bucket's prefix at `url`; nothing is connected yet.
+
+    Raises:
+        HilumError: an unknown scheme, or no bucket or prefix in the URL.
+    """
+    if "://" not in str(url):
+        return Folder(Path(url))
+    parts = urlsplit(str(url))
+    if parts.scheme not in ("s3", "gs"):
+        raise HilumError(
+            f"{url}: {parts.scheme}:// is not known. Known are s3://, gs:// and the path of a folder."
+        )
+    if not parts.netloc or not parts.path.strip("/"):
+        raise HilumError(f"{url}: expected {parts.scheme}://bucket/name, with a name of your choice.")
+    return Bucket(str(url), storage_options)
 
 
 @dataclass(frozen=True)
 class ShardsReport:
-    """What `write_shards` did: chunks sent, chunks that were there already, and the bytes of all."""
+    """The result of `write_shards`: chunks sent now, chunks sent earlier, and the bytes of all."""
 
     url: str
     images: int
@@ -68,106 +227,111 @@ def write_shards(
 ) -> ShardsReport:
     """Writes the images of a pack as shards, pixel for pixel, with their ids and the pack's record.
 
-    Called again after it was cut off, it sends only the chunks that are not there. Memory and the
-    temporary folder hold some chunks at a time, whatever the size of the pack.
+    Called again after an interruption, it sends only the missing chunks. Memory and the temporary folder
+    hold a few chunks at a time, whatever the size of the pack.
 
     Args:
         pack: the images.
         out: `s3://bucket/name`, `gs://bucket/name`, or a folder.
-        chunk_bytes: about the size of a chunk; at least one image.
-        storage_options: of the cloud's client, such as `endpoint_url`; its environment variables hold too.
-        workers: uploads at a time.
-        progress: called with the number of images of each chunk that is there.
+        chunk_bytes: approximate size of a chunk; at least one image.
+        storage_options: of the cloud's client, such as `endpoint_url`; its environment variables also hold.
+        workers: number of parallel uploads.
+        progress: called with the number of images of each chunk that is in the storage.
 
     Raises:
         HilumError: `out` cannot be written, its scheme is unknown, or litdata is not installed.
     """
-    require_litdata()
+    writer = _chunk_writer()
     if type(chunk_bytes) is not int or chunk_bytes < 1 or type(workers) is not int or workers < 1:
         raise HilumError(
             f"chunk_bytes ({chunk_bytes!r}) and workers ({workers!r}) must be whole numbers, 1 or more."
         )
-    if not len(pack.ids):
+    if not len(pack):
         raise HilumError("The pack has no image, so there is nothing to write.")
     storage = storage_at(out, storage_options)
     width, height = pack.size
     images_per_chunk = max(1, chunk_bytes // (width * height))
-    with tempfile.TemporaryDirectory(prefix="hilum-shards-") as folder:
-        sender = _Sender(storage, images_per_chunk, len(pack.ids), progress)
-        sender.send_all(_chunk_files(pack, images_per_chunk, folder), workers)
+    chunks: list[tuple[str, int]] = []
+    sent = 0
+
+    def send(file: Path) -> tuple[str, int, bool]:
+        name, size = f"chunk-{sha256_of_file(file)}.bin", file.stat().st_size
+        is_new = not storage.has(name)
+        if is_new:
+            storage.send(file, name)
+        file.unlink()
+        return name, size, is_new
+
+    with tempfile.TemporaryDirectory(prefix="hilum-shards-") as temporary:
+        folder = Path(temporary)
+        for name, size, is_new in _in_parallel(
+            send, _chunk_files(pack, images_per_chunk, folder, writer), workers
+        ):
+            images = min(images_per_chunk, len(pack) - len(chunks) * images_per_chunk)
+            chunks.append((name, size))
+            sent += is_new
+            if progress:
+                progress(images)
         record = {
             "format": FORMAT,
-            "images": len(pack.ids),
+            "images": len(pack),
             "images_per_chunk": images_per_chunk,
-            "chunks": sender.chunks,
-            "ids": _send_ids(pack, storage, Path(folder)),
+            "chunks": chunks,
+            "ids": _send_ids(pack, storage, folder),
             "pack": pack.meta,
         }
-        _send_litdata_index(storage, Path(folder), [name for name, _ in sender.chunks])
-        _send_json(storage, Path(folder) / RECORD, record)
-    return ShardsReport(
-        url=str(storage),
-        images=len(pack.ids),
-        chunks=len(sender.chunks),
-        sent=sender.sent,
-        kept=len(sender.chunks) - sender.sent,
-        bytes=sum(size for _, size in sender.chunks),
-    )
+        index = json.loads((folder / LITDATA_INDEX).read_text(encoding="utf-8"))
+        for chunk, (name, _) in zip(index["chunks"], chunks, strict=True):
+            chunk["filename"] = name
+        for file, content in ((LITDATA_INDEX, index), (RECORD, record)):
+            (folder / file).write_text(json.dumps(content), encoding="utf-8")
+            storage.send(folder / file, file)
+    total = sum(size for _, size in chunks)
+    return ShardsReport(str(storage), len(pack), len(chunks), sent, len(chunks) - sent, total)
 
 
-class _Sender:
-    """Sends chunks under the names of their content and remembers names and sizes, in order."""
-
-    def __init__(self, storage, images_per_chunk: int, images: int, progress: Callable[[int], None] | None):
-        self.storage, self.progress = storage, progress
-        self.images_per_chunk, self.images_left = images_per_chunk, images
-        self.chunks: list[tuple[str, int]] = []
-        self.sent = 0
-
-    def send_all(self, files: Iterator[Path], workers: int) -> None:
-        waiting: deque[Future] = deque()
-        pool = ThreadPoolExecutor(workers)
-        try:
-            for file in files:
-                waiting.append(pool.submit(self._send, file))
-                if len(waiting) > workers:
-                    self._note(*waiting.popleft().result())
-            while waiting:
-                self._note(*waiting.popleft().result())
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _send(self, file: Path) -> tuple[str, int, bool]:
-        name, size = f"chunk-{sha256_of_file(file)}.bin", file.stat().st_size
-        there = self.storage.has(name)
-        if not there:
-            self.storage.send(file, name)
-        file.unlink()
-        return name, size, not there
-
-    def _note(self, name: str, size: int, sent: bool) -> None:
-        self.chunks.append((name, size))
-        self.sent += sent
-        images = min(self.images_per_chunk, self.images_left)
-        self.images_left -= images
-        if self.progress:
-            self.progress(images)
+def _in_parallel(
+    send: Callable[[Path], tuple[str, int, bool]], files: Iterator[Path], workers: int
+) -> Iterator[tuple[str, int, bool]]:
+    """The results of `send`, in order, while at most one more file than workers waits."""
+    waiting: deque[Future] = deque()
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for file in files:
+            waiting.append(pool.submit(send, file))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _chunk_files(pack: Pack, images_per_chunk: int, folder: str) -> Iterator[Path]:
+def _chunk_writer() -> Any:
+    """Litdata's writer of chunks, a class."""
+    try:
+        from litdata.streaming.writer import BinaryWriter
+    except ModuleNotFoundError as error:
+        raise HilumError(
+            f"Shards need the package {error.name!r}, which is not installed: pip install hilum[shards]"
+        ) from None
+    return BinaryWriter
+
+
+def _chunk_files(pack: Pack, images_per_chunk: int, folder: Path, writer_class: Any) -> Iterator[Path]:
     """Each chunk as litdata writes it; at the end its index is in the folder too."""
-    writer = require_litdata().streaming.writer.BinaryWriter(folder, chunk_size=images_per_chunk)
-    for start in range(0, len(pack.ids), _READ_AT_ONCE):
-        images = pack.read(pack.ids[start : start + _READ_AT_ONCE])
-        for place, image in enumerate(images, start=start):
-            finished = writer.add_item(place, image.tobytes())
+    writer = writer_class(str(folder), chunk_size=images_per_chunk)
+    for start in range(0, len(pack), _READ_TOGETHER):
+        images = pack.read(pack.ids[start : start + _READ_TOGETHER])
+        for number, image in enumerate(images, start=start):
+            finished = writer.add_item(number, image.tobytes())
             if finished:
                 yield Path(finished)
     yield from map(Path, writer.done())
     writer.merge()
 
 
-def _send_ids(pack: Pack, storage, folder: Path) -> str:
+def _send_ids(pack: Pack, storage: Folder | Bucket, folder: Path) -> str:
     table = pq.read_table(pack.path / INDEX, columns=["ImageID", "Image_Path"])
     file = folder / "ids.parquet"
     pq.write_table(table.sort_by("ImageID"), file)
@@ -176,40 +340,27 @@ def _send_ids(pack: Pack, storage, folder: Path) -> str:
     return name
 
 
-def _send_litdata_index(storage, folder: Path, names: list[str]) -> None:
-    index = json.loads((folder / LITDATA_INDEX).read_text(encoding="utf-8"))
-    for chunk, name in zip(index["chunks"], names, strict=True):
-        chunk["filename"] = name
-    _send_json(storage, folder / LITDATA_INDEX, index)
-
-
-def _send_json(storage, file: Path, content: dict) -> None:
-    file.write_text(json.dumps(content), encoding="utf-8")
-    storage.send(file, file.name)
-
-
 class Shards:
     """The images of shards, by their ids. A `PixelSource`; can be pickled, and forked.
 
-    From a bucket, chunks are kept in the cache and found there by later runs; shards in a folder are
-    read where they are.
+    Chunks of a bucket are kept in the cache, also for later runs; shards in a folder are read from there.
 
     Args:
         url: `s3://bucket/name`, `gs://bucket/name`, or a folder.
-        cache_dir: where chunks are kept; None for `shards` in $HILUM_CACHE or the user's cache folder.
-        storage_options: of the cloud's client, such as `endpoint_url`; its environment variables hold too.
-        max_cache_size: bytes. Beyond it the chunks used least recently are removed; processes that fetch at
+        cache_dir: for the chunks; None for `shards` in $HILUM_CACHE or the user's cache folder.
+        storage_options: of the cloud's client, such as `endpoint_url`; its environment variables also hold.
+        max_cache_size: bytes. Beyond it the least recently used chunks are removed; processes that fetch at
             the same moment may exceed it by a chunk each. None keeps all.
 
     Attributes:
         url: as given.
-        meta: the record of the pack that the shards were made of, see `Pack.meta`.
+        meta: the record of the pack that the shards were made from, see `Pack.meta`.
         size: (width, height) in pixels.
         ids: int64 (N,), ascending.
 
     Raises:
-        HilumError: there are no shards, or half-written ones; the storage cannot be reached; an unknown
-            scheme; litdata is not installed; `max_cache_size` is less than a chunk.
+        HilumError: the shards are missing or incomplete; the storage cannot be reached; an unknown scheme;
+            `max_cache_size` is less than a chunk.
     """
 
     def __init__(
@@ -252,15 +403,15 @@ class Shards:
         return images
 
     def fill_cache(self, workers: int = 8, progress: Callable[[int], None] | None = None) -> None:
-        """Fetches all chunks that are not in the cache, several at a time, so that a run never waits for one.
+        """Fetches all chunks that are not in the cache, so that a run never waits for one.
 
         Args:
-            workers: downloads at a time.
-            progress: called with the number of images of each chunk that is there.
+            workers: number of parallel downloads.
+            progress: called with the number of images of each chunk that is in the cache.
 
         Raises:
-            HilumError: the cache is bounded to less than the shards, or a chunk cannot be fetched; what
-                was fetched stays.
+            HilumError: the limit of the cache is less than the shards, or a chunk cannot be fetched; fetched
+                chunks stay.
         """
         total = sum(size for _, size in self._chunks)
         if self.max_cache_size is not None and self.max_cache_size < total:
@@ -270,57 +421,45 @@ class Shards:
             )
         pool = ThreadPoolExecutor(workers)
         try:
-            places = pool.map(lambda chunk: self._local(*chunk), self._chunks)
-            for number, _ in enumerate(places):
+            fetched = pool.map(lambda chunk: self._local(*chunk), self._chunks)
+            for number, _ in enumerate(fetched):
                 if progress:
                     progress(min(self._images_per_chunk, len(self) - number * self._images_per_chunk))
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def check(self, catalog: Catalog, width: int, height: int, fit: str, interpolation: str) -> None:
-        """Refuses the shards for a run that wants other images or another size, as `Pack.check` does.
+    def check(self, catalog: Catalog, settings: PixelSettings) -> None:
+        """Checks that the shards have the images of a run, at its size, as `Pack.check` does.
 
         Raises:
-            HilumError: what differs, with both values.
+            HilumError: the difference, with both values.
         """
-        check_settings(self.url, self.meta, catalog.name, width, height, fit, interpolation)
+        check_settings(self.url, self.meta, catalog.name, settings)
         ids = catalog.table.index.to_numpy(dtype=np.int64)
-        rows = rows_of(ids, self.ids, f"the shards {self.url}, which were made of other images")
-        there = self._read_index(["Image_Path"])["Image_Path"].to_numpy(dtype=object)[rows]
-        here = catalog.table["Image_Path"].to_numpy(dtype=object)
-        differing = there != here
-        if differing.any():
-            first = int(differing.argmax())
-            raise HilumError(
-                f"{self.url} was made of other images: ImageID {ids[first]} is {there[first]} there, but "
-                f"{here[first]} in the {catalog.name} catalog ({int(differing.sum()):,} differ). Use the "
-                "source, root and filters that it was made with, or make other shards."
-            )
+        rows = rows_of(ids, self.ids, f"the shards {self.url}, which were made from other images")
+        check_paths(
+            self.url, catalog, self._read_index(["Image_Path"])["Image_Path"].to_numpy(dtype=object)[rows]
+        )
 
     def _read_chunk(self, chunk: int, places: np.ndarray, images: np.ndarray, wanted: np.ndarray) -> None:
         name, size = self._chunks[chunk]
         for _ in range(10):
             path = self._local(name, size)
             with contextlib.suppress(FileNotFoundError), path.open("rb", buffering=0) as file:
-                if os.fstat(file.fileno()).st_size != size:
-                    self._discard(path)
-                    continue
-                for place, row in zip(places.tolist(), wanted.tolist(), strict=True):
-                    _read_image(file, place, images[row])
-                return
+                if os.fstat(file.fileno()).st_size == size:
+                    for place, row in zip(places.tolist(), wanted.tolist(), strict=True):
+                        _read_image(file, place, images[row])
+                    return
+                if isinstance(self._storage, Folder):
+                    raise HilumError(f"{path}: it is cut short. Write the shards again with `hilum shards`.")
+                path.unlink(missing_ok=True)  # fetched again
         raise HilumError(
             f"{self.cache_dir / name}: it is removed again before it is read. Give max_cache_size more room: "
             "at least a chunk for each process that reads."
         )
 
-    def _discard(self, path: Path) -> None:
-        """A chunk of the wrong length: fetched again from a bucket, an error in a folder."""
-        if isinstance(self._storage, Folder):
-            raise HilumError(f"{path}: it is cut short. Write the shards again with `hilum shards`.")
-        path.unlink(missing_ok=True)
-
     def _local(self, name: str, size: int) -> Path:
-        """Where the file is, once it is there."""
+        """Path of a file of the shards, once it is on this machine."""
         if isinstance(self._storage, Folder):
             path = self._storage.path / name
             if not path.is_file():
@@ -328,21 +467,19 @@ class Shards:
             return path
         path = self.cache_dir / name
         try:
-            os.utime(path)  # used just now: the last to be removed
+            os.utime(path)  # the most recently used, so the last to be removed
         except FileNotFoundError:
             self._fetch(name, size)
         except PermissionError:
-            pass  # a cache made by another user is read all the same
+            pass  # a cache made by another user can be read
         return path
 
     def _fetch(self, name: str, size: int) -> None:
-        from filelock import FileLock
-
         path = self.cache_dir / name
         try:
             self.cache_dir.mkdir(parents=True, exist_ok=True)
-            # One process fetches, the others wait for it. 256 locks are enough to be rarely in the way.
-            with FileLock(self.cache_dir / f".lock-{name.partition('-')[2][:2]}"):
+            # One process fetches a chunk, the others wait for it. With 256 locks, two chunks rarely share one.
+            with locked(self.cache_dir / f".lock-{name.partition('-')[2][:2]}"):
                 if path.exists():
                     return
                 self._make_room(size)
@@ -350,19 +487,19 @@ class Shards:
                     self._storage.fetch(name, partial)
                     if sha256_of_file(partial) not in name:
                         raise HilumError(
-                            f"{self.url}/{name}: its content is not what its name says; it was damaged there or "
-                            "on the way. Try again; if it stays so, delete it and write the shards again."
+                            f"{self.url}/{name}: its content does not have the SHA-256 of its name; it was damaged "
+                            "there or on the way. Try again; if it stays so, delete it and write the shards again."
                         )
         except FileNotFoundError:
             raise self._incomplete(name) from None
         except OSError as error:
             raise HilumError(
                 f"{path}: it cannot be kept: {error.strerror or error}. Make room, give another cache_dir, or "
-                "bound the cache with max_cache_size."
+                "limit the cache with max_cache_size."
             ) from None
 
     def _make_room(self, size: int) -> None:
-        """Removes what killed downloads left and, beyond the limit, the chunks used least recently."""
+        """Removes the remains of killed downloads and, beyond the limit, the least recently used chunks."""
         for partial in self.cache_dir.glob(".*.partial.*"):
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - partial.stat().st_mtime > _STALE_SECONDS:
@@ -394,40 +531,37 @@ class Shards:
             with tempfile.TemporaryDirectory() as folder:
                 self._storage.fetch(RECORD, Path(folder) / RECORD)
                 record = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))
-            known = record["format"] == FORMAT and {"images_per_chunk", "chunks", "ids", "pack"} <= set(
-                record
-            )
+            # The names become paths here, so only names are allowed.
+            names = [record["ids"], *(name for name, _ in record["chunks"])]
+            known = record["format"] == FORMAT and {"images_per_chunk", "pack"} <= set(record)
         except (FileNotFoundError, NotADirectoryError):
             raise HilumError(
-                f"{where}: it is not there, so there are no shards, or they are half-written. Check the bucket "
-                "and the name, or run `hilum shards` again: it goes on where it stopped."
+                f"{where}: it is missing, so the shards are missing or incomplete. Check the bucket and the "
+                "name, or run `hilum shards` again: it continues where it stopped."
             ) from None
         except HilumError:
             raise
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise HilumError(f"{where}: it cannot be read: {error}. Write the shards again.") from None
-        # The names become paths here, so nothing else than a name may be among them.
-        if not known or not all(
-            map(_NAME.fullmatch, [record["ids"], *(name for name, _ in record["chunks"])])
-        ):
+        if not known or not all(map(_NAME.fullmatch, names)):
             raise HilumError(
-                f"{where}: it is no record of shards of format {FORMAT}. Use the version of Hilum that wrote "
-                "it, or write the shards again."
+                f"{where}: this is not the record of shards of format {FORMAT}. Use the version of Hilum that "
+                "wrote it, or write the shards again."
             )
         return record
 
     def _incomplete(self, name: str) -> HilumError:
         return HilumError(
-            f"{self.url}/{name}: it is not there, though {RECORD} names it. Run `hilum shards` again: it "
-            "sends what is missing."
+            f"{self.url}/{name}: it is missing, though {RECORD} names it. Run `hilum shards` again: it sends what "
+            "is missing."
         )
 
 
-def _read_image(file, place: int, image: np.ndarray) -> None:
+def _read_image(file: BinaryIO, place: int, image: np.ndarray) -> None:
     """Reads one image of a chunk in litdata's format.
 
-    The format: the number of items n, then n + 1 offsets, all uint32, then the items; item i ends where
-    offset i + 1 says. Here an item ends with its pixels.
+    The format: the number of items n, then n + 1 offsets, all uint32, then the items; item i ends at offset
+    i + 1. Here an item ends with its pixels.
     """
     file.seek(4 * (place + 2))
     end = int.from_bytes(file.read(4), "little")

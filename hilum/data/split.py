@@ -1,4 +1,4 @@
-"""Which images are trained on, which validate, which test; and whether the parts are alike."""
+"""The training, validation and test parts of a data set, and whether they have the same proportions."""
 
 import hashlib
 from dataclasses import dataclass
@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from hilum.config import SplitSettings
 from hilum.errors import HilumError
 from hilum.randomness import generator
 from hilum.sources.catalog import Catalog
 
 PARTS = ("train", "val", "test")
 
-#: Lower bounds of the age bands whose shares are compared, in years.
+#: Lower bounds of the age bands whose proportions are compared, in years.
 AGE_BANDS = (0, 20, 40, 60, 80)
 
 
@@ -34,7 +35,7 @@ class Split:
         return self.table.loc[self.table["part"] == part, "ImageID"].to_numpy()
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Images and patients of each part that has any."""
+        """Number of images and of patients of each part that is not empty."""
         return {
             part: {"images": len(rows), "patients": int(rows["PatientID"].nunique())}
             for part in PARTS
@@ -49,68 +50,65 @@ class Split:
         return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def make_split(
-    catalog: Catalog,
-    *,
-    number_images: float,
-    val_fraction: float,
-    test_fraction: float,
-    unit: str,
-    seed: int,
-    official: bool,
-) -> Split:
+def make_split(catalog: Catalog, settings: SplitSettings, seed: int) -> Split:
     """Draws a random subset, then assigns each of its images to train, val or test.
 
-    With unit "patient", patients are shuffled and dealt to test, then val, until each has its share
-    of the images; so a patient's images stay together. Where the data set has a split of its own and
-    `official` is true, its test images stay test, and only what it leaves open is drawn.
+    With the unit "patient", shuffled patients are assigned to test, then val, until each part has its
+    fraction of the images; so a patient's images stay together. If the data set has an official split and
+    `official_split` is true, its test images stay test, and only what it leaves open is drawn.
 
     Args:
-        catalog: what to split.
-        number_images: 0 for all images, a fraction below 1, or a count.
-        val_fraction: share of the images drawn for validation.
-        test_fraction: share of the images drawn for testing.
-        unit: "patient" or "image".
+        catalog: the images.
+        settings: of the subset and the parts.
         seed: of the draws.
-        official: honour the catalog's fixed split.
 
     Raises:
-        HilumError: more images asked for than there are, a part left empty, or a test fraction asked
-            of a data set whose test part is fixed.
+        HilumError: more images are asked for than the catalog has, a part is empty, a test fraction is
+            asked of a data set with an official test part, or the official split mixes patients.
     """
-    table = catalog.table.iloc[_subset(len(catalog), number_images, seed)]
+    table = catalog.table.iloc[_subset(len(catalog), settings.number_images, seed)]
     part = pd.Series("train", index=table.index, dtype=object)
     open_rows = pd.Series(True, index=table.index)
-    fixed = catalog.fixed_split.loc[table.index] if official and catalog.fixed_split is not None else None
-    if fixed is not None:
-        if test_fraction and (fixed == "test").any():
+    if settings.official_split and catalog.fixed_split is not None:
+        fixed = catalog.fixed_split.loc[table.index]
+        if settings.test_fraction and (fixed == "test").any():
             raise HilumError(
-                f"test_fraction is {test_fraction:g}, but {catalog.name} has an official test part. "
+                f"test_fraction is {settings.test_fraction:g}, but {catalog.name} has an official test part. "
                 "Leave test_fraction at 0, or set official_split to false."
             )
         part = fixed.replace("train_val", "train")
-        # A data set that fixes its own validation part leaves nothing open.
+        # A data set with an official validation part leaves nothing open.
         open_rows = fixed.isin(["train_val"] if (fixed == "val").any() else ["train_val", "train"])
-    drawn = _deal(table[open_rows], {"test": test_fraction, "val": val_fraction}, unit, seed)
+    fractions = {"test": settings.test_fraction, "val": settings.val_fraction}
+    drawn = _assign(table[open_rows], fractions, settings.split_unit, seed)
     part.loc[drawn.index] = drawn
-    split = Split(_as_table(table, part), unit)
-    _refuse_empty(split, val_fraction, test_fraction)
-    return _checked(split, "the split", allow_shared=unit == "image")
+    parts = {"ImageID": table.index, "PatientID": table["PatientID"].to_numpy(), "part": part.to_numpy()}
+    split = Split(pd.DataFrame(parts), settings.split_unit)
+    _check_not_empty(split, settings)
+    shared = _shared_patients(split.table)
+    if len(shared) and settings.split_unit == "patient":
+        raise HilumError(
+            f"The split has images of {len(shared):,} patient(s) in two parts, for example {shared[0]}: the data "
+            "set's own split mixes them. Set official_split to false, or split_unit to image."
+        )
+    return split
 
 
 def load_split(path: Path, catalog: Catalog) -> Split:
-    """A split that was saved before, checked against the catalog it is to be used with.
+    """A saved split, checked against the catalog that it is used with.
 
     Raises:
-        HilumError: no split file, or one of another data set, with an unknown image or part, or
-            without images to train or validate on.
+        HilumError: the file is missing or not a split file, is of another data set, has an unknown image or
+            part, or has no images to train or validate on.
     """
     try:
         table = pd.read_parquet(path)
     except FileNotFoundError:
-        raise HilumError(f"{path}: there is no such split file. Give the split.parquet of a run.") from None
+        raise HilumError(
+            f"{path}: this split file does not exist. Give the split.parquet of a run."
+        ) from None
     except (OSError, ValueError) as error:
-        raise HilumError(f"{path}: this is no split file: {error}.") from None
+        raise HilumError(f"{path}: this is not a split file: {error}.") from None
     missing = [name for name in ("ImageID", "PatientID", "part") if name not in table.columns]
     if missing:
         raise HilumError(f"{path}: the split lacks the column(s) {', '.join(missing)}.")
@@ -125,7 +123,7 @@ def load_split(path: Path, catalog: Catalog) -> Split:
     if moved.any():
         row = table.iloc[int(moved.argmax())]
         raise HilumError(
-            f"{path}: ImageID {row['ImageID']} is of patient {row['PatientID']} there, but of "
+            f"{path}: ImageID {row['ImageID']} is of patient {row['PatientID']} in this file, but of "
             f"{patients[moved.argmax()]} in the {catalog.name} catalog: the split is of another data set."
         )
     wrong = ~table["part"].isin(PARTS)
@@ -139,10 +137,10 @@ def load_split(path: Path, catalog: Catalog) -> Split:
 
 
 def check_balance(catalog: Catalog, split: Split, tolerance: float) -> pd.DataFrame:
-    """The features whose share differs between the training part and another by more than `tolerance`.
+    """The features whose proportion differs between the training part and another by more than `tolerance`.
 
-    Targets, support devices, sex and view count as the share of images that have them; age as the
-    share of each band of 20 years. What is not recorded in both parts is left out.
+    Targets, support devices, sex and view: the proportion of images that have them; age: the proportion in
+    each band of 20 years. Features that are not recorded in both parts are left out.
 
     Returns:
         columns `feature`, `part`, `train_share`, `part_share` (0..1), the largest difference first.
@@ -165,61 +163,44 @@ def check_balance(catalog: Catalog, split: Split, tolerance: float) -> pd.DataFr
 
 def _subset(total: int, number_images: float, seed: int) -> np.ndarray:
     """Sorted positions of a random subset."""
-    wanted = round(number_images * total) if 0 < number_images < 1 else int(number_images)
-    if wanted > total:
-        raise HilumError(f"number_images asks for {wanted:,} images, but the catalog has {total:,}.")
+    count = round(number_images * total) if 0 < number_images < 1 else int(number_images)
+    if count > total:
+        raise HilumError(f"number_images asks for {count:,} images, but the catalog has {total:,}.")
     if not number_images:
         return np.arange(total)
-    return np.sort(generator(seed, "subset").permutation(total)[:wanted])
+    return np.sort(generator(seed, "subset").permutation(total)[:count])
 
 
-def _deal(table: pd.DataFrame, shares: dict[str, float], unit: str, seed: int) -> pd.Series:
-    """Deals shuffled patients (or images) to each part until it has its share of the images."""
+def _assign(table: pd.DataFrame, fractions: dict[str, float], unit: str, seed: int) -> pd.Series:
+    """The part of each image: shuffled patients (or images) fill each part to its fraction of the images."""
     groups = table["PatientID"] if unit == "patient" else pd.Series(table.index, index=table.index)
     names = pd.unique(groups)
     order = generator(seed, "split").permutation(len(names))
     sizes = groups.value_counts().reindex(names).to_numpy()[order]
-    # A group goes where its middle image falls: each share is met to within half a group.
+    # The middle image of a group decides its part: each fraction is met to within half a group.
     middle = (np.cumsum(sizes) - sizes / 2) / max(len(table), 1)
-    bounds = np.cumsum(list(shares.values()))
-    labels = np.array([*shares, "train"], dtype=object)
+    bounds = np.cumsum(list(fractions.values()))
+    labels = np.array([*fractions, "train"], dtype=object)
     part_of = pd.Series(labels[np.searchsorted(bounds, middle, side="right")], index=names[order])
     return groups.map(part_of)
 
 
-def _as_table(table: pd.DataFrame, part: pd.Series) -> pd.DataFrame:
-    return pd.DataFrame(
-        {"ImageID": table.index, "PatientID": table["PatientID"].to_numpy(), "part": part.to_numpy()}
-    )
-
-
-def _refuse_empty(split: Split, val_fraction: float, test_fraction: float) -> None:
+def _check_not_empty(split: Split, settings: SplitSettings) -> None:
     counts = split.counts()
-    wanted = {"train": None, "val": val_fraction, **({"test": test_fraction} if test_fraction else {})}
-    for part, fraction in wanted.items():
-        if part not in counts:
-            total = len(split.table)
-            patients = split.table["PatientID"].nunique()
-            setting = f" with {part}_fraction={fraction:g}" if fraction is not None else ""
-            raise HilumError(
-                f"The split leaves the {part} part empty{setting}: {total:,} images of {patients:,} patients. "
-                "Raise number_images, or change val_fraction and test_fraction."
-            )
+    for part, name in (("train", None), ("val", "val_fraction"), ("test", "test_fraction")):
+        if part in counts or (part == "test" and not settings.test_fraction):
+            continue
+        setting = f" with {name}={getattr(settings, name):g}" if name else ""
+        raise HilumError(
+            f"The split leaves the {part} part empty{setting}: {len(split.table):,} images of "
+            f"{split.table['PatientID'].nunique():,} patients. Raise number_images, or change val_fraction and "
+            "test_fraction."
+        )
 
 
 def _shared_patients(table: pd.DataFrame) -> pd.Index:
     parts_of = table.groupby("PatientID")["part"].nunique()
     return parts_of.index[parts_of > 1]
-
-
-def _checked(split: Split, where: str, *, allow_shared: bool) -> Split:
-    shared = _shared_patients(split.table)
-    if len(shared) and not allow_shared:
-        raise HilumError(
-            f"{where} has images of {len(shared):,} patient(s) in two parts, {shared[0]} for one: the data "
-            "set's own split mixes them. Set official_split to false, or split_unit to image."
-        )
-    return split
 
 
 def _feature_shares(catalog: Catalog, table: pd.DataFrame) -> dict[str, float]:

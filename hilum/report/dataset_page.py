@@ -11,7 +11,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader
 
 from hilum import __version__
-from hilum.config import DEFAULTS
+from hilum.config import LabelSettings, SplitSettings
 from hilum.data.label_policies import Policy, training_labels
 from hilum.data.leakage import find_leaks, refuse_leaks
 from hilum.data.split import Split, make_split
@@ -123,15 +123,7 @@ def write_eda(
 
 
 def _default_split(catalog: Catalog, seed: int) -> Split:
-    return make_split(
-        catalog,
-        number_images=DEFAULTS.number_images,
-        val_fraction=DEFAULTS.val_fraction,
-        test_fraction=DEFAULTS.test_fraction,
-        unit=DEFAULTS.split_unit,
-        seed=seed,
-        official=DEFAULTS.official_split,
-    )
+    return make_split(catalog, SplitSettings(), seed)
 
 
 def _about(catalog: Catalog) -> dict[str, Any]:
@@ -157,7 +149,8 @@ def _share(column: pd.Series) -> float | None:
 
 def _policy(catalog: Catalog, uncertain: Policy, blank: Policy, seed: int) -> dict[str, pd.DataFrame] | None:
     """The labels' counts before and after the policy; None if the data set knows only yes and no."""
-    labels = training_labels(catalog, uncertain, blank, seed)  # refuses what has no meaning here
+    settings = LabelSettings(uncertain_policy=uncertain, blank_policy=blank)
+    labels = training_labels(catalog, settings, seed)
     if catalog.codes is None:
         return None
     return {"before": code_counts(catalog.codes), "after": label_counts(labels, catalog.targets)}

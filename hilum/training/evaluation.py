@@ -112,11 +112,8 @@ def evaluate(
     model = trained_model(folder, net).to(chosen_device)
     loader = Loaders(
         images,
+        pixels=config.pixels,
         batch_size=config.batch_size,
-        image_width=config.image_width,
-        image_height=config.image_height,
-        fit=config.fit,
-        interpolation=config.interpolation,
         pack=pack,
         image_column=column,
         num_workers=num_workers,
@@ -274,13 +271,12 @@ def _labels(catalog: Catalog, config: RunConfig) -> pd.DataFrame:
     """What is scored against: the run's own policies, where the data set has labels they are about."""
     labels = catalog.labels()
     if catalog.codes is not None:
-        policies = [
-            policy
-            if isinstance(policy, str)
-            else {name: value for name, value in policy.items() if name in catalog.targets}
-            for policy in (config.eval_uncertain_policy, config.eval_blank_policy)
-        ]
-        labels = evaluation_labels(catalog, *policies)
+        policies = {
+            name: {target: value for target, value in policy.items() if target in catalog.targets}
+            for name, policy in config.labels
+            if isinstance(policy, dict)
+        }
+        labels = evaluation_labels(catalog, config.labels.model_copy(update=policies))
     return pd.DataFrame(labels, catalog.table.index, list(catalog.targets))
 
 

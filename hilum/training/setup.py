@@ -95,37 +95,23 @@ def prepare_data(
         catalog = _packed(catalog, config.pack)
     if config.check_images:
         check_images(catalog.image_paths(column))
-    to_train_on = training_labels(catalog, config.uncertain_policy, config.blank_policy, config.seed)
+    to_train_on = training_labels(catalog, config.labels, config.seed)
     to_train_on = pd.DataFrame(to_train_on, catalog.table.index, list(catalog.targets))
-    classed = multiclass_targets(catalog, config.uncertain_policy)
-    catalog = catalog.with_labels(
-        evaluation_labels(catalog, config.eval_uncertain_policy, config.eval_blank_policy)
-    )
+    classed = multiclass_targets(catalog, config.labels)
+    catalog = catalog.with_labels(evaluation_labels(catalog, config.labels))
     split = _split(config, catalog)
     if config.strict_leaks:
         refuse_leaks(catalog, split, column=column)
     loaders = Loaders(
         catalog,
-        batch_size=config.batch_size,
-        image_width=config.image_width,
-        image_height=config.image_height,
-        affine_degrees=config.affine_degrees,
-        translate_fraction=config.translate_fraction,
-        shear_degrees=config.shear_degrees,
-        brightness_jitter=config.brightness_jitter,
-        contrast_jitter=config.contrast_jitter,
-        aug_fraction=config.aug_fraction,
-        observation_min_count=config.observation_min_count,
-        sampling=config.sampling,
+        pixels=config.pixels,
+        augmentation=config.augmentation,
+        split=config.split,
+        training=config.training,
         training_labels=to_train_on,
-        pack=config.pack,
         image_column=column,
-        fit=config.fit,
-        interpolation=config.interpolation,
-        num_workers=config.num_workers,
-        seed=config.seed,
         pin_memory=pin_memory,
-        device=device,
+        rank=device,
         devices=devices,
     )
     train_loader, val_loader = loaders.get_train_val_loaders(split=split)
@@ -281,15 +267,7 @@ def _packed(catalog: Catalog, pack: str) -> Catalog:
 def _split(config: RunConfig, catalog: Catalog) -> Split:
     if config.split_file is not None:
         return load_split(config.split_file, catalog)
-    return make_split(
-        catalog,
-        number_images=config.number_images,
-        val_fraction=config.val_fraction,
-        test_fraction=config.test_fraction,
-        unit=config.split_unit,
-        seed=config.seed,
-        official=config.official_split,
-    )
+    return make_split(catalog, config.split, config.seed)
 
 
 def _pixel_stats(config: RunConfig, catalog: Catalog, train_loader: DataLoader) -> tuple[float, float]:

@@ -40,6 +40,7 @@ import numpy as np
 import pandas as pd
 
 from hilum import CheXpertDataset, CleanMetaData, Loaders
+from hilum.config import AugmentationSettings, SplitSettings
 from hilum.data.augmentation import Augmentation
 from hilum.data.split import check_balance, make_split
 from hilum.sources import open_catalog
@@ -97,9 +98,7 @@ assert codes.sum(axis=1).eq(len(table)).all()
 # same on every image, and a network that was trained on one of them has memorized the answer for the others.
 
 # %%
-split = make_split(
-    catalog, number_images=0, val_fraction=0.2, test_fraction=0, unit="patient", seed=0, official=True
-)
+split = make_split(catalog, SplitSettings(), seed=0)
 patients = split.table.groupby("part")["PatientID"].agg(set)
 print(pd.DataFrame(split.counts()).T.to_string())
 assert not patients["train"] & patients["val"]
@@ -112,12 +111,7 @@ assert not patients["train"] & patients["val"]
 check_balance(catalog, split, tolerance=0.02).head(8).round(3)
 
 # %%
-halves = {
-    unit: make_split(
-        catalog, number_images=0, val_fraction=0.2, test_fraction=0, unit=unit, seed=0, official=True
-    )
-    for unit in ("patient", "image")
-}
+halves = {unit: make_split(catalog, SplitSettings(split_unit=unit), seed=0) for unit in ("patient", "image")}
 shared = {
     unit: len(set.intersection(*half.table.groupby("part")["PatientID"].agg(set)))
     for unit, half in halves.items()
@@ -135,11 +129,16 @@ assert shared["patient"] == 0 < shared["image"]
 
 # %%
 size = place.choose(320, 64)
-strong = Augmentation(
-    percent=1, affine_degrees=15, translate_fraction=0.1, shear_degrees=10, brightness=0.3, contrast=0.3
+strong = AugmentationSettings(
+    aug_fraction=1,
+    affine_degrees=15,
+    translate_fraction=0.1,
+    shear_degrees=10,
+    brightness_jitter=0.3,
+    contrast_jitter=0.3,
 )
 plain = CheXpertDataset(catalog, size, size)
-changed = CheXpertDataset(catalog, size, size, augmentation=strong, seed=0)
+changed = CheXpertDataset(catalog, size, size, augmentation=Augmentation(strong), seed=0)
 item = plain[0]
 print(item["id"], item["img"].shape, item["img"].dtype, item["labels"].tolist())
 assert (changed[3]["img"] == changed[3]["img"]).all()

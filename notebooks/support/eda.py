@@ -39,6 +39,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from hilum.config import SplitSettings
 from hilum.data.split import check_balance, make_split
 from hilum.metrics.label_statistics import co_occurrence, findings_per_image, prevalence, target_vectors
 from hilum.metrics.metadata_leaks import metadata_leaks
@@ -139,18 +140,7 @@ sizes = place.choose((200, 500, 1000, 0), (60, 0))
 warned = {}
 for count in sizes:
     number = min(count, len(catalog)) or len(catalog)
-    splits = [
-        make_split(
-            catalog,
-            number_images=count,
-            val_fraction=0.2,
-            test_fraction=0,
-            unit="patient",
-            seed=seed,
-            official=True,
-        )
-        for seed in range(8)
-    ]
+    splits = [make_split(catalog, SplitSettings(number_images=count), seed=seed) for seed in range(8)]
     warned[number] = float(np.mean([len(check_balance(catalog, split, 0.02)) for split in splits]))
 print(pd.Series(warned, name="features that differ").round(1).to_string())
 assert warned[min(warned)] > warned[max(warned)]

@@ -1,4 +1,4 @@
-"""Augmentation agrees with torchvision's on the same parameters, and draws what it is told to draw."""
+"""Augmentation agrees with torchvision's on the same parameters, and draws within its settings."""
 
 import cv2
 import numpy as np
@@ -6,6 +6,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import InterpolationMode, functional
 
+from hilum.config import AugmentationSettings
 from hilum.data.augmentation import Augmentation, affine_matrix, augment, exposure_table
 
 CHANGES = [(5.0, 0.05, -0.05, 5.0), (-5.0, -0.03, 0.02, -5.0), (30.0, 0.0, 0.0, 0.0), (0.0, 0.1, 0.1, 20.0)]
@@ -57,7 +58,7 @@ def test_the_warp_is_that_of_torchvision_to_within_a_gray_level(image, change):
 
 def test_the_warp_turns_clockwise_and_shifts_to_the_right_and_down():
     turned = affine_matrix((101, 101), 90, 0, 0, 0)
-    np.testing.assert_allclose(turned @ [50, 10, 1], [90, 50], atol=1e-9)  # the top comes to the right
+    np.testing.assert_allclose(turned @ [50, 10, 1], [90, 50], atol=1e-9)  # the top is now to the right
     shifted = affine_matrix((100, 200), 0, 0.1, 0.05, 0)
     np.testing.assert_allclose(shifted @ [0, 0, 1], [20, 5])
 
@@ -78,8 +79,8 @@ def test_the_exposure_is_that_of_torchvision_to_within_a_gray_level(image, brigh
     assert np.abs(ours - exposed_by_torchvision(image, brightness, contrast)).max() <= 1
 
 
-def test_draws_stay_within_their_ranges_and_change_the_share_asked_for():
-    augmentation = Augmentation(0.3, 5.0, 0.05, 7.0, 0.2, 0.1)
+def test_draws_stay_within_their_limits_and_change_the_given_fraction():
+    augmentation = Augmentation(AugmentationSettings(aug_fraction=0.3, shear_degrees=7))
     drawn = augmentation.draw(seed=1, epoch=1, count=20_000)
     assert drawn.shape == (20_000, 7)
     assert set(np.unique(drawn[:, 0])) == {0.0, 1.0}
@@ -90,14 +91,14 @@ def test_draws_stay_within_their_ranges_and_change_the_share_asked_for():
     np.testing.assert_allclose(drawn[:, 1:].mean(axis=0), [0, 0, 0, 0, 1, 1], atol=0.12)
 
 
-@pytest.mark.parametrize(("percent", "share"), [(0.0, 0.0), (1.0, 1.0)])
-def test_none_or_all_images_change_at_the_ends_of_the_scale(percent, share):
-    drawn = Augmentation(percent, 5, 0.05, 5, 0.2, 0.1).draw(0, 1, 500)
-    assert drawn[:, 0].mean() == share
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_no_or_all_images_change_at_the_ends_of_the_scale(fraction):
+    drawn = Augmentation(AugmentationSettings(aug_fraction=fraction)).draw(0, 1, 500)
+    assert drawn[:, 0].mean() == fraction
 
 
 def test_draws_depend_on_seed_and_epoch_and_on_nothing_else():
-    augmentation = Augmentation(0.5, 5, 0.05, 5, 0.2, 0.1)
+    augmentation = Augmentation(AugmentationSettings(aug_fraction=0.5))
     first = augmentation.draw(3, 2, 50)
     np.random.default_rng(0).random(10)
     np.testing.assert_array_equal(first, augmentation.draw(3, 2, 50))
@@ -112,6 +113,6 @@ def test_an_image_that_is_not_drawn_stays_as_it_is():
 
 @pytest.mark.parametrize("start", [0, 4, 12, 4096])
 def test_a_part_of_an_epoch_is_drawn_as_in_the_whole(start):
-    augmentation = Augmentation(0.5, 5, 0.05, 5, 0.2, 0.1)
+    augmentation = Augmentation(AugmentationSettings(aug_fraction=0.5))
     whole = augmentation.draw(3, 2, 5000)
     np.testing.assert_array_equal(augmentation.draw(3, 2, 30, start), whole[start : start + 30])

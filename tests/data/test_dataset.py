@@ -4,16 +4,26 @@ import numpy as np
 import pytest
 import torch
 
+from hilum.config import AugmentationSettings
 from hilum.data.augmentation import Augmentation, augment
 from hilum.data.dataset import Address, CheXpertDataset
 from hilum.data.resize import resize
 from hilum.errors import HilumError
 from hilum.sources.images import read_gray
 
-STRONG = Augmentation(1.0, 20, 0.1, 10, 0.3, 0.3)
+STRONG = Augmentation(
+    AugmentationSettings(
+        aug_fraction=1,
+        affine_degrees=20,
+        translate_fraction=0.1,
+        shear_degrees=10,
+        brightness_jitter=0.3,
+        contrast_jitter=0.3,
+    )
+)
 
 
-def test_an_item_has_the_documents_keys_shapes_and_dtypes(small_catalog):
+def test_an_item_has_the_documented_keys_shapes_and_dtypes(small_catalog):
     item = CheXpertDataset(small_catalog, image_width=40, image_height=24)[3]
     assert list(item) == ["id", "img", "labels"]
     assert isinstance(item["id"], int)
@@ -58,7 +68,7 @@ def test_a_position_beyond_the_end_is_an_index_error(small_catalog):
     assert dataset[-1]["id"] == dataset[len(dataset) - 1]["id"]
 
 
-def test_augmentation_depends_on_epoch_and_position_and_not_on_what_was_asked_before(small_catalog):
+def test_augmentation_depends_on_epoch_and_position_and_not_on_earlier_items(small_catalog):
     dataset = CheXpertDataset(small_catalog, 32, 32, STRONG, seed=9)
     pixels = resize(read_gray(small_catalog.image_paths()[6]), 32, 32)
     drawn = STRONG.draw(9, 3, len(dataset))
@@ -85,7 +95,7 @@ def test_a_broken_image_is_named(small_catalog):
         CheXpertDataset(small_catalog, 32, 32)[2]
 
 
-def test_a_source_of_pixels_takes_the_place_of_the_files(small_catalog):
+def test_another_source_of_pixels_replaces_the_files(small_catalog):
     class Counting:
         size = (32, 24)
 
@@ -106,9 +116,9 @@ def test_a_source_of_pixels_takes_the_place_of_the_files(small_catalog):
     assert batch["img"][:, 0, 0, 0].tolist() == ids
 
 
-def test_changes_do_not_depend_on_how_many_are_drawn_at_once(small_catalog, monkeypatch):
+def test_changes_do_not_depend_on_how_many_are_drawn_together(small_catalog, monkeypatch):
     addresses = [Address(2, place, place) for place in range(20)]
     expected = CheXpertDataset(small_catalog, 32, 32, STRONG).__getitems__(addresses)
-    monkeypatch.setattr("hilum.data.dataset._DRAWN_AT_ONCE", 8)
+    monkeypatch.setattr("hilum.data.dataset._DRAWN_TOGETHER", 8)
     blocks = CheXpertDataset(small_catalog, 32, 32, STRONG).__getitems__(addresses)
     torch.testing.assert_close(blocks["img"], expected["img"], rtol=0, atol=0)

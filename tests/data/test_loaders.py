@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hilum.config import AugmentationSettings, PixelSettings, SplitSettings, TrainingSettings
 from hilum.data import loaders, shards
 from hilum.data.loaders import (
     EpochBatchSampler,
@@ -16,9 +17,8 @@ from hilum.data.loaders import (
     measure_pixels,
     open_pixels,
 )
-from hilum.data.pack import Pack
 from hilum.data.pack_builder import build_pack
-from hilum.data.pixels import RawImages
+from hilum.data.pixels import Pack, RawImages
 from hilum.data.resize import resize
 from hilum.data.split import make_split
 from hilum.errors import HilumError
@@ -49,7 +49,7 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
     shuffle=st.booleans(),
     epoch=st.integers(1, 5),
 )
-def test_each_row_comes_once_an_epoch_and_no_batch_is_of_one_image(count, batch_size, shuffle, epoch):
+def test_an_epoch_has_each_row_once_and_no_batch_has_one_image(count, batch_size, shuffle, epoch):
     sampler = EpochBatchSampler(count, batch_size, shuffle=shuffle, seed=1)
     sampler.set_epoch(epoch)
     batches = list(sampler)
@@ -77,7 +77,7 @@ def test_the_order_differs_between_epochs_and_seeds_and_is_reproducible():
     assert len({tuple(order(*key)) for key in [(0, 1), (0, 2), (1, 1), (1, 2)]}) == 4
 
 
-def test_batches_are_the_same_bit_for_bit_with_and_without_workers(small_catalog):
+def test_batches_are_bit_identical_with_and_without_workers(small_catalog):
     alone, _ = loaders_of(small_catalog).get_train_val_loaders()
     with_workers, _ = loaders_of(small_catalog, num_workers=2).get_train_val_loaders()
     epochs = [epoch_of(alone, epoch) for epoch in (1, 2)]
@@ -93,7 +93,7 @@ def test_workers_start_after_opencv_has_used_its_threads_here(small_catalog):
     large = np.random.default_rng(0).integers(0, 256, (2000, 2000), dtype=np.uint8)
     cv2.warpAffine(large, np.eye(2, 3), (2000, 2000))
     train, _ = loaders_of(small_catalog, num_workers=1).get_train_val_loaders()
-    train.timeout = 30  # an error, not a wait without end
+    train.timeout = 30  # an error instead of an endless wait
     assert len(epoch_of(train, 1)["id"]) == len(train.dataset)
 
 
@@ -122,7 +122,7 @@ def test_training_labels_belong_to_their_ids(small_catalog):
     np.testing.assert_array_equal(epoch["labels"], expected.to_numpy(np.float32))
 
 
-def test_repeats_of_oversampling_keep_their_id_but_are_augmented_for_themselves(small_catalog):
+def test_repeats_of_oversampling_keep_their_id_but_have_their_own_augmentation(small_catalog):
     loaders = loaders_of(small_catalog, target_columns="Edema", observation_min_count=60, aug_fraction=1.0)
     train, _ = loaders.get_train_val_loaders()
     epoch = epoch_of(train, 1)
@@ -143,27 +143,40 @@ def test_one_loader_gives_all_images_in_the_catalogs_order_without_augmentation(
     assert epoch_of(loaders_of(small_catalog).get_loader(chosen), 1)["id"].tolist() == chosen.tolist()
 
 
-def test_a_split_made_before_is_used_as_it_is(small_catalog):
-    split = make_split(
-        small_catalog,
-        number_images=20,
-        val_fraction=0.5,
-        test_fraction=0,
-        unit="patient",
-        seed=8,
-        official=True,
-    )
+def test_an_existing_split_is_used_unchanged(small_catalog):
+    split = make_split(small_catalog, SplitSettings(number_images=20, val_fraction=0.5), seed=8)
     train, val = loaders_of(small_catalog).get_train_val_loaders(split=split)
     assert sorted(epoch_of(train, 1)["id"].tolist()) == split.image_ids("train").tolist()
     assert epoch_of(val, 1)["id"].tolist() == split.image_ids("val").tolist()
 
 
-def test_the_actual_labels_of_a_loader_are_the_catalogs(small_catalog):
+def test_the_actual_labels_of_a_loader_are_the_labels_of_the_catalog(small_catalog):
     train, _ = loaders_of(small_catalog).get_train_val_loaders()
     labels = actual_labels(train)
     assert labels.index.name == "ImageID"
     expected = small_catalog.table.loc[labels.index, list(small_catalog.targets)]
     np.testing.assert_array_equal(labels.to_numpy(), expected.to_numpy(np.float32))
+
+
+def test_settings_in_groups_are_settings_by_name_and_a_name_goes_before_its_group(small_catalog):
+    by_name, _ = loaders_of(small_catalog, affine_degrees=30, seed=5).get_train_val_loaders()
+    loaders = Loaders(
+        small_catalog,
+        pixels=PixelSettings(image_width=32, image_height=64),
+        augmentation=AugmentationSettings(aug_fraction=0.7, affine_degrees=30),
+        training=TrainingSettings(batch_size=8, num_workers=2, seed=5),
+        image_height=32,
+        num_workers=0,
+    )
+    in_groups, _ = loaders.get_train_val_loaders()
+    assert_same(epoch_of(in_groups, 1), epoch_of(by_name, 1))
+
+
+def test_a_setting_that_loaders_do_not_have_is_refused(small_catalog):
+    with pytest.raises(HilumError, match="no setting 'num_epochs'"):
+        loaders_of(small_catalog, num_epochs=3)
+    with pytest.raises(HilumError, match=r"no setting 'image_with'.*'image_width'"):
+        loaders_of(small_catalog, image_with=32)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +224,7 @@ def test_images_of_one_gray_level_are_refused(small_catalog):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_batches_of_a_pack_are_those_of_the_files_bit_for_bit(small_catalog, tmp_path, workers):
+def test_batches_of_a_pack_are_bit_identical_to_those_of_the_files(small_catalog, tmp_path, workers):
     build_pack(small_catalog, tmp_path / "pack", width=32, height=32)
     from_files, _ = loaders_of(small_catalog).get_train_val_loaders()
     packed = loaders_of(small_catalog, pack=tmp_path / "pack", num_workers=workers)
@@ -226,11 +239,11 @@ def test_a_pack_of_another_size_or_of_fewer_images_is_refused(small_catalog, tmp
     assert len(epoch_of(loaders_of(some, pack=tmp_path / "pack").get_loader(), 1)["id"]) == 12
     with pytest.raises(HilumError, match="width is 32 there, but 40 here"):
         loaders_of(some, pack=tmp_path / "pack", image_width=40)
-    with pytest.raises(HilumError, match="lacks ImageID"):
+    with pytest.raises(HilumError, match="is missing"):
         loaders_of(small_catalog, pack=tmp_path / "pack")
 
 
-def test_files_are_fitted_and_found_as_the_settings_say(small_catalog):
+def test_files_are_found_and_resized_by_the_settings(small_catalog):
     for image_id in small_catalog.table.index:
         place = small_catalog.image_path(image_id, "Hierarchical_Path")
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -242,7 +255,7 @@ def test_files_are_fitted_and_found_as_the_settings_say(small_catalog):
     np.testing.assert_array_equal(batch["img"][0, 0], resize(read_gray(path), 40, 32, "letterbox", "nearest"))
 
 
-def test_workers_by_default_leave_cores_to_the_model():
+def test_the_default_number_of_workers_leaves_cores_to_the_model():
     assert 0 <= default_workers() <= 8
 
 
@@ -252,10 +265,10 @@ def shares(count: int, batch_size: int, devices: int, *, shuffle: bool) -> list[
         [
             [(address.position, address.row) for address in batch]
             for batch in EpochBatchSampler(
-                count, batch_size, shuffle=shuffle, seed=3, device=device, devices=devices
+                count, batch_size, shuffle=shuffle, seed=3, rank=rank, devices=devices
             )
         ]
-        for device in range(devices)
+        for rank in range(devices)
     ]
 
 
@@ -276,8 +289,8 @@ def test_devices_share_the_batches_that_one_device_learns_from(count, devices):
 def test_devices_validate_whole_batches_of_one_device_in_turn(devices):
     (alone,) = shares(41, 8, 1, shuffle=False)
     shared = shares(41, 8, devices, shuffle=False)
-    for device in range(devices):
-        assert shared[device] == alone[device::devices]
+    for rank in range(devices):
+        assert shared[rank] == alone[rank::devices]
 
 
 def test_a_batch_without_an_image_for_each_device_is_refused():
@@ -286,9 +299,10 @@ def test_a_batch_without_an_image_for_each_device_is_refused():
 
 
 def test_without_a_pack_the_files_are_read(small_catalog):
-    pixels = open_pixels(None, small_catalog, 20, 10, "letterbox", "nearest", "Hierarchical_Path")
+    settings = PixelSettings(image_width=24, image_height=16, fit="letterbox", interpolation="nearest")
+    pixels = open_pixels(small_catalog, settings, "Hierarchical_Path")
     assert isinstance(pixels, RawImages)
-    assert (pixels.size, pixels.fit, pixels.interpolation) == ((20, 10), "letterbox", "nearest")
+    assert (pixels.size, pixels.settings) == ((24, 16), settings)
     assert pixels.path(small_catalog.table.index[0]).endswith(
         small_catalog.table["Hierarchical_Path"].iloc[0]
     )
@@ -296,9 +310,10 @@ def test_without_a_pack_the_files_are_read(small_catalog):
 
 def test_a_pack_is_opened_and_checked(small_catalog, tmp_path):
     build_pack(small_catalog, tmp_path / "pack", width=24, height=16)
-    assert isinstance(open_pixels(str(tmp_path / "pack"), small_catalog, 24, 16), Pack)
+    settings = {"pack": tmp_path / "pack", "image_width": 24}
+    assert isinstance(open_pixels(small_catalog, PixelSettings(**settings, image_height=16)), Pack)
     with pytest.raises(HilumError, match="height is 16 there, but 20 here"):
-        open_pixels(tmp_path / "pack", small_catalog, 24, 20)
+        open_pixels(small_catalog, PixelSettings(**settings, image_height=20))
 
 
 @pytest.mark.parametrize("where", ["s3://bucket/x", "a folder with their record"])
@@ -314,6 +329,7 @@ def test_shards_are_opened_and_checked(small_catalog, tmp_path, monkeypatch, whe
     if "://" not in where:
         where = str(tmp_path)
         (tmp_path / shards.RECORD).write_text("{}")
-    opened = open_pixels(where, small_catalog, 24, 16, "crop")
+    settings = PixelSettings(pack=where, fit="crop")
+    opened = open_pixels(small_catalog, settings)
     assert opened.url == where
-    assert opened.checked == (small_catalog, 24, 16, "crop", "auto")
+    assert opened.checked == (small_catalog, settings)

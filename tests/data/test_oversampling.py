@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hilum.config import SplitSettings
 from hilum.data.loaders import Loaders
 from hilum.data.oversampling import oversample, oversampling_weights
 from hilum.data.split import make_split
@@ -44,15 +45,7 @@ def test_another_seed_draws_other_repeats():
 def test_only_the_training_part_is_oversampled(small_catalog):
     loaders = Loaders(small_catalog, target_columns="Edema", observation_min_count=60, num_workers=0)
     train, val = loaders.get_train_val_loaders()
-    split = make_split(
-        loaders.catalog,
-        number_images=0,
-        val_fraction=0.2,
-        test_fraction=0,
-        unit="patient",
-        seed=0,
-        official=True,
-    )
+    split = make_split(loaders.catalog, SplitSettings(), seed=0)
     assert set(train.dataset.ids[train.dataset.rows]) == set(split.image_ids("train"))
     assert Counter(vectors(train.dataset.labels[train.dataset.rows])) == {(0.0,): 60, (1.0,): 60}
     np.testing.assert_array_equal(val.dataset.ids[val.dataset.rows], split.image_ids("val"))

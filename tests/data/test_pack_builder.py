@@ -1,4 +1,4 @@
-"""A pack is made whole or not at all, goes on after a kill, and names what it cannot read."""
+"""A pack is complete or refused, its build continues after a kill, and unreadable images are listed."""
 
 import errno
 import json
@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from hilum.data import pack_builder
-from hilum.data.pack import CORRUPT, INDEX, PIXELS, PROGRESS, RECORD, STARTED, Pack
 from hilum.data.pack_builder import build_pack
+from hilum.data.pixels import CORRUPT, INDEX, PIXELS, PROGRESS, RECORD, STARTED, Pack
 from hilum.errors import HilumError
 from hilum.files import sha256_of_file
 
@@ -18,13 +18,13 @@ SIZE = {"width": 24, "height": 16}
 
 
 @pytest.fixture
-def few_at_once(monkeypatch) -> None:
+def small_chunks(monkeypatch) -> None:
     """Chunks of seven images, so that a small data set has several."""
     monkeypatch.setattr(pack_builder, "_CHUNK_IMAGES", 7)
 
 
 @pytest.fixture
-def killed(few_at_once, small_catalog, tmp_path, monkeypatch):
+def killed(small_chunks, small_catalog, tmp_path, monkeypatch):
     """The folder of a build that ended while it did its third chunk."""
     write, done = pack_builder._write_chunk, []
 
@@ -53,7 +53,7 @@ def written_chunks(monkeypatch) -> list[int]:
     return numbers
 
 
-def test_a_pack_has_pixels_index_report_and_record_and_nothing_else(few_at_once, small_catalog, tmp_path):
+def test_a_pack_has_pixels_index_list_and_record_and_nothing_else(small_chunks, small_catalog, tmp_path):
     seen = []
     pack = build_pack(small_catalog, tmp_path / "pack", **SIZE, progress=lambda *at: seen.append(at))
     assert sorted(path.name for path in pack.path.iterdir()) == sorted([PIXELS, INDEX, CORRUPT, RECORD])
@@ -73,14 +73,14 @@ def test_a_pack_has_pixels_index_report_and_record_and_nothing_else(few_at_once,
     assert expected.items() <= record.items()
 
 
-def test_the_order_of_the_catalog_changes_nothing(small_catalog, tmp_path):
+def test_the_order_of_the_catalog_does_not_matter(small_catalog, tmp_path):
     build_pack(small_catalog, tmp_path / "one", **SIZE)
     build_pack(small_catalog.select_images(small_catalog.table.index[::-1]), tmp_path / "two", **SIZE)
     for name in (PIXELS, INDEX):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-def test_workers_make_the_same_pack(few_at_once, small_catalog, tmp_path):
+def test_workers_make_the_same_pack(small_chunks, small_catalog, tmp_path):
     build_pack(small_catalog, tmp_path / "alone", **SIZE, fit="letterbox", interpolation="cubic")
     settings = {"fit": "letterbox", "interpolation": "cubic", "workers": 2}
     build_pack(small_catalog, tmp_path / "two", **SIZE, **settings)
@@ -88,17 +88,17 @@ def test_workers_make_the_same_pack(few_at_once, small_catalog, tmp_path):
         assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-def test_a_pack_that_is_there_is_not_made_again(small_catalog, tmp_path, monkeypatch):
+def test_an_existing_pack_is_not_made_again(small_catalog, tmp_path, monkeypatch):
     build_pack(small_catalog, tmp_path / "pack", **SIZE)
     numbers = written_chunks(monkeypatch)
     assert len(build_pack(small_catalog, tmp_path / "pack", **SIZE)) == len(small_catalog)
     assert numbers == []
 
 
-def test_a_killed_build_is_refused_as_a_pack_and_goes_on_where_it_stopped(
+def test_a_killed_build_is_refused_as_a_pack_and_continues_where_it_stopped(
     killed, small_catalog, tmp_path, monkeypatch
 ):
-    with pytest.raises(HilumError, match=r"half-written. Run the same `hilum pack` again"):
+    with pytest.raises(HilumError, match=r"incomplete. Run the same `hilum pack` again"):
         Pack(killed)
     numbers = written_chunks(monkeypatch)
     pack = build_pack(small_catalog, killed, **SIZE)
@@ -109,14 +109,14 @@ def test_a_killed_build_is_refused_as_a_pack_and_goes_on_where_it_stopped(
     assert not (pack.path / PROGRESS).exists()
 
 
-def test_a_damaged_record_of_a_chunk_is_done_again(killed, small_catalog, monkeypatch):
-    (killed / PROGRESS / "0000001.parquet").write_bytes(b"torn")
+def test_a_chunk_with_a_damaged_record_is_made_again(killed, small_catalog, monkeypatch):
+    (killed / PROGRESS / "0000001.parquet").write_bytes(b"damaged")
     numbers = written_chunks(monkeypatch)
     build_pack(small_catalog, killed, **SIZE)
     assert numbers[:2] == [1, 2]
 
 
-def test_lost_pixels_are_all_made_again(killed, small_catalog, monkeypatch):
+def test_if_the_pixels_are_lost_all_chunks_are_made_again(killed, small_catalog, monkeypatch):
     (killed / "pixels.partial.npy").unlink()
     numbers = written_chunks(monkeypatch)
     build_pack(small_catalog, killed, **SIZE)
@@ -124,7 +124,7 @@ def test_lost_pixels_are_all_made_again(killed, small_catalog, monkeypatch):
 
 
 @pytest.mark.parametrize("moment", ["before the record", "before the cleaning"])
-def test_a_kill_at_the_very_end_loses_nothing(few_at_once, small_catalog, tmp_path, monkeypatch, moment):
+def test_a_kill_at_the_end_loses_nothing(small_chunks, small_catalog, tmp_path, monkeypatch, moment):
     def killed_at_the_end(*_):
         raise KeyboardInterrupt
 
@@ -148,7 +148,7 @@ def test_a_kill_at_the_very_end_loses_nothing(few_at_once, small_catalog, tmp_pa
     ("changes", "message"),
     [({"width": 32}, "width 24, not 32"), ({"fit": "crop"}, "fit 'stretch', not 'crop'")],
 )
-def test_another_pack_in_the_folder_is_refused_whole_or_half_written(
+def test_another_pack_in_the_folder_is_refused_complete_or_incomplete(
     killed, small_catalog, tmp_path, changes, message
 ):
     with pytest.raises(HilumError, match=message):
@@ -169,7 +169,7 @@ def test_a_folder_with_something_else_is_left_alone(small_catalog, tmp_path):
 
 
 def test_all_unreadable_images_are_listed_and_restoring_them_finishes_the_pack(
-    few_at_once, small_catalog, tmp_path, monkeypatch
+    small_chunks, small_catalog, tmp_path, monkeypatch
 ):
     ids = small_catalog.table.index[[1, 2, *range(20, 30)]]
     kept = {image_id: small_catalog.image_path(image_id).read_bytes() for image_id in ids}
@@ -207,14 +207,14 @@ def test_a_pack_of_no_readable_image_is_refused(small_catalog, tmp_path):
         build_pack(lost, tmp_path / "pack", **SIZE, on_corrupt="skip")
 
 
-def test_a_disk_too_small_is_told_before_the_work_begins(small_catalog, tmp_path, monkeypatch):
+def test_a_disk_that_is_too_small_is_an_error_before_the_work_begins(small_catalog, tmp_path, monkeypatch):
     monkeypatch.setattr(pack_builder.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000}))
     with pytest.raises(HilumError, match=r"is full; the pack needs 0.00 GB. Make room"):
         build_pack(small_catalog, tmp_path / "pack", **SIZE)
     assert list((tmp_path / "pack").iterdir()) == []
 
 
-def test_a_disk_that_fills_up_keeps_what_is_done(few_at_once, small_catalog, tmp_path, monkeypatch):
+def test_a_disk_that_fills_up_keeps_what_is_done(small_chunks, small_catalog, tmp_path, monkeypatch):
     write, numbers = pack_builder._write_chunk, []
 
     def until_full(chunk):

@@ -1,4 +1,4 @@
-"""An image comes to its size as the setting says: stretched, in a box, or its center."""
+"""An image is resized as the settings state: stretched, in a box, or its center."""
 
 import cv2
 import numpy as np
@@ -15,14 +15,14 @@ def pixels() -> np.ndarray:
 
 
 def test_shrinking_averages_areas(pixels):
-    by_hand = pixels.reshape(4, 2, 6, 2).mean(axis=(1, 3))
-    assert np.abs(resize(pixels, 6, 4) - by_hand).max() <= 0.5
+    expected = pixels.reshape(4, 2, 6, 2).mean(axis=(1, 3))
+    assert np.abs(resize(pixels, 6, 4) - expected).max() <= 0.5
 
 
 def test_an_area_that_cuts_pixels_weighs_them_by_their_share(pixels):
     along = resize(pixels[:1], 8, 1, interpolation="area")  # each new pixel covers one and a half
-    by_hand = (pixels[0, 0] + 0.5 * pixels[0, 1]) / 1.5
-    assert along[0, 0] == pytest.approx(by_hand, abs=0.5)
+    expected = (pixels[0, 0] + 0.5 * pixels[0, 1]) / 1.5
+    assert along[0, 0] == pytest.approx(expected, abs=0.5)
 
 
 @pytest.mark.parametrize(("width", "height", "averages"), [(6, 8, True), (7, 8, False), (5, 4, True)])
@@ -49,7 +49,7 @@ def test_the_other_interpolations_are_opencvs(pixels, name, flag):
 
 
 @pytest.mark.parametrize("fit", ["stretch", "letterbox", "crop"])
-def test_an_image_of_the_size_is_given_back_as_it_is(pixels, fit):
+def test_an_image_of_the_right_size_is_returned_unchanged(pixels, fit):
     assert resize(pixels, 12, 8, fit) is pixels
 
 

@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import logging
 import os
@@ -13,10 +14,10 @@ import pytest
 import torch
 from torch import nn
 
-from hilum.data.object_storage import Bucket
-from hilum.data.pack import Pack
+from hilum.config import PixelSettings
 from hilum.data.pack_builder import build_pack
-from hilum.data.shards import RECORD, Shards, write_shards
+from hilum.data.pixels import Pack
+from hilum.data.shards import RECORD, Bucket, Folder, Shards, storage_at, write_shards
 from hilum.errors import HilumError
 from hilum.training.run import StandardTraining
 
@@ -95,7 +96,7 @@ def folder(pack, tmp_path) -> Path:
     return tmp_path / "shards"
 
 
-def test_streamed_images_are_those_of_the_pack(pack, bucket, tmp_path):
+def test_streamed_images_are_the_images_of_the_pack(pack, bucket, tmp_path):
     url, requests = bucket
     seen = []
     report = write_shards(pack, url, chunk_bytes=CHUNK, progress=seen.append)
@@ -169,7 +170,7 @@ def test_only_the_chunks_that_are_asked_for_are_fetched(pack, bucket, tmp_path):
     assert len(requests.of("GET", "chunk-")) == 2
 
 
-def test_an_upload_that_was_cut_off_is_no_shards_and_goes_on(pack, bucket, tmp_path, monkeypatch):
+def test_an_interrupted_upload_is_incomplete_and_continues(pack, bucket, tmp_path, monkeypatch):
     url, requests = bucket
     send, sent = Bucket.send, []
 
@@ -182,7 +183,7 @@ def test_an_upload_that_was_cut_off_is_no_shards_and_goes_on(pack, bucket, tmp_p
     monkeypatch.setattr(Bucket, "send", cut_off_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):
         write_shards(pack, url, chunk_bytes=CHUNK, workers=1)
-    with pytest.raises(HilumError, match=r"half-written.*goes on where it stopped"):
+    with pytest.raises(HilumError, match=r"incomplete.*continues where it stopped"):
         Shards(url, tmp_path / "cache")
 
     monkeypatch.setattr(Bucket, "send", send)
@@ -194,7 +195,7 @@ def test_an_upload_that_was_cut_off_is_no_shards_and_goes_on(pack, bucket, tmp_p
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, OSError])
-def test_a_download_that_was_cut_off_leaves_no_chunk(pack, bucket, tmp_path, monkeypatch, end):
+def test_an_interrupted_download_leaves_no_chunk(pack, bucket, tmp_path, monkeypatch, end):
     url, _ = bucket
     write_shards(pack, url, chunk_bytes=CHUNK)
     shards = Shards(url, tmp_path / "cache")
@@ -213,7 +214,7 @@ def test_a_download_that_was_cut_off_leaves_no_chunk(pack, bucket, tmp_path, mon
     np.testing.assert_array_equal(shards.read(pack.ids[:1]), pack.read(pack.ids[:1]))
 
 
-def test_what_a_killed_download_left_is_swept_away(pack, bucket, tmp_path):
+def test_the_remains_of_a_killed_download_are_removed(pack, bucket, tmp_path):
     url, _ = bucket
     write_shards(pack, url, chunk_bytes=CHUNK)
     left, under_way = (tmp_path / "cache" / f".chunk-{c * 64}.{c}.partial.bin" for c in "12")
@@ -238,10 +239,10 @@ def test_a_chunk_damaged_in_the_bucket_is_refused(pack, bucket, tmp_path):
     for key in keys:
         content = client.get_object(Bucket=name, Key=key)["Body"].read()
         client.put_object(Bucket=name, Key=key, Body=content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(HilumError, match="its content is not what its name says"):
+    with pytest.raises(HilumError, match="its content does not have the SHA-256 of its name"):
         shards.read(pack.ids)
     client.delete_objects(Bucket=name, Delete={"Objects": [{"Key": key} for key in keys]})
-    with pytest.raises(HilumError, match=r"it is not there, though.*sends what is missing"):
+    with pytest.raises(HilumError, match=r"it is missing, though.*sends what is missing"):
         shards.read(pack.ids)
 
 
@@ -351,13 +352,13 @@ def test_litdata_reads_the_same_images(pack, folder):
 
 
 @pytest.mark.parametrize("images", [1, 2, 33, 1000])
-def test_any_size_of_chunk_will_do(pack, tmp_path, images):
+def test_chunks_may_have_any_size(pack, tmp_path, images):
     report = write_shards(pack, tmp_path / "out", chunk_bytes=images * SIDE * SIDE)
     assert report.chunks == -(-33 // images)
     np.testing.assert_array_equal(Shards(tmp_path / "out").read(pack.ids), pack.read(pack.ids))
 
 
-def test_other_shards_in_the_same_place_replace_the_former(pack, folder, small_catalog, tmp_path):
+def test_other_shards_in_the_same_folder_replace_the_first(pack, folder, small_catalog, tmp_path):
     few = small_catalog.select_images(small_catalog.table.index[:12])
     other = build_pack(few, tmp_path / "other", width=SIDE, height=SIDE, workers=1)
     assert write_shards(other, folder, chunk_bytes=CHUNK).kept == 2
@@ -367,18 +368,18 @@ def test_other_shards_in_the_same_place_replace_the_former(pack, folder, small_c
 
 
 def test_check_accepts_its_catalog_and_subsets_and_names_what_differs(folder, small_catalog, tmp_path):
-    wanted = (SIDE, SIDE, "stretch", "auto")
+    settings = PixelSettings(image_width=SIDE, image_height=SIDE)
     shards, ids = Shards(folder), small_catalog.table.index
-    shards.check(small_catalog, *wanted)
-    shards.check(small_catalog.select_images(ids[5:9]), *wanted)
+    shards.check(small_catalog, settings)
+    shards.check(small_catalog.select_images(ids[5:9]), settings)
     with pytest.raises(HilumError, match="width is 16 there, but 32 here"):
-        shards.check(small_catalog, 32, *wanted[1:])
+        shards.check(small_catalog, PixelSettings(image_width=32, image_height=SIDE))
     with pytest.raises(HilumError, match="catalog is 'chexpert' there, but 'nih' here"):
-        shards.check(replace(small_catalog, name="nih"), *wanted)
+        shards.check(replace(small_catalog, name="nih"), settings)
     table = small_catalog.table.copy()
     table.loc[ids[3], "Image_Path"] = "train/other.jpg"
     with pytest.raises(HilumError, match=rf"ImageID {ids[3]} is train/patient\d+/.* but train/other\.jpg in"):
-        shards.check(replace(small_catalog, table=table), *wanted)
+        shards.check(replace(small_catalog, table=table), settings)
 
 
 def test_shards_of_fewer_images_do_not_fit(small_catalog, tmp_path):
@@ -388,7 +389,7 @@ def test_shards_of_fewer_images_do_not_fit(small_catalog, tmp_path):
     )
     write_shards(few, tmp_path / "out")
     with pytest.raises(HilumError, match=rf"ImageID {ids[12]} is not in the shards .* \(nor are 20 others\)"):
-        Shards(tmp_path / "out").check(small_catalog, SIDE, SIDE, "stretch", "auto")
+        Shards(tmp_path / "out").check(small_catalog, PixelSettings(image_width=SIDE, image_height=SIDE))
 
 
 def test_an_unknown_id_is_named(folder):
@@ -396,17 +397,17 @@ def test_an_unknown_id_is_named(folder):
         Shards(folder).read(np.array([123456]))
 
 
-def test_nothing_there_is_one_clear_error(bucket, tmp_path):
+def test_missing_shards_are_one_clear_error(bucket, tmp_path):
     url, _ = bucket
     for absent in (url, "s3://no-such-bucket-here/shards", str(tmp_path), str(tmp_path / "none")):
-        with pytest.raises(HilumError, match=r"shards.json: it is not there.*Check the bucket"):
+        with pytest.raises(HilumError, match=r"shards.json: it is missing.*Check the bucket"):
             Shards(absent, tmp_path / "cache")
 
 
 def test_a_wrong_bucket_or_endpoint_cannot_be_written(pack, bucket, monkeypatch):
     with pytest.raises(HilumError, match=r"s3://no-such-bucket-here/x/.*it cannot be written.*NoSuchBucket"):
         write_shards(pack, "s3://no-such-bucket-here/x", chunk_bytes=CHUNK)
-    monkeypatch.setattr("hilum.data.object_storage._ATTEMPTS", 1)
+    monkeypatch.setattr("hilum.data.shards._ATTEMPTS", 1)
     with pytest.raises(HilumError, match=r"cannot be reached.*127\.0\.0\.1:9.*Check the URL, the endpoint"):
         write_shards(pack, bucket[0], storage_options={"endpoint_url": "http://127.0.0.1:9"})
     with pytest.raises(HilumError, match=r"it cannot be read.*Check the URL, the endpoint"):
@@ -421,18 +422,19 @@ def test_missing_credentials_are_named(pack, bucket, monkeypatch):
 
 
 @pytest.mark.parametrize("url", ["ftp://host/x", "https://host/x", "s3:///x", "s3://bucket", "s3://bucket/"])
-def test_a_url_that_cannot_be_is_refused(pack, url):
+def test_an_impossible_url_is_refused(pack, url):
     with pytest.raises(HilumError, match=f"{url}: "):
         Shards(url)
     with pytest.raises(HilumError, match=f"{url}: "):
         write_shards(pack, url)
 
 
-def test_without_the_extra_the_cure_is_named(pack, monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "litdata", None)
-    with pytest.raises(HilumError, match=r"'litdata'.*pip install hilum\[shards\]"):
+def test_without_the_extra_the_package_to_install_is_named(pack, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(HilumError, match=r"boto3.*pip install hilum\[shards\]"):
         Shards("s3://bucket/x")
-    with pytest.raises(HilumError, match=r"pip install hilum\[shards\]"):
+    monkeypatch.setitem(sys.modules, "litdata.streaming.writer", None)
+    with pytest.raises(HilumError, match=r"'litdata.*pip install hilum\[shards\]"):
         write_shards(pack, tmp_path / "out")
 
 
@@ -442,7 +444,7 @@ def test_impossible_settings_are_refused(pack, tmp_path, setting):
         write_shards(pack, tmp_path / "out", **setting)
 
 
-def test_a_place_that_cannot_be_written_is_named(pack, tmp_path):
+def test_a_folder_that_cannot_be_written_is_named(pack, tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(HilumError, match="it cannot be written"):
         write_shards(pack, tmp_path / "out")
@@ -455,7 +457,7 @@ def test_a_folder_with_a_chunk_missing_or_cut_short_is_named(pack, folder):
     with pytest.raises(HilumError, match=f"{chunk.name}: it is cut short"):
         Shards(folder).read(pack.ids)
     chunk.unlink()
-    with pytest.raises(HilumError, match=f"{chunk.name}: it is not there"):
+    with pytest.raises(HilumError, match=f"{chunk.name}: it is missing"):
         Shards(folder).read(pack.ids)
 
 
@@ -469,15 +471,54 @@ def test_a_folder_with_a_chunk_missing_or_cut_short_is_named(pack, folder):
         lambda record: [record],
     ],
 )
-def test_a_record_of_something_else_is_refused(folder, change):
+def test_a_record_of_another_kind_is_refused(folder, change):
     record = json.loads((folder / RECORD).read_text())
     (folder / RECORD).write_text(json.dumps(change(record)))
-    with pytest.raises(HilumError, match=r"no record of shards|cannot be read"):
+    with pytest.raises(HilumError, match=r"not the record of shards|cannot be read"):
         Shards(folder)
 
 
-def test_the_cache_lies_in_the_users_cache_folder(own_cache, pack, bucket):
+def test_the_default_cache_is_in_the_users_cache_folder(own_cache, pack, bucket):
     url, _ = bucket
     write_shards(pack, url, chunk_bytes=CHUNK)
     Shards(url).read(pack.ids)
     assert len(list((own_cache / "shards").glob("chunk-*.bin"))) == 7
+
+
+def test_a_folder_stores_and_returns_files(tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+    folder = storage_at(tmp_path / "new" / "folder")
+    assert isinstance(folder, Folder)
+    assert not folder.has("name")
+    folder.send(tmp_path / "file", "name")
+    assert folder.has("name")
+    folder.fetch("name", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == b"content"
+    with pytest.raises(FileNotFoundError):
+        folder.fetch("other", tmp_path / "back")
+
+
+def test_a_bucket_is_not_connected_before_its_first_use():
+    bucket = storage_at("s3://bucket/name/", {"endpoint_url": "http://127.0.0.1:9"})
+    assert isinstance(bucket, Bucket)
+    assert str(bucket) == "s3://bucket/name"
+    copy = pickle.loads(pickle.dumps(bucket))
+    assert (copy.url, copy.storage_options) == (bucket.url, bucket.storage_options)
+
+
+def test_given_options_of_the_client_go_before_the_defaults():
+    pytest.importorskip("boto3", reason="boto3 is not installed: pip install hilum[shards]")
+    from botocore.config import Config
+
+    region = {"region_name": "us-east-1"}
+    default = Bucket("s3://bucket/name", region)._connect().meta.config
+    assert default.retries["total_max_attempts"] < 10
+    given = Bucket("s3://bucket/name", region | {"config": Config(connect_timeout=3)})._connect().meta.config
+    assert given.connect_timeout == 3 != default.connect_timeout
+
+
+def test_the_package_that_gs_needs_is_named(tmp_path):
+    if importlib.util.find_spec("google") and importlib.util.find_spec("google.cloud.storage"):
+        pytest.skip("google-cloud-storage is installed")
+    with pytest.raises(HilumError, match="pip install google-cloud-storage"):
+        storage_at("gs://bucket/name").has("file")

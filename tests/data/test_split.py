@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hilum.config import SplitSettings
 from hilum.data.split import Split, check_balance, load_split, make_split
 from hilum.errors import HilumError
 from hilum.sources.catalog import FEATURE_COLUMNS, Catalog
@@ -38,16 +39,8 @@ def catalog_of(patients, fixed=None, **columns) -> Catalog:
     )
 
 
-def split_of(catalog, **changes) -> Split:
-    arguments = {
-        "number_images": 0,
-        "val_fraction": 0.2,
-        "test_fraction": 0.0,
-        "unit": "patient",
-        "seed": 0,
-        "official": True,
-    }
-    return make_split(catalog, **arguments | changes)
+def split_of(catalog, seed=0, **changes) -> Split:
+    return make_split(catalog, SplitSettings(**changes), seed)
 
 
 def parts_per_patient(split: Split) -> pd.Series:
@@ -106,7 +99,7 @@ def test_the_official_test_images_stay_test_and_the_rest_is_drawn():
     np.testing.assert_array_equal(is_test, np.array(fixed) == "test")
     assert set(split.table.loc[~is_test, "part"]) == {"train", "val"}
     assert parts_per_patient(split).max() == 1
-    ignored = split_of(catalog, official=False)
+    ignored = split_of(catalog, official_split=False)
     assert set(ignored.table["part"]) == {"train", "val"}
 
 
@@ -126,20 +119,20 @@ def test_a_test_fraction_beside_an_official_test_part_is_refused():
 
 def test_an_official_split_that_mixes_patients_is_refused_unless_the_split_is_by_image():
     catalog = catalog_of([1, 1, 2, 3, 4, 5], ["train", "test", "train", "val", "train", "val"])
-    with pytest.raises(HilumError, match=r"1 patient\(s\) in two parts, 1 for one.*official_split"):
+    with pytest.raises(HilumError, match=r"1 patient\(s\) in two parts, for example 1: .*official_split"):
         split_of(catalog)
-    assert split_of(catalog, unit="image").counts()["test"] == {"images": 1, "patients": 1}
+    assert split_of(catalog, split_unit="image").counts()["test"] == {"images": 1, "patients": 1}
 
 
 def test_a_split_by_image_may_divide_a_patient_when_asked():
-    split = split_of(catalog_of(np.repeat([1, 2], 50)), unit="image")
+    split = split_of(catalog_of(np.repeat([1, 2], 50)), split_unit="image")
     assert split.unit == "image"
     assert parts_per_patient(split).max() == 2
     assert split.counts()["val"]["images"] == 20
 
 
 @pytest.mark.parametrize(
-    ("patients", "changes", "words"),
+    ("patients", "changes", "message"),
     [
         (
             [1] * 10,
@@ -152,8 +145,8 @@ def test_a_split_by_image_may_divide_a_patient_when_asked():
         (range(10), {"number_images": 11}, "number_images asks for 11 images, but the catalog has 10"),
     ],
 )
-def test_an_empty_part_is_refused_by_its_settings_name(patients, changes, words):
-    with pytest.raises(HilumError, match=words):
+def test_an_empty_part_is_refused_by_its_settings_name(patients, changes, message):
+    with pytest.raises(HilumError, match=message):
         split_of(catalog_of(list(patients)), **changes)
 
 
@@ -214,12 +207,12 @@ def test_a_saved_split_comes_back_as_it_was(tmp_path):
 
 def test_a_saved_split_by_image_says_so(tmp_path):
     catalog = catalog_of(np.repeat([1, 2], 20))
-    split_of(catalog, unit="image").table.to_parquet(tmp_path / "split.parquet", index=False)
+    split_of(catalog, split_unit="image").table.to_parquet(tmp_path / "split.parquet", index=False)
     assert load_split(tmp_path / "split.parquet", catalog).unit == "image"
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         (lambda table: table.drop(columns="part"), r"lacks the column\(s\) part"),
         (
@@ -228,7 +221,7 @@ def test_a_saved_split_by_image_says_so(tmp_path):
         ),
         (
             lambda table: table.assign(PatientID=7),
-            "ImageID 100 is of patient 7 there, but of 0 in the made catalog",
+            "ImageID 100 is of patient 7 in this file, but of 0 in the made catalog",
         ),
         (lambda table: table.assign(part="dev"), "each image must have one part of train, val, test"),
         (lambda table: pd.concat([table, table.head(1)]), "each image must have one part"),
@@ -236,19 +229,19 @@ def test_a_saved_split_by_image_says_so(tmp_path):
         (lambda table: table[table["part"] == "val"], "the split has no train image"),
     ],
 )
-def test_a_split_file_that_does_not_fit_is_refused_by_name(tmp_path, change, words):
+def test_a_split_file_that_does_not_fit_is_refused_by_name(tmp_path, change, message):
     catalog = catalog_of(np.arange(20))
     path = tmp_path / "split.parquet"
     change(split_of(catalog).table).to_parquet(path, index=False)
-    with pytest.raises(HilumError, match=words) as refusal:
+    with pytest.raises(HilumError, match=message) as refusal:
         load_split(path, catalog)
     assert str(refusal.value).startswith(str(path))
 
 
 def test_a_missing_split_file_and_one_that_is_no_parquet_are_refused(tmp_path):
     catalog = catalog_of(np.arange(20))
-    with pytest.raises(HilumError, match=r"absent\.parquet: there is no such split file"):
+    with pytest.raises(HilumError, match=r"absent\.parquet: this split file does not exist"):
         load_split(tmp_path / "absent.parquet", catalog)
     (tmp_path / "text.parquet").write_text("ImageID,part\n")
-    with pytest.raises(HilumError, match=r"text\.parquet: this is no split file"):
+    with pytest.raises(HilumError, match=r"text\.parquet: this is not a split file"):
         load_split(tmp_path / "text.parquet", catalog)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from hilum.config import SplitSettings
 from hilum.data.split import make_split
 from hilum.errors import HilumError
 from hilum.metrics import Metrics
@@ -27,15 +28,7 @@ def run_on_phantom(root, leak: str | None) -> RunFolder:
     """A run folder of a logistic regression on the pixels of drawn radiographs."""
     write_phantom(root / "data", images=700, size=64, seed=0, leak=leak)
     catalog = open_catalog("phantom", root / "data").select_targets(TARGETS)
-    split = make_split(
-        catalog,
-        number_images=0,
-        val_fraction=0.5,
-        test_fraction=0,
-        unit="patient",
-        seed=0,
-        official=True,
-    )
+    split = make_split(catalog, SplitSettings(val_fraction=0.5), seed=0)
     pixels = np.stack(
         [
             cv2.resize(read_gray(path), (24, 24), interpolation=cv2.INTER_AREA).ravel()

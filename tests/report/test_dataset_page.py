@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hilum.config import SplitSettings
 from hilum.data.split import make_split
 from hilum.errors import HilumError
 from hilum.metrics.metadata_leaks import metadata_leaks
@@ -185,13 +186,7 @@ def test_a_data_set_that_records_little_has_a_page_too(nih_tree, tmp_path):
 def test_the_split_is_described_and_only_its_training_part_oversampled(small_catalog, tmp_path):
     small_catalog = small_catalog.select_targets(FEW)
     split = make_split(
-        small_catalog,
-        number_images=0,
-        val_fraction=0.3,
-        test_fraction=0,
-        unit="image",
-        seed=1,
-        official=False,
+        small_catalog, SplitSettings(val_fraction=0.3, split_unit="image", official_split=False), seed=1
     )
     path = write_eda(small_catalog, tmp_path, split=split, observation_min_count=2)
     words = words_of(path.read_text(encoding="utf-8"))
@@ -203,13 +198,7 @@ def test_the_split_is_described_and_only_its_training_part_oversampled(small_cat
 
 def test_strict_leaks_stop_before_anything_is_written(small_catalog, tmp_path):
     split = make_split(
-        small_catalog,
-        number_images=0,
-        val_fraction=0.3,
-        test_fraction=0,
-        unit="image",
-        seed=1,
-        official=False,
+        small_catalog, SplitSettings(val_fraction=0.3, split_unit="image", official_split=False), seed=1
     )
     with pytest.raises(HilumError, match=r"leaks: .* pair\(s\) across its parts"):
         write_eda(small_catalog, tmp_path / "out", split=split, strict_leaks=True)

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from hilum.config import SplitSettings
 from hilum.data.split import make_split
 from hilum.errors import HilumError
 from hilum.sources import open_catalog
@@ -56,12 +57,12 @@ def test_val_joins_train_and_test_stays_test(root):
 
 
 def test_the_split_keeps_a_person_of_train_and_val_together(root):
-    settings = {"number_images": 0, "val_fraction": 0.4, "test_fraction": 0, "unit": "patient", "seed": 1}
-    split = make_split(open_catalog("kaggle", root), official=True, **settings)
+    settings = SplitSettings(val_fraction=0.4)
+    split = make_split(open_catalog("kaggle", root), settings, seed=1)
     assert split.counts()["test"] == {"images": 3, "patients": 3}
     assert (split.table.groupby("PatientID")["part"].nunique() == 1).all()
     with pytest.raises(HilumError, match="the data set's own split mixes them"):
-        make_split(open_catalog("kaggle", root, official_val=True), official=True, **settings)
+        make_split(open_catalog("kaggle", root, official_val=True), settings, seed=1)
 
 
 def test_the_official_val_is_kept_when_asked_for(root):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hilum.config import SplitSettings
 from hilum.data.split import make_split
 from hilum.errors import HilumError
 from hilum.sources import FEATURE_COLUMNS, Catalog, open_catalog
@@ -118,9 +119,7 @@ def test_official_splits_stay_and_the_rest_is_drawn(small_catalog, nih, kaggle, 
     assert merge([small_catalog, nih]).fixed_split is None
     expected = ["train_val"] * (len(small_catalog) + len(nih)) + kaggle.fixed_split.tolist()
     assert merged.fixed_split.tolist() == expected
-    split = make_split(
-        merged, number_images=0, val_fraction=0.3, test_fraction=0, unit="patient", seed=0, official=True
-    )
+    split = make_split(merged, SplitSettings(val_fraction=0.3), seed=0)
     assert set(split.table.loc[split.table["part"] == "test", "PatientID"]) == {
         "kaggle/test-person1",
         "kaggle/test-IM-0001",

@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
+from hilum.config import SplitSettings
 from hilum.data.split import make_split
 from hilum.errors import HilumError
 from hilum.sources import open_catalog
@@ -107,9 +108,7 @@ def test_images_are_where_the_data_set_has_them(root):
 def test_the_official_split_is_honoured(root):
     catalog = open_catalog("mimic", root)
     assert catalog.fixed_split.tolist() == ["train", "train", "val", "test"]
-    split = make_split(
-        catalog, number_images=0, val_fraction=0.2, test_fraction=0, unit="patient", seed=0, official=True
-    )
+    split = make_split(catalog, SplitSettings(), seed=0)
     assert split.table["part"].tolist() == ["train", "train", "val", "test"]
 
 
