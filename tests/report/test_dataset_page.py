@@ -221,8 +221,8 @@ def test_strict_leaks_need_the_images(chexpert_tree, tmp_path):
         write_eda(catalog, tmp_path, strict_leaks=True)
 
 
-def test_a_policy_without_a_meaning_is_refused(nih_tree, tmp_path):
-    with pytest.raises(HilumError, match="has no meaning for nih"):
+def test_a_policy_without_an_effect_is_refused(nih_tree, tmp_path):
+    with pytest.raises(HilumError, match="has no effect on nih"):
         write_eda(open_catalog("nih", nih_tree), tmp_path, uncertain_policy="ones")
     assert not (tmp_path / "eda.html").exists()
 

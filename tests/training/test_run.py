@@ -796,7 +796,7 @@ def test_a_net_without_the_outputs_that_multiclass_needs_is_told(train, coded_ca
 
 
 def test_a_policy_for_labels_that_the_data_set_does_not_have_is_refused(train, tmp_path):
-    with pytest.raises(HilumError, match=r"uncertain_policy: 'ones' .* has no meaning for own"):
+    with pytest.raises(HilumError, match=r"uncertain_policy: 'ones' .* has no effect on own"):
         train(uncertain_policy="ones")
     assert not (tmp_path / "runs").exists()
 
