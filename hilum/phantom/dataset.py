@@ -8,7 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -36,12 +36,6 @@ _WORTH_WORKERS = 200
 DEFAULTS: dict[str, Any] = {"images": 2400, "size": 128, "seed": 0, "leak": "acuity"}
 
 
-class _File(NamedTuple):
-    plan: ImagePlan
-    path: str  # below the root
-    masks: tuple[str, ...]  # the findings whose masks are written
-
-
 def write_phantom(
     root: str | Path,
     *,
@@ -66,12 +60,12 @@ def write_phantom(
         images: frontal and lateral views together, 20 or more.
         size: side of an image in pixels, 32 or more.
         seed: 0 or more; the same parameters give the same bytes for any number of workers.
-        workers: processes; by default one per CPU that this process may use. With more than one, a
-            script must call this under `if __name__ == "__main__":`, as multiprocessing requires.
+        workers: processes, by default one per CPU core. With more than one, a script must call this
+            under `if __name__ == "__main__":`, as multiprocessing requires.
         leak: what support devices depend on. "acuity": the patient's state and AP views, as in reality;
             None: nothing, neither disease nor view; "effusion": pleural effusion alone, a planted leak.
         masks: whether to write the masks.
-        progress: called with the number of images written and of all images.
+        progress: called with the number of images written and of all.
 
     Returns:
         The root.
@@ -80,24 +74,17 @@ def write_phantom(
         HilumError: a parameter is out of range, or the folder holds something else.
     """
     root = Path(root)
-    parameters = {
-        "images": images,
-        "size": size,
-        "seed": seed,
-        "leak": leak,
-        "masks": masks,
-        "drawing": DRAWING,
-    }
+    parameters = {"images": images, "size": size, "seed": seed, "leak": leak}
+    parameters |= {"masks": masks, "drawing": DRAWING}
     _check_parameters(parameters | ({} if workers is None else {"workers": workers}))
     if _is_complete(root, parameters):
         return root
     write_json(root / _STARTED, parameters)
     table = cohort_table(images, seed=seed, leak=leak)
-    files = [_file(row, seed, masks) for row in table.to_dict("records")]
     written = 0
-    for count in _write_files(files, root, size, cores() if workers is None else workers):
+    for count in _write_images(table.to_dict("records"), root, parameters, workers or cores()):
         written += count
-        if progress is not None:
+        if progress:
             progress(written, images)
     with replacing(root / "train.csv") as partial:
         table[list(COLUMNS)].to_csv(partial, index=False, lineterminator="\n")
@@ -112,8 +99,8 @@ def mask_path(root: str | Path, image_path: str, finding: str) -> Path:
 
 
 def _check_parameters(parameters: dict[str, Any]) -> None:
-    for name in parameters.keys() & _LEAST.keys():
-        value, least = parameters[name], _LEAST[name]
+    for name, least in _LEAST.items():
+        value = parameters.get(name, least)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise HilumError(f"phantom: {name} is {value!r}. Give a whole number of {least} or more.")
     leak = parameters["leak"]
@@ -157,35 +144,20 @@ def _check_same(root: Path, name: str, parameters: dict[str, Any]) -> None:
         )
 
 
-def _file(row: dict[str, Any], seed: int, masks: bool) -> _File:
-    severities = {name: row[f"severity_{name}"] for name in CHEXPERT_TARGETS if row[f"severity_{name}"] > 0}
-    plan = ImagePlan(
-        seed=seed,
-        patient=row["patient"],
-        study=row["study"],
-        view=row["view"],
-        female=row["Sex"] == "Female",
-        age=row["Age"] or 60,  # unknown ages are 0
-        projection="" if row["Frontal/Lateral"] == "Lateral" else row["AP/PA"],
-        severities=severities,
-        devices=tuple(row["devices"].split()),
-    )
-    positive = tuple(name for name in CHEXPERT_TARGETS if row[name.replace("_", " ")] == 1)
-    return _File(plan, row["Path"].removeprefix(f"{DATASET}/"), positive if masks else ())
-
-
-def _write_files(files: list[_File], root: Path, size: int, workers: int) -> Iterator[int]:
-    """Draws and writes all images; yields how many each job has written."""
-    jobs = [files[start : start + _IMAGES_PER_JOB] for start in range(0, len(files), _IMAGES_PER_JOB)]
-    if workers == 1 or len(files) < _WORTH_WORKERS:
+def _write_images(
+    rows: list[dict[str, Any]], root: Path, parameters: dict[str, Any], workers: int
+) -> Iterator[int]:
+    """Draws and writes the images of the cohort's rows; yields how many each job has written."""
+    jobs = [rows[start : start + _IMAGES_PER_JOB] for start in range(0, len(rows), _IMAGES_PER_JOB)]
+    if workers == 1 or len(rows) < _WORTH_WORKERS:
         for job in jobs:
-            yield _write_job(job, root, size)
+            yield _write_job(job, root, parameters)
         return
     # Not fork: a forked child inherits locks of OpenCV's and torch's threads and may hang.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_use_one_thread)
     try:
-        yield from pool.map(_write_job, jobs, [root] * len(jobs), [size] * len(jobs))
+        yield from pool.map(_write_job, jobs, [root] * len(jobs), [parameters] * len(jobs))
     except BrokenProcessPool:
         raise HilumError(
             "phantom: a drawing process ended at once. In a script, call write_phantom under "
@@ -199,13 +171,31 @@ def _use_one_thread() -> None:
     cv2.setNumThreads(1)
 
 
-def _write_job(job: list[_File], root: Path, size: int) -> int:
-    for plan, path, names in job:
-        image, masks = draw_image(plan, size)
+def _write_job(rows: list[dict[str, Any]], root: Path, parameters: dict[str, Any]) -> int:
+    for row in rows:
+        path = row["Path"].removeprefix(f"{DATASET}/")
+        image, masks = draw_image(_plan(row, parameters["seed"]), parameters["size"])
         _write_image(root / path, image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-        for name in masks.keys() & set(names):
-            _write_image(mask_path(root, path, name), masks[name].astype(np.uint8) * np.uint8(255), [])
-    return len(job)
+        for name, mask in masks.items():
+            if parameters["masks"] and row[name.replace("_", " ")] == 1:
+                _write_image(mask_path(root, path, name), mask.astype(np.uint8) * np.uint8(255), [])
+    return len(rows)
+
+
+def _plan(row: dict[str, Any], seed: int) -> ImagePlan:
+    return ImagePlan(
+        seed=seed,
+        patient=row["patient"],
+        study=row["study"],
+        view=row["view"],
+        female=row["Sex"] == "Female",
+        age=row["Age"] or 60,  # unknown ages are 0
+        projection="" if row["Frontal/Lateral"] == "Lateral" else row["AP/PA"],
+        severities={
+            name: row[f"severity_{name}"] for name in CHEXPERT_TARGETS if row[f"severity_{name}"] > 0
+        },
+        devices=tuple(row["devices"].split()),
+    )
 
 
 def _write_image(path: Path, pixels: np.ndarray, options: list[int]) -> None:

@@ -166,13 +166,9 @@ class Catalog:
         return replace(self, table=self.table.loc[image_ids], fixed_split=fixed, codes=codes)
 
     def add_features(self, parts: pd.DataFrame) -> pd.DataFrame:
-        """Adds what is known of some images, except their labels and their hierarchical path.
+        """Adds the features of the images in `parts` (columns ImageID, PatientID and part), in its order.
 
-        Args:
-            parts: columns ImageID, PatientID and part.
-
-        Returns:
-            The columns of `parts`, then those of the table, one row per image, in the order of `parts`.
+        Labels and hierarchical paths are not added.
         """
         others = self.table.drop(columns=["PatientID", "Hierarchical_Path", *self.targets])
         return parts.merge(others, left_on="ImageID", right_index=True, how="left", validate="1:1")

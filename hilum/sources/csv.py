@@ -152,12 +152,7 @@ def first_file(folder: Path, names: Iterable[str], data_set: str) -> Path:
 
 
 def first_present(root: Path, candidates: Sequence[pd.Series]) -> pd.Series:
-    """The first path of each image that is a file below `root`, or "".
-
-    Args:
-        root: the data set's folder.
-        candidates: series of (images,) paths with the same index.
-    """
+    """The first of each image's candidate paths that is a file below `root`, or ""; all with the same index."""
     paths = pd.Series("", index=candidates[0].index, dtype="str")
     for candidate in candidates:
         open_paths = candidate[paths == ""]

@@ -32,16 +32,8 @@ KNOWN_NAMES = {
 #: Columns that are not targets, though they may hold 1 and 0: the known ones, and those of a Catalog.
 _NOT_TARGETS = {
     *(name for names in KNOWN_NAMES.values() for name in names),
-    *(
-        "imageid",
-        "sexmale",
-        "sexunknown",
-        "orientationpa",
-        "supportdevices",
-        "hierarchicalpath",
-        "source",
-        "",
-    ),
+    *("imageid", "sexmale", "sexunknown", "orientationpa", "supportdevices", "hierarchicalpath"),
+    *("source", ""),
 }
 
 _CODES = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "": np.nan}
@@ -88,8 +80,7 @@ def open_catalog(
         root: the folder that the paths are relative to.
         csv: the index, relative to root; by default labels.csv or the only CSV there.
         path_column: of the images' paths.
-        targets: the target columns; by default every other column that holds only 1, 0, -1 and blanks,
-            and some 1 or 0.
+        targets: the target columns; by default all others that hold 1 or 0, and else only -1 and blanks.
         patient_column: any text that identifies the patient.
         study_column: any text.
         age_column: years, blank where unknown.
@@ -102,8 +93,7 @@ def open_catalog(
             [0, 4095] for 12 bits; by default the full range. For a DICOM it replaces the header's window.
 
     Raises:
-        HilumError: a missing file, column or image, an image listed twice, a value that is not one of
-            the above, or -1 without `uncertain`.
+        HilumError: a missing file, column or image, an image listed twice, or a value other than these.
     """
     if uncertain is not None and uncertain not in _UNCERTAIN:
         raise HilumError(f"uncertain must be {', '.join(_UNCERTAIN)} or left out; it is {uncertain!r}.")

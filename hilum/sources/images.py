@@ -254,14 +254,7 @@ _ALONE = {0x01, *range(0xD0, 0xD9)}
 
 
 def declared_size(data: bytes) -> tuple[int, int] | None:
-    """(rows, columns) of a PNG, a JPEG, a JPEG-LS or a JPEG 2000 code stream.
-
-    Args:
-        data: the content, or at least its header.
-
-    Returns:
-        None if it is none of these, or its header is damaged.
-    """
+    """(rows, columns) in the header of a PNG, JPEG, JPEG-LS or JPEG 2000 code stream; None without such a header."""
     try:
         if data.startswith(_PNG) and data[12:16] == b"IHDR":
             columns, rows = struct.unpack_from(">II", data, 16)

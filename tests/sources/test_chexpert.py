@@ -305,7 +305,7 @@ def test_a_wrong_cell_is_named_with_line_and_column(chexpert_tree, old, new, lin
 
 @pytest.mark.parametrize("label", ["2.0", "0.5", "-2", "yes", "nan", " 1.0"])
 @pytest.mark.parametrize("column", ["No Finding", "Edema", "Support Devices"])
-def test_a_label_that_is_none_is_told_with_its_place(chexpert_tree, label, column):
+def test_a_wrong_label_is_named_with_line_and_column(chexpert_tree, label, column):
     path = chexpert_tree / "train.csv"
     with path.open(newline="") as file:
         rows = list(csv.reader(file))
@@ -345,7 +345,7 @@ def test_a_truncated_index_raises_and_is_not_read_as_blanks(chexpert_tree):
         CleanMetaData(chexpert_tree).get_clean_df()
 
 
-def test_a_folder_without_the_index_is_told(tmp_path):
+def test_a_folder_without_the_index_is_named(tmp_path):
     with pytest.raises(
         HilumError, match=r"it does not contain train\.csv or train\.csv\.gz\. root must be the fol"
     ):

@@ -167,7 +167,7 @@ class TestTheHeader:
         assert image.spacing_mm == (0.139, 0.2)
         assert (image.view, image.photometric, image.bits_stored) == ("PA", "MONOCHROME1", 12)
 
-    def test_the_detectors_spacing_stands_in(self, saved):
+    def test_the_detectors_spacing_is_the_fallback(self, saved):
         assert read_dicom(saved(dicom_of(row(1, 2), ImagerPixelSpacing=[0.1, 0.1]))).spacing_mm == (0.1, 0.1)
 
     def test_what_it_does_not_say_is_none(self, saved):

@@ -31,21 +31,21 @@ def png(width: int, depth: int, color: int, row: bytes, *extra: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(extra) + data + chunk(b"IEND", b"")
 
 
-def words(*samples: int) -> bytes:
+def big_endian(*samples: int) -> bytes:
     return struct.pack(f">{len(samples)}H", *samples)
 
 
 PNGS = {
     "8-bit gray": (png(3, 8, GRAY, bytes([0, 100, 255])), [0, 100, 255]),
-    "16-bit gray": (png(3, 16, GRAY, words(0, 100 * 257, 65535)), [0, 100, 255]),
-    "16-bit gray, rounded": (png(3, 16, GRAY, words(128, 129, 40_000)), [0, 1, 156]),
+    "16-bit gray": (png(3, 16, GRAY, big_endian(0, 100 * 257, 65535)), [0, 100, 255]),
+    "16-bit gray, rounded": (png(3, 16, GRAY, big_endian(128, 129, 40_000)), [0, 1, 156]),
     "gray and alpha": (png(3, 8, GRAY_ALPHA, bytes([0, 0, 100, 128, 255, 255])), [0, 100, 255]),
-    "16-bit gray and alpha": (png(2, 16, GRAY_ALPHA, words(0, 9, 100 * 257, 0)), [0, 100]),
+    "16-bit gray and alpha": (png(2, 16, GRAY_ALPHA, big_endian(0, 9, 100 * 257, 0)), [0, 100]),
     "RGB": (png(3, 8, RGB, bytes([255, 0, 0, 0, 255, 0, 0, 0, 255])), [76, 150, 29]),
     "RGB of gray": (png(2, 8, RGB, bytes([7, 7, 7, 200, 200, 200])), [7, 200]),
-    "16-bit RGB": (png(2, 16, RGB, words(65535, 0, 0, 0, 65535, 0)), [76, 150]),
+    "16-bit RGB": (png(2, 16, RGB, big_endian(65535, 0, 0, 0, 65535, 0)), [76, 150]),
     "RGBA": (png(2, 8, RGBA, bytes([255, 0, 0, 0, 80, 80, 80, 9])), [76, 80]),
-    "16-bit RGBA": (png(1, 16, RGBA, words(25_700, 25_700, 25_700, 3)), [100]),
+    "16-bit RGBA": (png(1, 16, RGBA, big_endian(25_700, 25_700, 25_700, 3)), [100]),
     "palette": (
         png(3, 8, PALETTE, bytes([2, 0, 1]), chunk(b"PLTE", bytes([0, 0, 0, 100, 100, 100, 255, 0, 0]))),
         [76, 0, 100],
@@ -157,13 +157,13 @@ class TestChannels:
     """The full depth, before any window."""
 
     def test_16_bit_samples_keep_their_depth(self):
-        samples = decode_channels(png(4, 16, GRAY, words(0, 1, 4095, 65535)), "deep.png")
+        samples = decode_channels(png(4, 16, GRAY, big_endian(0, 1, 4095, 65535)), "deep.png")
         assert samples.dtype == np.uint16
         assert samples.tolist() == [[0, 1, 4095, 65535]]
 
     def test_8_bit_samples_and_color_too(self, ramp):
         assert decode_channels(cv2.imencode(".png", ramp)[1].tobytes(), "ramp.png").dtype == np.uint8
-        red = decode_channels(png(1, 16, RGB, words(65535, 0, 0)), "red.png")
+        red = decode_channels(png(1, 16, RGB, big_endian(65535, 0, 0)), "red.png")
         assert red.tolist() == [[[0, 0, 65535]]]
         assert to_gray(red)[0, 0] == pytest.approx(0.299 * 65535, abs=2)
 
@@ -171,14 +171,14 @@ class TestChannels:
 class TestWindows:
     def test_samples_are_windowed_before_they_are_rounded(self, tmp_path):
         path = tmp_path / "deep.png"
-        path.write_bytes(png(6, 16, GRAY, words(0, 100, 120, 300, 600, 65535)))
+        path.write_bytes(png(6, 16, GRAY, big_endian(0, 100, 120, 300, 600, 65535)))
         # (s - 100) / 500 * 255: 120 gives 10.2, 300 gives 102
         assert read_gray(path, window=(100, 600)).tolist() == [[0, 0, 10, 102, 255, 255]]
         assert read_gray(f"{path}#window=100,600").tolist() == [[0, 0, 10, 102, 255, 255]]
 
     def test_neighboring_samples_stay_apart_that_8_bits_would_join(self, tmp_path):
         path = tmp_path / "deep.png"
-        path.write_bytes(png(256, 16, GRAY, words(*range(1000, 1256))))
+        path.write_bytes(png(256, 16, GRAY, big_endian(*range(1000, 1256))))
         assert len(np.unique(read_gray(path))) == 2
         assert read_gray(path, window=(1000, 1255)).tolist() == [list(range(256))]
 
@@ -189,7 +189,7 @@ class TestWindows:
 
     def test_a_given_window_overrides_the_paths(self, tmp_path):
         path = tmp_path / "deep.png"
-        path.write_bytes(png(1, 16, GRAY, words(100)))
+        path.write_bytes(png(1, 16, GRAY, big_endian(100)))
         assert read_gray(f"{path}#window=0,1000", window=(0, 200)).tolist() == [[128]]
 
     @pytest.mark.parametrize("window", [(3, 3), (5, 2), (0, float("inf")), (0, float("nan")), (1,), "ab", 7])

@@ -105,7 +105,7 @@ def test_images_are_where_the_data_set_has_them(root):
     assert read_gray(catalog.image_path(4)).shape == (12, 10)
 
 
-def test_the_official_split_is_honoured(root):
+def test_the_official_split_is_kept(root):
     catalog = open_catalog("mimic", root)
     assert catalog.fixed_split.tolist() == ["train", "train", "val", "test"]
     split = make_split(catalog, SplitSettings(), seed=0)

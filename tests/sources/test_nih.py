@@ -121,7 +121,7 @@ class TestTheOfficialLists:
     def test_without_them_nothing_is_fixed(self, nih_tree):
         assert open_catalog("nih", nih_tree).fixed_split is None
 
-    def test_they_are_honoured_and_may_name_more_images_than_the_index(self, nih_tree, names):
+    def test_they_are_followed_and_may_name_more_images_than_the_index(self, nih_tree, names):
         self.write(nih_tree, [*names[:8], "other_000.png"], names[8:])
         catalog = open_catalog("nih", nih_tree)
         assert catalog.fixed_split.tolist() == ["train_val"] * 8 + ["test"] * 4
