@@ -114,23 +114,14 @@ class Scene:
 
 def frontal_chest(
     patient: Patient,
-    rng: np.random.Generator,
+    rng: np.random.Generator,  # of this image: inspiration and rotation
     *,
-    portable: bool,
-    heart_ratio: float | None = None,
-    wide_mediastinum: float = 0.0,
-    raised: Sequence[float] = (0.0, 0.0),
+    portable: bool,  # an AP image taken in bed: magnified heart, shallow breath, rotation
+    heart_ratio: float | None = None,  # cardiothoracic; None for the patient's healthy one
+    wide_mediastinum: float = 0.0,  # 0 … 1
+    raised: Sequence[float] = (0.0, 0.0),  # of each half of the diaphragm
 ) -> Chest:
-    """The outlines of a patient in one frontal image.
-
-    Args:
-        patient: the anatomy.
-        rng: draws what differs between images: inspiration and rotation.
-        portable: an AP image taken in bed: magnified heart, shallow breath, rotation.
-        heart_ratio: the cardiothoracic ratio, if not the healthy one of the patient.
-        wide_mediastinum: 0 … 1, how far it is widened.
-        raised: how far each half of the diaphragm is raised.
-    """
+    """The outlines of a patient in one frontal image."""
     shallow = rng.uniform(0.04, 0.19) if portable else rng.uniform(0.0, 0.06)
     turn = rng.normal(0, 0.022 if portable else 0.008)
     chest = Chest(patient, portable, patient.half_width, float(turn))
@@ -237,23 +228,14 @@ _TWIGS = 3
 
 def branching(
     rng: np.random.Generator,
-    root: tuple[float, float],
+    root: tuple[float, float],  # where the stems start
     *,
-    fan: tuple[float, float],
-    reach: float,
+    fan: tuple[float, float],  # range of the angles of the stems, in radians; 0 is to the right, pi / 2 down
+    reach: float,  # length of a stem
     stems: int = 8,
-    levels: int = 3,
+    levels: int = 3,  # with the stems
 ) -> list[np.ndarray]:
-    """Draws branching vessels or bronchi: an array of shape (branches, points, 2) per level, stems first.
-
-    Args:
-        rng: draws it.
-        root: (x, y) where the stems start.
-        fan: range of the angles of the stems, in radians; 0 is to the right, pi / 2 down.
-        reach: length of a stem.
-        stems: number of stems.
-        levels: number of levels, with the stems.
-    """
+    """Draws branching vessels or bronchi: an array of shape (branches, points, 2) per level, stems first."""
     angle = np.linspace(*fan, stems) + rng.normal(0, 0.12, stems)
     start = np.asarray(root) + rng.normal(0, 0.012, (stems, 2))
     length = reach * rng.uniform(0.65, 1.1, stems)

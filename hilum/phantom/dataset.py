@@ -5,7 +5,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -155,7 +155,9 @@ def _write_images(
         return
     # Not fork: a forked child inherits locks of OpenCV's and torch's threads and may hang.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_use_one_thread)
+    pool = ProcessPoolExecutor(
+        min(workers, len(jobs)), mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)
+    )
     try:
         yield from pool.map(_write_job, jobs, [root] * len(jobs), [parameters] * len(jobs))
     except BrokenProcessPool:
@@ -165,10 +167,6 @@ def _write_images(
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _use_one_thread() -> None:
-    cv2.setNumThreads(1)
 
 
 def _write_job(rows: list[dict[str, Any]], root: Path, parameters: dict[str, Any]) -> int:
@@ -235,8 +233,14 @@ def open_catalog(
         root = cache_folder() / "-".join(["phantom", *map(str, parameters.values())])
     if parameters["leak"] == "none":
         parameters["leak"] = None
-    with _drawing_lock(root):
-        write_phantom(root, **parameters)
+    # One process draws and the others wait: the runs of a sweep share a cache.
+    lock = nullcontext() if (root / COMPLETE).is_file() else locked(root.with_name(f"{root.name}.lock"))
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with lock:
+            write_phantom(root, **parameters)
+    except OSError as error:
+        raise HilumError(f"{root.parent}: it cannot be written: {error.strerror}.") from None
     catalog = CleanMetaData(root, max_studies=max_studies, name="phantom").catalog()
     # The pixel statistics of a phantom are not CheXpert's: they are measured.
     return replace(catalog, pixel_stats=None)
@@ -249,18 +253,3 @@ def _parameters_of(root: Path | None) -> dict[str, Any]:
     except (OSError, ValueError):
         return dict(DEFAULTS)  # write_phantom reports what is wrong with the folder
     return {name: drawn.get(name, default) for name, default in DEFAULTS.items()}
-
-
-@contextmanager
-def _drawing_lock(root: Path) -> Iterator[None]:
-    """Lets one process at a time draw a phantom that is not complete: the runs of a sweep share a cache."""
-    if (root / COMPLETE).is_file():
-        yield
-        return
-    with ExitStack() as stack:
-        try:
-            root.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(root.with_name(f"{root.name}.lock")))
-        except OSError as error:
-            raise HilumError(f"{root.parent}: it cannot be written: {error.strerror}.") from None
-        yield

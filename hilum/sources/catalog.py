@@ -233,31 +233,19 @@ def _check_numbers(
 
 def feature_table(
     *,
-    patients: Any,
-    image_paths: pd.Series | Sequence[str],
-    studies: Any = np.nan,
-    ages: Any = np.nan,
-    male: Any = np.nan,
-    sex_unknown: Any = np.nan,
-    pa: Any = np.nan,
-    devices: Any = np.nan,
-    keep_extensions: bool = False,
+    patients: Any,  # numbers or text
+    image_paths: pd.Series | Sequence[str],  # below the root; the index of a series becomes the ImageIDs
+    studies: Any = np.nan,  # numbers or text
+    ages: Any = np.nan,  # in years
+    male: Any = np.nan,  # 1 for male, else 0
+    sex_unknown: Any = np.nan,  # 1 where the sex is not recorded
+    pa: Any = np.nan,  # 1 for a posteroanterior view, 0 for an anteroposterior one
+    devices: Any = np.nan,  # 1 where support devices are in the image
+    keep_extensions: bool = False,  # whether a hierarchical path ends as the image's own path, not in ".jpg"
 ) -> pd.DataFrame:
-    """The features of a data set's images, for the table of its catalog.
+    """The features of a data set's images: `FEATURE_COLUMNS`, indexed by `ImageID`.
 
-    Args:
-        patients: (images,) numbers or text.
-        image_paths: (images,) paths below the root; the index of a series becomes the ImageIDs.
-        studies: numbers or text; this and the others are (images,) or one value for all, NaN if unknown.
-        ages: in years.
-        male: 1 for male, else 0.
-        sex_unknown: 1 where the sex is not recorded.
-        pa: 1 for a posteroanterior view, 0 for an anteroposterior one.
-        devices: 1 where support devices are in the image.
-        keep_extensions: whether a hierarchical path ends as the image's own path, instead of in ".jpg".
-
-    Returns:
-        `FEATURE_COLUMNS`, indexed by `ImageID`.
+    Each feature has shape (images,) or is one value for all, NaN if it is unknown.
     """
     paths = image_paths if isinstance(image_paths, pd.Series) else pd.Series(image_paths, dtype="str")
     extensions = extensions_of(paths) if keep_extensions else None
