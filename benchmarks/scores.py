@@ -25,10 +25,9 @@ import pandas as pd
 from hilum import demo
 from hilum.config import RunConfig, settings_from_toml
 from hilum.metrics import UndefinedScoreWarning
-from hilum.metrics.bootstrap import score_replicates
 from hilum.metrics.intervals import mean_with_interval, scores_with_intervals
+from hilum.metrics.predictions import Predictions
 from hilum.phantom import write_phantom
-from hilum.report.validation import best_validation
 from hilum.run_folder import RunFolder
 from hilum.training.run import StandardTraining
 
@@ -39,13 +38,11 @@ MEAN = "mean over the findings"
 
 def scores_of(folder: RunFolder, replicates: int) -> pd.DataFrame:
     """One row per finding, and one for their mean: `positives`, and each of `SCORES` with `_low` and `_high`."""
-    best = best_validation(folder)
-    labels, probabilities = best.labels.to_numpy(), best.probabilities.to_numpy()
+    best = Predictions.from_run(folder)
     table = scores_with_intervals(
-        labels, probabilities, best.patients, best.targets, best.thresholds, replicates=replicates
+        best.y_true, best.y_score, best.patients, best.targets, best.thresholds, replicates=replicates
     )
-    bootstrap = score_replicates(labels, probabilities, best.patients, best.thresholds, replicates=replicates)
-    means = {score: mean_with_interval(bootstrap, score) for score in SCORES}
+    means = {score: mean_with_interval(best.bootstrap(replicates), score) for score in SCORES}
     last = {"target": MEAN, "positives": int(table["positives"].sum())}
     for score, found in means.items():
         last |= {score: found["mean"], f"{score}_low": found["low"], f"{score}_high": found["high"]}

@@ -15,6 +15,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from hilum.files import locked, replacing, write_json
 FORMAT_VERSION = 2
 
 _ALWAYS_THERE = ("status", "started", "settings", "targets")
+_ALWAYS_IN_EVALUATION = ("name", "run", "epoch", "images", "patients", "remarks", "left_out", "evaluated")
 
 #: A run is running until it has ended in one of the other two ways.
 STATUSES = ("running", "finished", "failed")
@@ -258,6 +260,59 @@ class RunFolder:
             ) from None
         except (OSError, ValueError) as error:
             raise HilumError(f"{self.path / name}: the file is damaged: {error}.") from None
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationTables:
+    """The tables of one evaluation of a run on other images.
+
+    Attributes:
+        record: `evaluation.json`.
+        scores: by image, see `hilum.metrics.intervals.scores_with_intervals`.
+        study_scores: the same by study; None if the data set has no studies.
+        calibration: see `hilum.metrics.calibration.calibration_table`; `calibrated` marks the rows after the
+            run's own calibration.
+    """
+
+    record: dict[str, Any]
+    scores: pd.DataFrame
+    study_scores: pd.DataFrame | None
+    calibration: pd.DataFrame
+
+    def as_json(self) -> str:
+        """The record and the tables as one JSON object; undefined scores are null."""
+        tables = {
+            "scores": self.scores,
+            "study_scores": self.study_scores,
+            "calibration": self.calibration,
+        }
+        rows = {
+            name: None if table is None else json.loads(table.to_json(orient="records"))
+            for name, table in tables.items()
+        }
+        return json.dumps(self.record | rows, indent=2)
+
+
+def read_evaluation(path: Path) -> EvaluationTables:
+    """Reads the folder of an evaluation.
+
+    Raises:
+        HilumError: a file is missing or damaged.
+    """
+    try:
+        by_study = path / "study_scores.parquet"
+        record = json.loads((path / "evaluation.json").read_text(encoding="utf-8"))
+        missing = [name for name in _ALWAYS_IN_EVALUATION if name not in record]
+        if missing:
+            raise ValueError(f"evaluation.json lacks {', '.join(missing)}")
+        return EvaluationTables(
+            record=record,
+            scores=pd.read_parquet(path / "scores.parquet"),
+            study_scores=pd.read_parquet(by_study) if by_study.is_file() else None,
+            calibration=pd.read_parquet(path / "calibration.parquet"),
+        )
+    except (OSError, ValueError) as error:
+        raise HilumError(f"{path}: the evaluation cannot be read: {error}. Evaluate the run again.") from None
 
 
 def digest_of(predictions: pd.DataFrame) -> str:

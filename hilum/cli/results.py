@@ -181,9 +181,11 @@ def evaluate(
             replicates=replicates,
             progress=advance,
         )
-    from hilum.report.evaluations import evaluation_json, show_evaluation
-
     if as_json:
-        click.echo(evaluation_json(found.folder))
+        from hilum.run_folder import read_evaluation
+
+        click.echo(read_evaluation(found.folder).as_json())
     else:
+        from hilum.report.terminal import show_evaluation
+
         show_evaluation(found.folder)

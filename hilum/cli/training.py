@@ -287,7 +287,7 @@ def models(context: click.Context, size: str, targets: int, as_json: bool) -> No
         shown = [model.as_record() for model in found]
         click.echo(json.dumps({"models": shown, "left_out": problems, "timm": timm_version()}))
         return
-    from hilum.report.models import show_models
+    from hilum.report.terminal import show_models
 
     show_models(found, problems, timm_version())
 
@@ -317,7 +317,7 @@ def describe(name: str, size: str, targets: int, net_kwargs: str, as_json: bool)
     if as_json:
         click.echo(json.dumps(described.as_record()))
         return
-    from hilum.report.models import show_model
+    from hilum.report.terminal import show_model
 
     show_model(described)
 

@@ -21,7 +21,7 @@ from hilum.inference import DEFAULT_METHOD, RESEARCH_NOTE, RESEARCH_USE
 from hilum.inference.image import Limits, PreparedImage
 from hilum.inference.reader import Finding, ImageResult, Reader, open_reader
 from hilum.machine import cores
-from hilum.report.format import small_share
+from hilum.report.format import format_probability
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 
@@ -279,12 +279,14 @@ def as_text(result: ImageResult, every: bool = False) -> str:
 
 def _line(finding: Finding, width: int) -> str:
     line = (
-        f"{finding.finding:<{width}}  {small_share(finding.probability):>7}  "
-        f"threshold {small_share(finding.threshold):>7}  "
+        f"{finding.finding:<{width}}  {format_probability(finding.probability):>7}  "
+        f"threshold {format_probability(finding.threshold):>7}  "
         f"{finding.priority:+6.2f}  {'suggested' if finding.suggested else '-'}"
         f"{'' if finding.threshold_measured else '  threshold not measured'}"
     )
-    return line if finding.calibrated is None else f"{line}  calibrated {small_share(finding.calibrated)}"
+    return (
+        line if finding.calibrated is None else f"{line}  calibrated {format_probability(finding.calibrated)}"
+    )
 
 
 def csv_rows(result: ImageResult) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The audit of a run: its validation scores by view, sex, age, devices and whatever else is recorded."""
+"""The audit of a run: its validation scores by view, sex, age, devices and any other recorded column."""
 
 import itertools
 import json
@@ -9,41 +9,45 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from hilum.data.split import AGE_BANDS
 from hilum.errors import HilumError, nearest
 from hilum.metrics.metadata_leaks import ALL_TOGETHER, metadata_leaks
-from hilum.metrics.predictions import labels_of_part, targets_of_ledger
+from hilum.metrics.predictions import PARTS, Predictions, labels_of_part
 from hilum.metrics.subgroups import auc_within_groups, in_words, scores_by_group
-from hilum.report.terminal import new_table, one_score, score_and_interval, standard_console
-from hilum.report.validation import Validation, best_validation
+from hilum.report.format import SCORE_NAMES, format_number, format_with_interval
+from hilum.report.terminal import new_table, standard_console
 from hilum.run_folder import RunFolder
 from hilum.sources.catalog import FEATURE_COLUMNS, Catalog
 
 NOT_RECORDED = "not recorded"
 
-#: Columns that are no property of an image, or are read together with another.
-_NO_PROPERTY = ("PatientID", "StudyID", "part", "Image_Path", "Sex_Unknown")
+#: Other names of the columns that are grouped.
+COLUMN_ALIASES = {"devices": "Support Devices", "Orientation_PA": "view", "Sex_Male": "sex", "Age": "age"}
 
-#: A text column with more values is an identifier or a remark; a number with more is cut into quarters.
+#: Columns that are not a property of an image, or are read together with another.
+_NOT_AUDITED = ("PatientID", "StudyID", "part", "Image_Path", "Sex_Unknown")
+
+#: A text column with more values is an identifier or a remark; a column of more numbers is divided into quarters.
 _MOST_GROUPS = 8
 
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """What was found.
+    """The result of an audit.
 
     Attributes:
         run: its name.
-        epoch: the best.
-        images: of the validation part.
-        patients: of the validation part.
+        epoch: the best epoch.
+        images: number of validation images.
+        patients: number of their patients.
         groups: `column`, then the columns of `hilum.metrics.subgroups.scores_by_group`.
         within: see `hilum.metrics.subgroups.auc_within_groups`.
-        metadata: `target`, `auc`, `low`, `high`: what view, devices, age and sex predict together without any
-            image, over the run's training and validation images (see `hilum.metrics.metadata_leaks`).
+        metadata: `target`, `auc`, `low`, `high`: how well view, devices, age and sex together predict a target
+            without any image, over the run's training and validation images (see `hilum.metrics.metadata_leaks`).
         conclusions: sentences, the possible shortcuts with the largest loss first; never empty.
-        skipped: column -> why it was left out.
+        skipped: column to the reason why it is left out.
     """
 
     run: str
@@ -56,8 +60,17 @@ class Audit:
     conclusions: tuple[str, ...]
     skipped: dict[str, str]
 
+    @property
+    def metadata_auc(self) -> dict[str, float]:
+        """Target to the ROC AUC of all metadata together."""
+        return self.metadata.set_index("target")["auc"].to_dict()
+
+    def groups_of_column(self, column: str) -> pd.DataFrame:
+        """The scores of a column's groups, sorted by target."""
+        return self.groups[self.groups["column"] == column].sort_values("target", kind="stable")
+
     def as_json(self) -> str:
-        """The same as one JSON object; what is undefined is null."""
+        """The audit as one JSON object; undefined scores are null."""
         tables = {"groups": self.groups, "within": self.within, "metadata": self.metadata}
         return json.dumps(
             {
@@ -74,49 +87,47 @@ class Audit:
 
 
 def audit_run(
-    folder: RunFolder, *, columns: Sequence[str] | None = None, replicates: int = 200, seed: int = 0
+    folder: RunFolder,
+    *,
+    columns: Sequence[str] | None = None,
+    replicates: int = 200,
+    seed: int = 0,
+    table: pd.DataFrame | None = None,
 ) -> Audit:
     """Audits the validation part of a run's best epoch, at its frozen operating points.
 
     Args:
         folder: of the run.
-        columns: of images.parquet; or view, sex, age and devices. All that can be grouped if left out.
-        replicates: of the patient bootstrap.
-        seed: of its draws.
+        columns: of images.parquet, or view, sex, age and devices; all that can be grouped if left out.
+        replicates: bootstrap samples of the patients.
+        seed: of these samples.
+        table: the predictions of the best epoch, if they have been read already.
 
     Raises:
-        HilumError: no finished epoch, a run of an earlier version that kept nothing about its images, or a
-            column that is not there or cannot be grouped.
+        HilumError: no epoch has ended, a run of an earlier version without images.parquet, or a column that does
+            not exist or cannot be grouped.
     """
-    validation = best_validation(folder)
-    if validation.images is None:
-        folder.images()  # says why it is not there
-    groups, skipped = groups_of(validation.images, columns)
-    labels, probabilities = validation.labels.to_numpy(), validation.probabilities.to_numpy()
-    shared = {"replicates": replicates, "seed": seed}
+    epoch = folder.best_epoch
+    table = folder.predictions(epoch) if table is None else table
+    predictions = Predictions.from_run(folder, epoch, table=table)
+    images = folder.images().set_index("ImageID")
+    groups, skipped = groups_of(images.loc[predictions.image_ids], columns)
+    arrays = (predictions.y_true, predictions.y_score, predictions.patients)
     by_group = [
         scores_by_group(
-            labels,
-            probabilities,
-            validation.patients,
-            of_image,
-            validation.targets,
-            validation.thresholds,
-            **shared,
+            *arrays, group, predictions.targets, predictions.thresholds, replicates=replicates, seed=seed
         ).assign(column=column)
-        for column, of_image in groups.items()
+        for column, group in groups.items()
     ]
-    within = auc_within_groups(
-        labels, probabilities, validation.patients, groups, validation.targets, **shared
-    )
+    within = auc_within_groups(*arrays, groups, predictions.targets, replicates=replicates, seed=seed)
     return Audit(
         run=folder.record["name"],
-        epoch=validation.epoch,
-        images=len(labels),
-        patients=len(np.unique(validation.patients)),
+        epoch=epoch,
+        images=len(predictions),
+        patients=predictions.patient_count,
         groups=_column_first(pd.concat(by_group, ignore_index=True)) if by_group else pd.DataFrame(),
         within=within,
-        metadata=_metadata_only(folder, validation, seed),
+        metadata=_predicted_by_metadata(folder, images, table, predictions.targets, seed),
         conclusions=_conclusions(within, groups),
         skipped=skipped,
     )
@@ -131,104 +142,105 @@ def groups_of(
         images: rows of images.parquet.
         columns: only these; None for all.
 
+    Returns:
+        Column to the (N,) names of the groups, and column to the reason why it is left out.
+
     Raises:
-        HilumError: a column asked for is not there, or cannot be grouped.
+        HilumError: one of `columns` does not exist or cannot be grouped.
     """
-    found: dict[str, pd.Series] = {}
-    skipped: dict[str, str] = {}
-    made = {
-        "view": _of_codes(images["Orientation_PA"], {1: "PA", 0: "AP"}),
-        "sex": _of_codes(images["Sex_Male"].where(images["Sex_Unknown"] != 1), {1: "male", 0: "female"}),
+    candidates = {
+        "view": _named_codes(images["Orientation_PA"], {1: "PA", 0: "AP"}),
+        "sex": _named_codes(images["Sex_Male"].where(images["Sex_Unknown"] != 1), {1: "male", 0: "female"}),
         "age": _age_bands(images["Age"]),
-        "Support Devices": _of_codes(images["Support Devices"], {1: "with", 0: "without"}),
+        "Support Devices": _named_codes(images["Support Devices"], {1: "with", 0: "without"}),
     }
-    read = {"Orientation_PA", "Sex_Male", "Age", "Support Devices", *_NO_PROPERTY}
-    others = {name: images[name] for name in images.columns if name not in read}
-    for name, values in (made | {name: _of_values(values) for name, values in others.items()}).items():
+    read = {"Orientation_PA", "Sex_Male", "Age", "Support Devices", *_NOT_AUDITED}
+    candidates |= {name: _named_values(images[name]) for name in images.columns if name not in read}
+    groups: dict[str, pd.Series] = {}
+    skipped: dict[str, str] = {}
+    for name, values in candidates.items():
         if values is None:
             skipped[name] = "has a value of its own for nearly every image"
         elif values.nunique() < 2:
             skipped[name] = f"is {values.iloc[0]} for all images"
         else:
-            found[name] = values
+            groups[name] = values
     if columns is None:
-        return found, skipped
-    aliases = {"devices": "Support Devices", "Orientation_PA": "view", "Sex_Male": "sex", "Age": "age"}
-    wanted = [aliases.get(name, name) for name in columns]
-    for name in wanted:
+        return groups, skipped
+    chosen = [COLUMN_ALIASES.get(name, name) for name in columns]
+    for name in chosen:
         if name in skipped:
             raise HilumError(f"--columns: {name} cannot be audited: it {skipped[name]}.")
-        if name not in found:
-            known = [*found, *skipped]
+        if name not in groups:
+            known = [*groups, *skipped]
             raise HilumError(
                 f"--columns: there is no column {name!r}.{nearest(name, known)} There are {', '.join(known)}."
             )
-    return {name: found[name] for name in wanted}, {}
+    return {name: groups[name] for name in chosen}, {}
 
 
-def _of_codes(values: pd.Series, words: dict[int, str]) -> pd.Series:
-    return values.map(words).fillna(NOT_RECORDED).astype(str)
+def _named_codes(values: pd.Series, names: dict[int, str]) -> pd.Series:
+    return values.map(names).fillna(NOT_RECORDED).astype(str)
 
 
 def _age_bands(ages: pd.Series) -> pd.Series:
     edges = [*AGE_BANDS, np.inf]
-    words = [f"{low}–{high - 1:g}" for low, high in itertools.pairwise(AGE_BANDS)]
-    bands = pd.cut(ages.astype(float), edges, right=False, labels=[*words, f"{AGE_BANDS[-1]}+"])
+    names = [f"{low}–{high - 1:g}" for low, high in itertools.pairwise(AGE_BANDS)]
+    bands = pd.cut(ages.astype(float), edges, right=False, labels=[*names, f"{AGE_BANDS[-1]}+"])
     return bands.astype(object).where(bands.notna(), NOT_RECORDED).astype(str)
 
 
-def _of_values(values: pd.Series) -> pd.Series | None:
-    """Each value a group; many numbers in quarters; None for text with many values."""
+def _named_values(values: pd.Series) -> pd.Series | None:
+    """A group per value; quarters of many numbers; None for text with many values."""
     if values.nunique() <= _MOST_GROUPS:
         return values.astype(object).where(values.notna(), NOT_RECORDED).astype(str)
     if not pd.api.types.is_numeric_dtype(values.dtype) or values.nunique() == len(values):
         return None
     quarters = pd.qcut(values.astype(float), 4, duplicates="drop")
-    words = quarters.map(lambda quarter: f"{quarter.left:g} to {quarter.right:g}").astype(object)
-    return words.where(quarters.notna(), NOT_RECORDED).astype(str)
+    names = quarters.map(lambda quarter: f"{quarter.left:g} to {quarter.right:g}").astype(object)
+    return names.where(quarters.notna(), NOT_RECORDED).astype(str)
 
 
 def _column_first(table: pd.DataFrame) -> pd.DataFrame:
     return table[["column", *(name for name in table.columns if name != "column")]]
 
 
-def _metadata_only(folder: RunFolder, validation: Validation, seed: int) -> pd.DataFrame:
-    """What the metadata predict together, for the images of both parts."""
-    ledger = folder.predictions(validation.epoch)
-    targets = targets_of_ledger(ledger)
-    parts = [labels_of_part([ledger], part, targets) for part in ("train", "val")]
+def _predicted_by_metadata(
+    folder: RunFolder, images: pd.DataFrame, table: pd.DataFrame, targets: tuple[str, ...], seed: int
+) -> pd.DataFrame:
+    """How well the metadata together predict each target, over the images of both parts."""
+    parts = [labels_of_part([table], part, targets) for part in PARTS]
     labels = pd.concat([part for part in parts if len(part)])
-    table = folder.images().set_index("ImageID").loc[labels.index].assign(Hierarchical_Path="")
-    features = table[list(FEATURE_COLUMNS)]
+    features = images.loc[labels.index].assign(Hierarchical_Path="")[list(FEATURE_COLUMNS)]
     catalog = Catalog(
         folder.record["catalog"]["name"], features.join(labels.astype(np.float64)), targets, root=None
     )
-    found = metadata_leaks(catalog, seed=seed)
-    together = found[found["feature"] == ALL_TOGETHER]
+    leaks = metadata_leaks(catalog, seed=seed)
+    together = leaks[leaks["feature"] == ALL_TOGETHER]
     if together.empty:  # only one feature varies
-        together = found
+        together = leaks
     return together[["target", "auc", "low", "high"]].reset_index(drop=True)
 
 
 def _conclusions(within: pd.DataFrame, groups: dict[str, pd.Series]) -> tuple[str, ...]:
     if within.empty:
-        return ("Nothing is recorded of these images that could be compared.",)
-    named = within[within["possible_shortcut"]].sort_values("loss", ascending=False)
-    if len(named):
-        return tuple(in_words(row) for _, row in named.iterrows())
-    untold = within["p"].isna()
-    told = f"No sign of a shortcut by {', '.join(groups)}: no finding loses AUC among images that are alike in them."
-    if untold.all():
-        told = "Too few images to tell: no finding has enough positives beside negatives that are alike."
-    elif untold.any():
-        told += (
-            f" {int(untold.sum())} of {len(within)} pairs of finding and column have too few images to tell."
+        return ("No recorded column divides these images into groups, so there is nothing to compare.",)
+    shortcuts = within[within["possible_shortcut"]].sort_values("loss", ascending=False)
+    if len(shortcuts):
+        return tuple(in_words(row) for _, row in shortcuts.iterrows())
+    untested = within["p"].isna()
+    if untested.all():
+        return ("Too few images: no finding has enough positives with a negative in the same group.",)
+    conclusion = f"No sign of a shortcut by {', '.join(groups)}: no finding loses ROC AUC within its groups."
+    if untested.any():
+        conclusion += (
+            f" {int(untested.sum())} of {len(within)} pairs of finding and column have too few images."
         )
-    return (told,)
+    return (conclusion,)
 
 
 def show_audit(audit: Audit, console: Console | None = None) -> None:
-    """Prints the conclusions, the AUC within groups, and the scores of each group."""
+    """Prints the conclusions, the ROC AUC within groups, and the scores of each group."""
     console = console or standard_console()
     console.print(
         f"[bold]{escape(audit.run)}[/], validation, epoch {audit.epoch}: {audit.images:,} images of "
@@ -241,52 +253,48 @@ def show_audit(audit: Audit, console: Console | None = None) -> None:
         console.print(f"{escape(column)} is left out: it {escape(reason)}.", highlight=False, soft_wrap=True)
     if audit.within.empty:
         return
-    console.print("\n[bold]ROC AUC over all images, and among images that are alike[/]")
-    without_image = audit.metadata.set_index("target")
+    console.print("\n[bold]ROC AUC over all images, and among images of the same group[/]")
     for column, rows in audit.within.groupby("column", sort=False):
-        table = new_table(
-            "target", "all images", f"alike in {column}", "lost", f"{column}\nalone", "all metadata\nalone"
-        )
-        for row in rows.to_dict("records"):
-            lost = {"lost": row["loss"], "lost_low": row["loss_low"], "lost_high": row["loss_high"]}
-            alone = without_image["auc"].get(row["target"], float("nan"))
-            table.add_row(
-                escape(row["target"]),
-                one_score(row["pooled_auc"]),
-                one_score(row["within_auc"]),
-                f"n/a: {row['lack']}" if row["lack"] else score_and_interval(lost, "lost"),
-                one_score(row["column_auc"]),
-                one_score(alone),
-                style="bold" if row["possible_shortcut"] else "",
-            )
-        console.print(table)
+        console.print(_within_table(audit, str(column), rows))
         console.print()
     console.print(
         "[bold]By group, at the frozen operating points[/]  (few: fewer than 10 positives or patients)"
     )
-    for column, rows in audit.groups.groupby("column", sort=False):
-        table = new_table(
-            "target",
-            escape(str(column)),
-            "positives",
-            "recall",
-            "ROC AUC",
-            "precision",
-            "specificity",
-            "",
-            text=2,
-        )
-        for row in rows.sort_values("target", kind="stable").to_dict("records"):
-            table.add_row(
-                escape(row["target"]),
-                escape(row["group"]),
-                f"{row['positives']:,} of {row['positives'] + row['negatives']:,}",
-                *(
-                    score_and_interval(row, name)
-                    for name in ("recall", "roc_auc", "precision", "specificity")
-                ),
-                "few" if row["few"] else "",
-                style="dim" if row["few"] else "",
-            )
-        console.print(table)
+    for column in audit.groups["column"].unique():
+        console.print(_groups_table(audit, column))
         console.print()
+
+
+def _within_table(audit: Audit, column: str, rows: pd.DataFrame) -> Table:
+    """One row per target; possible shortcuts in bold."""
+    table = new_table(
+        "target", "all images", f"same {column}", "loss", f"{column}\nalone", "all metadata\nalone"
+    )
+    for row in rows.to_dict("records"):
+        table.add_row(
+            escape(row["target"]),
+            format_number(row["pooled_auc"]),
+            format_number(row["within_auc"]),
+            f"n/a: {row['lack']}" if row["lack"] else format_with_interval(row, "loss"),
+            format_number(row["column_auc"]),
+            format_number(audit.metadata_auc.get(row["target"])),
+            style="bold" if row["possible_shortcut"] else "",
+        )
+    return table
+
+
+def _groups_table(audit: Audit, column: str) -> Table:
+    """One row per target and group."""
+    scores = ("recall", "roc_auc", "precision", "specificity")
+    names = (SCORE_NAMES[name] for name in scores)
+    table = new_table("target", escape(column), "positives", *names, "", text=2)
+    for row in audit.groups_of_column(column).to_dict("records"):
+        table.add_row(
+            escape(row["target"]),
+            escape(row["group"]),
+            f"{row['positives']:,} of {row['positives'] + row['negatives']:,}",
+            *(format_with_interval(row, name) for name in scores),
+            "few" if row["few"] else "",
+            style="dim" if row["few"] else "",
+        )
+    return table

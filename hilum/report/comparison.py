@@ -1,15 +1,15 @@
-"""Runs compared: what differs between them, how their scores differ, and which images they see otherwise.
+"""The comparison of runs: what changed between them, how their scores differ, and which images flip.
 
-The first run is the reference, A. Runs that are equal but for the seed are repeats of each other and form one
-side; each of the other sides is compared with A, on validation images that both have evaluated.
+The first run is the reference, A. Runs that differ only in the seed are repeats and form one side. Each other side is
+compared with A, on the validation images that both have evaluated.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from hilum.errors import HilumError
 from hilum.metrics.comparison import (
@@ -24,22 +24,22 @@ from hilum.metrics.comparison import (
     score_runs,
     settings_difference,
 )
-from hilum.metrics.ranking import refuse_bad_labels, refuse_bad_probabilities
+from hilum.metrics.predictions import Predictions
 from hilum.report.comparison_types import (
     FLIP_KINDS,
     PAIRS_BY_SEED,
     SAME_IMAGES,
     Claim,
+    ComparedImages,
     Comparison,
     Flip,
     Flips,
-    ImagesCompared,
     RunSummary,
     Side,
     SideComparison,
-    gravest_first,
+    find_changes,
+    repeats_key,
 )
-from hilum.report.differences import differences, repeats_key
 from hilum.run_folder import RunFolder
 
 MORE_POSITIVES = "recall rose by predicting more positives, not by ranking better"
@@ -50,108 +50,109 @@ def compare_runs(folders: Sequence[RunFolder], *, replicates: int = 1000, seed: 
     """Compares runs with the first of them.
 
     Args:
-        folders: two runs or more. Those equal but for the seed are taken together, unless all are: then
-            each is a side of its own.
+        folders: two runs or more. Those that differ only in the seed form one side, unless all do: then each is a
+            side of its own.
         replicates: bootstrap samples of the patients.
         seed: of these samples.
 
     Raises:
-        HilumError: fewer than two runs, a run without an ended epoch, no target or image in common, fewer
-            than two patients, predictions that are damaged or not from 0 to 1.
+        HilumError: fewer than two runs, a run without a finished epoch, no target or image in common, fewer than
+            two patients, or damaged predictions.
     """
     if len(folders) < 2:
         raise HilumError(f"There is {len(folders)} run to compare; name two or more, the reference first.")
     if replicates < 100:
         raise HilumError(
-            f"replicates is {replicates}; an interval needs 100 samples of the patients or more."
+            f"replicates is {replicates}; an interval needs 100 or more samples of the patients."
         )
-    runs = [_Evaluated(folder) for folder in folders]
-    groups, notes = _grouped(runs)
+    runs = [_Run(folder) for folder in folders]
+    groups, notes = _group_repeats(runs)
     sides = [
-        Side(_letter(number), of_side[0].name, tuple(run.summary for run in of_side))
-        for number, of_side in enumerate(groups)
+        Side(_letter(number), group[0].name, tuple(run.summary for run in group))
+        for number, group in enumerate(groups)
     ]
     notes += [
-        f"{run.folder.path} is {run.folder.record['status']}, not finished: its best epoch so far is compared."
+        f"{run.folder.path} is {run.summary.status}, not finished: its best epoch so far is compared."
         for run in runs
-        if run.folder.record["status"] != "finished"
+        if run.summary.status != "finished"
     ]
     comparisons = tuple(
-        _Pairing(sides[0], groups[0], side, of_side).compared(replicates, seed)
-        for side, of_side in zip(sides[1:], groups[1:], strict=True)
+        _SidePair(sides[0], groups[0], side, group).compare(replicates, seed)
+        for side, group in zip(sides[1:], groups[1:], strict=True)
     )
     return Comparison(sides[0], comparisons, replicates, seed, tuple(notes))
 
 
-class _Evaluated:
-    """A run with the predictions of its best epoch on its validation part."""
+class _Run:
+    """A run and its predictions of the validation part in its best epoch, one row per image."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
-        self.name = folder.record.get("name", folder.path.name)
+        self.name: str = folder.record.get("name", folder.path.name)
         self.seed = int(folder.settings.get("seed", 0))
-        epoch = folder.best_epoch
-        self.summary = RunSummary(self.name, str(folder.path), self.seed, epoch, folder.record["status"])
-        predictions = folder.predictions(epoch)
-        columns = [f"{kind}_{target}" for target in folder.targets for kind in ("label", "prob")]
-        missing = [name for name in ("part", "ImageID", *columns) if name not in predictions]
-        if missing:
-            raise HilumError(
-                f"{folder.path}: the predictions of epoch {epoch} have no column {', '.join(missing)}; "
-                "the file is not what the run has written."
-            )
-        val = predictions[predictions["part"] == "val"].drop_duplicates("ImageID").set_index("ImageID")
-        patients = folder.split().drop_duplicates("ImageID").set_index("ImageID")["PatientID"]
-        unknown = ~val.index.isin(patients.index)
-        if unknown.any():
-            raise HilumError(
-                f"{folder.path}: ImageID {val.index[unknown][0]} has a prediction but is not in split.parquet; "
-                "the files are not of the same run."
-            )
-        self.patients = patients.loc[val.index]
-        self.ids = val.index.to_numpy(dtype=np.int64)
-        self.labels = val[[f"label_{target}" for target in folder.targets]].set_axis(folder.targets, axis=1)
-        self.probabilities = val[[f"prob_{target}" for target in folder.targets]].set_axis(
-            folder.targets, axis=1
+        predictions = Predictions.from_run(folder)
+        first = np.unique(predictions.image_ids, return_index=True)[1]
+        self.predictions = predictions.select(rows=first)
+        self.ids = self.predictions.image_ids
+        self.targets = self.predictions.targets
+        self.summary = RunSummary(
+            self.name, str(folder.path), self.seed, folder.best_epoch, folder.record["status"]
         )
-        for target in folder.targets:
-            where = f"{folder.path}, epoch {epoch}, {target}"
-            refuse_bad_labels(self.labels[target].to_numpy(), where, self.ids)
-            refuse_bad_probabilities(self.probabilities[target].to_numpy(), where, self.ids)
-        self.thresholds = folder.operating_thresholds()
 
     @property
     def data(self) -> str | None:
         """The fingerprint of its data set."""
         return (self.folder.record.get("catalog") or {}).get("fingerprint")
 
+    def threshold(self, target: str) -> float:
+        """Of the operating point of a target."""
+        return float(self.predictions.thresholds[self.targets.index(target)])
+
     def policy(self, target: str) -> str | None:
-        """How the operating point was chosen; None if the run has none, but only thresholds."""
+        """How the operating point was chosen; None if the run has only the thresholds of its settings."""
         return (self.folder.record.get("operating_points") or {}).get(target, {}).get("policy")
 
+    def rows(self, ids: np.ndarray) -> np.ndarray:
+        """The positions of ImageIDs that the run has evaluated."""
+        return np.searchsorted(self.ids, ids)
+
     def file_names(self, ids: np.ndarray) -> np.ndarray | None:
-        """The images' file names, if the run has kept them."""
+        """The images' file names, if the run recorded them."""
         if not (self.folder.path / "images.parquet").is_file():
             return None
         images = self.folder.images().drop_duplicates("ImageID").set_index("ImageID")
         if "Image_Path" not in images or not np.isin(ids, images.index).all():
             return None
-        paths = images["Image_Path"].loc[ids].astype(str)
-        return np.array([PurePosixPath(path).name for path in paths])
+        return np.array([PurePosixPath(path).name for path in images["Image_Path"].loc[ids].astype(str)])
+
+    def has_same_images(self, other: "_Run", ids: np.ndarray) -> np.ndarray:
+        """Whether each ImageID is the same image in both runs, (N,) bool; always for the same data."""
+        if self.data is not None and self.data == other.data:
+            return np.ones(len(ids), dtype=bool)
+        patients, others = (run.predictions.patients[run.rows(ids)].astype(str) for run in (self, other))
+        same = patients == others
+        names, other_names = self.file_names(ids), other.file_names(ids)
+        return same if names is None or other_names is None else same & (names == other_names)
 
 
-def _grouped(runs: Sequence[_Evaluated]) -> tuple[list[list[_Evaluated]], list[str]]:
-    """Repeats over seeds taken together, in the order of their first runs; and what there is to say of it."""
-    by_key: dict[str, list[_Evaluated]] = {}
+def _letter(number: int) -> str:
+    """A … Z, then A1, B1, …"""
+    rounds, place = divmod(number, 26)
+    return chr(ord("A") + place) + (str(rounds) if rounds else "")
+
+
+def _group_repeats(runs: Sequence[_Run]) -> tuple[list[list[_Run]], list[str]]:
+    """The runs grouped by equal settings, in the order of their first runs; and notes on the grouping."""
+    by_key: dict[str, list[_Run]] = {}
     for run in runs:
         by_key.setdefault(repeats_key(run.folder), []).append(run)
     if len(by_key) == 1:
-        note = "Nothing but the seed differs between the runs, so each is a side of its own."
+        note = "The runs differ only in the seed, so each is a side of its own."
         return [[run] for run in runs], [note] if len(runs) > 2 else []
     groups, notes = [], []
-    for of_key in by_key.values():
-        by_seed: dict[int, _Evaluated] = {}
-        for run in of_key:
+    for repeats in by_key.values():
+        by_seed: dict[int, _Run] = {}
+        for run in repeats:
             first = by_seed.setdefault(run.seed, run)
             if first is not run:
                 notes.append(
@@ -162,280 +163,259 @@ def _grouped(runs: Sequence[_Evaluated]) -> tuple[list[list[_Evaluated]], list[s
     return groups, notes
 
 
-class _Pairing:
-    """Two sides brought onto the same images, targets and labels.
+class _SidePair:
+    """Two sides brought to the same images, targets and labels; S runs, N images, T targets.
 
     Attributes:
-        ours, theirs: the runs of A and of B that take part; of pairs by seed, in the order of the seeds.
-        ids: (N,) int64 the images compared.
-        patients: (N,) whose they are.
-        labels: (S, N, T) of A's runs, then B's; NaN where it is unknown, differs, or is not evaluated.
-        probabilities: (S, N, T).
+        ours, theirs: the runs of A and of B that take part; for pairs by seed, in the order of the seeds.
+        ids: (N,) int64, the images compared.
+        patients: (N,) their patients.
+        y_true: (S, N, T) of A's runs, then B's; NaN if unknown, not the same in all runs, or not evaluated.
+        y_score: (S, N, T).
     """
 
-    def __init__(
-        self, reference: Side, ours: list[_Evaluated], other: Side, theirs: list[_Evaluated]
-    ) -> None:
+    def __init__(self, reference: Side, ours: list[_Run], other: Side, theirs: list[_Run]) -> None:
         self.reference, self.other = reference, other
         self.ours, self.theirs = ours, theirs
         self.notes: list[str] = []
+        self.mismatched = 0
         self.targets, self.targets_left_out = self._common_targets()
-        self.other_patients = 0
         self.design, common = self._common_images()
+        self.runs = [*self.ours, *self.theirs]
         self.ids = np.unique(np.concatenate(common))
-        known_patients = pd.concat([run.patients for run in self.ours])
-        known_patients = known_patients[~known_patients.index.duplicated()]
-        self.patients = known_patients.loc[self.ids].to_numpy()
-        # Text and whole numbers side by side cannot be sorted, and so not be counted.
+        patients: dict[int, Any] = {}
+        for run in reversed(self.ours):
+            patients |= zip(run.ids.tolist(), run.predictions.patients.tolist(), strict=True)
+        self.patients = np.array([patients[image_id] for image_id in self.ids.tolist()], dtype=object)
+        # As text, because numbers and text cannot be sorted together.
         self.patient_codes = np.unique(self.patients.astype(str), return_inverse=True)[1]
-        if self.patient_codes.max() < 1:
+        self.patient_count = int(self.patient_codes.max()) + 1
+        if self.patient_count < 2:
             raise HilumError(
                 f"The {len(self.ids)} images that {reference.name} and {other.name} have both evaluated are all "
                 f"of patient {self.patients[0]}; a comparison needs two patients or more."
             )
-        self.labels, self.probabilities, self.labels_left_out = self._aligned(common)
+        self.y_true, self.y_score, self.labels_left_out = self._align(common)
 
     @property
-    def paired(self) -> bool:
-        """Whether each seed has images of its own."""
+    def is_paired(self) -> bool:
+        """Whether the runs are compared in pairs with the same seed."""
         return self.design == PAIRS_BY_SEED
 
-    def compared(self, replicates: int, seed: int) -> SideComparison:
-        """The whole comparison of the two sides."""
-        ours, count = list(range(len(self.ours))), len(self.ours) + len(self.theirs)
-        theirs = list(range(len(self.ours), count))
-        thresholds = np.array(
-            [[run.thresholds[target] for target in self.targets] for run in [*self.ours, *self.theirs]]
-        )
-        matched_to = [[run % len(ours)] if self.paired else ours for run in range(count)]
+    def compare(self, replicates: int, seed: int) -> SideComparison:
+        """Compares the two sides, with bootstrap samples of the patients."""
+        count = len(self.ours)
+        ours = list(range(count))
+        matched_to = [[run % count] if self.is_paired else ours for run in range(len(self.runs))]
         scores = score_runs(
-            self.labels,
-            self.probabilities,
+            self.y_true,
+            self.y_score,
             self.patient_codes,
-            thresholds,
+            np.array([[run.threshold(target) for target in self.targets] for run in self.runs]),
             matched_to,
             replicates=replicates,
             seed=seed,
         )
-        about_models = self._about_models(scores, ours, theirs)
-        about_settings = self._about_settings(scores, ours, theirs, about_models)
+        about_models = self._about_models(scores)
+        about_settings = self._about_settings(scores, about_models)
         mine, yours = self._closest_runs()
         claim = about_settings if about_settings.available else about_models
+        repeated = min(len(self.ours), len(self.theirs)) > 1
         return SideComparison(
             reference=self.reference,
             other=self.other,
-            differences=differences(
-                mine.folder, yours.folder, repeated=min(len(self.ours), len(self.theirs)) > 1
-            ),
-            images=self._images_compared(),
+            changes=find_changes(mine.folder, yours.folder, repeated=repeated),
+            images=self._images(),
             targets=tuple(self.targets),
             targets_left_out=self.targets_left_out,
-            points=self._points(),
+            operating_points=self._operating_points(),
             about_models=about_models,
             about_settings=about_settings,
             flips=self._flips(mine, yours),
-            callouts=(*_callouts(claim), *self._fixed_by_policy()),
-            notes=(*self.notes, *self._notes()),
+            callouts=(*_shift_callouts(claim), *self._policy_callouts()),
+            notes=(*self.notes, *self._quality_notes()),
         )
 
     def _common_targets(self) -> tuple[list[str], dict[str, str]]:
-        everywhere = [set(run.folder.targets) for run in [*self.ours, *self.theirs]]
-        common = [target for target in self.ours[0].folder.targets if all(target in of for of in everywhere)]
+        runs = [*self.ours, *self.theirs]
+        common = [target for target in self.ours[0].targets if all(target in run.targets for run in runs)]
         if not common:
             raise HilumError(
                 f"{self.reference.name} and {self.other.name} have no target in common: "
-                f"{', '.join(self.ours[0].folder.targets)}; and {', '.join(self.theirs[0].folder.targets)}. "
+                f"{', '.join(self.ours[0].targets)}; and {', '.join(self.theirs[0].targets)}. "
                 "Compare runs on the same targets."
             )
         left_out = {}
         for side, run in ((self.other, self.ours[0]), (self.reference, self.theirs[0])):
-            for target in run.folder.targets:
+            for target in run.targets:
                 if target not in common:
                     left_out[target] = f"{side.name} has no such target"
         return common, left_out
 
     def _common_images(self) -> tuple[str, list[np.ndarray]]:
-        """The design; and the ids compared: of all runs, once, or of each pair.
-
-        Raises:
-            HilumError: there are none.
-        """
-        if all(_have_the_same_images(side) for side in (self.ours, self.theirs)):
-            return SAME_IMAGES, [self._shared_by([*self.ours, *self.theirs])]
+        """The design; and the ids compared: once for all runs, or for each pair."""
+        if all(np.array_equal(side[0].ids, run.ids) for side in (self.ours, self.theirs) for run in side):
+            return SAME_IMAGES, [self._shared_ids([*self.ours, *self.theirs])]
         theirs = {run.seed: run for run in self.theirs}
         pairs = [(run, theirs[run.seed]) for run in self.ours if run.seed in theirs]
         if not pairs:
             self.notes.append(
-                "The repeats have evaluated different images and no seed is on both sides: only the images "
+                "The repeats have different validation images and no seed is on both sides: only the images "
                 "that all of them evaluated are compared."
             )
-            return SAME_IMAGES, [self._shared_by([*self.ours, *self.theirs])]
+            return SAME_IMAGES, [self._shared_ids([*self.ours, *self.theirs])]
         left_out = [run.name for run in [*self.ours, *self.theirs] if not any(run in pair for pair in pairs)]
         if left_out:
-            self.notes.append(f"Left out, as their seed is on one side alone: {', '.join(left_out)}.")
+            self.notes.append(f"Left out, because their seed is only on one side: {', '.join(left_out)}.")
         self.ours, self.theirs = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-        return PAIRS_BY_SEED, [self._shared_by(pair) for pair in pairs]
+        return PAIRS_BY_SEED, [self._shared_ids(pair) for pair in pairs]
 
-    def _shared_by(self, runs: Sequence[_Evaluated]) -> np.ndarray:
-        """The ids of the images that all these runs evaluated, rising."""
+    def _shared_ids(self, runs: Sequence[_Run]) -> np.ndarray:
+        """The ids of the images that all these runs evaluated, sorted."""
+        names = " and ".join(run.name for run in runs)
         shared = runs[0].ids
         for run in runs[1:]:
             shared = np.intersect1d(shared, run.ids)
         if not len(shared):
             raise HilumError(
-                f"{' and '.join(run.name for run in runs)} have no validation image in common, so there is nothing "
-                "to compare them on. Give the later run the split of the former: --split-file RUN/split.parquet."
+                f"{names} have no validation image in common, so there is nothing to compare them on. Train the "
+                "later run with the split of the earlier one: --split-file RUN/split.parquet."
             )
         same = np.ones(len(shared), dtype=bool)
         for run in runs[1:]:
-            same &= _of_the_same_image(runs[0], run, shared)
+            same &= runs[0].has_same_images(run, shared)
         if not same.any():
             raise HilumError(
-                f"{' and '.join(run.name for run in runs)} have {len(shared):,} ImageIDs in common, but they are "
-                "of other patients or files: the data sets are not the same. Compare runs on the same data."
+                f"{names} have {len(shared):,} ImageIDs in common, but they belong to other patients or files: "
+                "the data sets are not the same. Compare runs on the same data."
             )
-        self.other_patients += int((~same).sum())
+        self.mismatched += int((~same).sum())
         return shared[same]
 
-    def _aligned(self, common: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
-        shape = (len(self.ours) + len(self.theirs), len(self.ids), len(self.targets))
-        labels = np.full(shape, np.nan, dtype=np.float32)
-        probabilities = np.zeros(shape, dtype=np.float32)
-        for number, run in enumerate([*self.ours, *self.theirs]):
-            ids = common[number % len(self.ours)] if self.paired else common[0]
+    def _align(self, common: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+        """Labels and probabilities (S, N, T); and how many labels are not the same in all runs, by target."""
+        count = len(self.ours)
+        shape = (len(self.runs), len(self.ids), len(self.targets))
+        y_true = np.full(shape, np.nan, dtype=np.float32)
+        y_score = np.zeros(shape, dtype=np.float32)
+        for number, run in enumerate(self.runs):
+            ids = common[number % count] if self.is_paired else common[0]
             rows = np.searchsorted(self.ids, ids)
-            labels[number, rows] = run.labels.loc[ids, self.targets].to_numpy()
-            probabilities[number, rows] = run.probabilities.loc[ids, self.targets].to_numpy()
-        teams = [list(range(shape[0]))]
-        if self.paired:
-            teams = [[pair, pair + len(self.ours)] for pair in range(len(self.ours))]
-        differs = np.zeros(shape[1:], dtype=bool)
+            values = run.predictions.select(targets=self.targets, rows=run.rows(ids))
+            y_true[number, rows], y_score[number, rows] = values.y_true, values.y_score
+        teams = [[pair, pair + count] for pair in range(count)] if self.is_paired else [list(range(shape[0]))]
+        conflicts = np.zeros(shape[1:], dtype=bool)
         for team in teams:
-            of_team = labels[team]
-            same = (of_team == of_team[0]) | (np.isnan(of_team) & np.isnan(of_team[0]))
-            other_label = ~same.all(axis=0)
-            labels[np.ix_(team, *map(np.arange, shape[1:]))] = np.where(other_label, np.nan, of_team)
-            differs |= other_label
-        counts = zip(self.targets, differs.sum(axis=0).tolist(), strict=True)
-        return labels, probabilities, {target: count for target, count in counts if count}
+            labels = y_true[team]
+            same = (labels == labels[0]) | (np.isnan(labels) & np.isnan(labels[0]))
+            conflict = ~same.all(axis=0)
+            y_true[team] = np.where(conflict, np.nan, labels)
+            conflicts |= conflict
+        counts = zip(self.targets, conflicts.sum(axis=0).tolist(), strict=True)
+        return y_true, y_score, {target: count for target, count in counts if count}
 
-    def _about_models(self, scores: RunScores, ours: list[int], theirs: list[int]) -> Claim:
-        by_score, means = {}, {}
-        for score in COMPARED_SCORES:
-            of_targets = {
-                target: self._unless_same(
-                    column,
-                    models_difference(
-                        score, *_of_target(scores, score, column, [*ours, *theirs]), ours, theirs
-                    ),
-                )
-                for column, target in enumerate(self.targets)
-            }
-            defined = [column for column, of in enumerate(of_targets.values()) if of.is_defined]
-            means[score] = models_difference(
-                score,
-                *mean_over_targets(scores, score, defined),
-                self._pooled(of_targets, defined),
-                ours,
-                theirs,
-            )
-            by_score[score] = adjusted_over_targets(score, of_targets)
-        one = len(ours) == len(theirs) == 1
-        statement = (
-            "It speaks of these two trained models only, on other patients."
-            if one
-            else f"It speaks of these {len(ours)} + {len(theirs)} trained models only, on other patients."
-        )
-        return Claim("models", True, None, statement, means, _by_target(by_score, self.targets))
+    def _about_models(self, scores: RunScores) -> Claim:
+        one_each = len(self.runs) == 2
+        count = "two" if one_each else f"{len(self.ours)} + {len(self.theirs)}"
+        statement = f"This is about these {count} trained models only, on other patients."
+        return Claim("models", True, None, statement, *self._differences(scores, models_difference))
 
-    def _unless_same(self, column: int, of: ScoreDifference) -> ScoreDifference:
-        """The difference as it is for equal predictions, else without the certainty of samples that do not vary."""
-        ours = self.probabilities[: len(self.ours), :, column]
-        theirs = self.probabilities[len(self.ours) :, :, column]
-        same = ours.shape == theirs.shape and np.array_equal(ours, theirs, equal_nan=True)
-        return of if same else not_seen_to_differ(of)
-
-    def _about_settings(self, scores: RunScores, ours: list[int], theirs: list[int], models: Claim) -> Claim:
-        if min(len(ours), len(theirs)) < 2:
+    def _about_settings(self, scores: RunScores, models: Claim) -> Claim:
+        if min(len(self.ours), len(self.theirs)) < 2:
             reason = "train two seeds or more on each side"
-            statement = "Nothing can be said about the settings: another seed might turn the result around."
+            statement = "Nothing can be concluded about the settings: another seed might reverse the result."
             return Claim("settings", False, reason, statement, {}, {})
-        by_score, means = {}, {}
+        repeats = f"{len(self.ours)} + {len(self.theirs)} seeds"
+        if self.is_paired:
+            repeats = f"{len(self.ours)} pairs of seeds"
+        statement = f"This is about the settings, from {repeats}: other seeds and other patients."
+        difference_of = partial(settings_difference, paired=self.is_paired)
+        return Claim("settings", True, None, statement, *self._differences(scores, difference_of, models))
+
+    def _differences(
+        self, scores: RunScores, difference_of: Callable[..., ScoreDifference], models: Claim | None = None
+    ) -> tuple[dict[str, ScoreDifference], dict[str, dict[str, ScoreDifference]]]:
+        """The differences of the means over targets by score, and of each target by target and score.
+
+        Args:
+            scores: of all runs.
+            difference_of: `models_difference` or `settings_difference`.
+            models: the claim about the models, if the degrees of freedom of the means come from it.
+        """
+        ours = list(range(len(self.ours)))
+        theirs = list(range(len(self.ours), len(self.runs)))
+        means: dict[str, ScoreDifference] = {}
+        targets: dict[str, dict[str, ScoreDifference]] = {target: {} for target in self.targets}
         for score in COMPARED_SCORES:
-            of_targets = {
-                target: self._unless_same(
-                    column,
-                    settings_difference(
-                        score,
-                        *_of_target(scores, score, column, [*ours, *theirs]),
-                        ours,
-                        theirs,
-                        paired=self.paired,
-                    ),
-                )
-                for column, target in enumerate(self.targets)
-            }
-            defined = [column for column, of in enumerate(of_targets.values()) if of.is_defined]
-            of_models = {target: models.targets[target][score] for target in self.targets}
-            means[score] = settings_difference(
-                score,
-                *mean_over_targets(scores, score, defined),
-                self._pooled(of_models, defined),
-                ours,
-                theirs,
-                paired=self.paired,
+            by_target = {}
+            for column, target in enumerate(self.targets):
+                estimate = scores.estimate[score][:, column]
+                replicates = scores.replicates[score][:, :, column]
+                degrees = float(scores.patients[score][:, column].min() - 1)
+                difference = difference_of(score, estimate, replicates, degrees, ours, theirs)
+                same = self._have_equal_scores(column)
+                by_target[target] = difference if same else not_seen_to_differ(difference)
+            defined = [column for column, target in enumerate(self.targets) if by_target[target].is_defined]
+            pooled = [
+                by_target[target] if models is None else models.targets[target][score]
+                for target in (self.targets[column] for column in defined)
+            ]
+            degrees = pooled_degrees_of_freedom(pooled, self.patient_count)
+            means[score] = difference_of(
+                score, *mean_over_targets(scores, score, defined), degrees, ours, theirs
             )
-            by_score[score] = adjusted_over_targets(score, of_targets)
-        repeats = f"{len(ours)} pairs of seeds" if self.paired else f"{len(ours)} + {len(theirs)} seeds"
-        statement = f"It speaks of the settings, from {repeats}: other seeds and other patients."
-        return Claim("settings", True, None, statement, means, _by_target(by_score, self.targets))
+            for target, difference in adjusted_over_targets(score, by_target).items():
+                targets[target][score] = difference
+        return means, targets
 
-    def _pooled(self, of_targets: dict[str, ScoreDifference], defined: list[int]) -> float:
-        pooled = [of_targets[self.targets[column]] for column in defined]
-        return pooled_degrees_of_freedom(pooled, int(self.patient_codes.max()) + 1)
+    def _have_equal_scores(self, column: int) -> bool:
+        """Whether both sides predict the same probabilities for a target."""
+        count = len(self.ours)
+        ours, theirs = self.y_score[:count, :, column], self.y_score[count:, :, column]
+        return np.array_equal(ours, theirs, equal_nan=True)
 
-    def _closest_runs(self) -> tuple[_Evaluated, _Evaluated]:
-        """A run of each side, of the same seed if there are two such."""
+    def _closest_runs(self) -> tuple[_Run, _Run]:
+        """A run of each side, with the same seed if possible."""
         theirs = {run.seed: run for run in reversed(self.theirs)}
         for run in self.ours:
             if run.seed in theirs:
                 return run, theirs[run.seed]
         return self.ours[0], self.theirs[0]
 
-    def _images_compared(self) -> ImagesCompared:
-        ours, theirs = (
+    def _images(self) -> ComparedImages:
+        evaluated = [
             np.unique(np.concatenate([run.ids for run in side])) for side in (self.ours, self.theirs)
-        )
-        pairs = []
-        if self.paired:
-            for mine, yours in zip(self.ours, self.theirs, strict=True):
-                rows = np.isin(self.ids, np.intersect1d(mine.ids, yours.ids))
-                pairs.append(
-                    {
-                        "seed": mine.seed,
-                        "reference": mine.name,
-                        "other": yours.name,
-                        "images": int(rows.sum()),
-                        "patients": len(np.unique(self.patient_codes[rows])),
-                    }
-                )
-        return ImagesCompared(
+        ]
+        only_reference, only_other = (int((~np.isin(ids, self.ids)).sum()) for ids in evaluated)
+        pairs: list[dict[str, Any]] = []
+        for mine, yours in zip(self.ours, self.theirs, strict=True) if self.is_paired else ():
+            rows = np.isin(self.ids, np.intersect1d(mine.ids, yours.ids))
+            pairs.append(
+                {
+                    "seed": mine.seed,
+                    "reference": mine.name,
+                    "other": yours.name,
+                    "images": int(rows.sum()),
+                    "patients": len(np.unique(self.patient_codes[rows])),
+                }
+            )
+        return ComparedImages(
             images=len(self.ids),
-            patients=int(self.patient_codes.max()) + 1,
+            patients=self.patient_count,
             design=self.design,
             pairs=tuple(pairs),
-            only_reference=int((~np.isin(ours, self.ids)).sum()),
-            only_other=int((~np.isin(theirs, self.ids)).sum()),
-            other_patients=self.other_patients,
+            only_reference=only_reference,
+            only_other=only_other,
+            mismatched=self.mismatched,
             labels_left_out=self.labels_left_out,
         )
 
-    def _points(self) -> dict[str, dict[str, dict[str, list[Any]]]]:
+    def _operating_points(self) -> dict[str, dict[str, dict[str, list[Any]]]]:
         sides = {self.reference.letter: self.ours, self.other.letter: self.theirs}
         return {
             target: {
                 letter: {
-                    "thresholds": [float(run.thresholds[target]) for run in runs],
+                    "thresholds": [run.threshold(target) for run in runs],
                     "policies": [run.policy(target) for run in runs],
                 }
                 for letter, runs in sides.items()
@@ -443,127 +423,77 @@ class _Pairing:
             for target in self.targets
         }
 
-    def _fixed_by_policy(self) -> list[str]:
-        fixed = [
+    def _policy_callouts(self) -> list[str]:
+        by_recall = [
             target
             for target in self.targets
-            if all(str(run.policy(target)).startswith("recall>=") for run in [*self.ours, *self.theirs])
+            if all(str(run.policy(target)).startswith("recall>=") for run in self.runs)
         ]
-        if not fixed:
+        if not by_recall:
             return []
-        which = "all targets" if len(fixed) == len(self.targets) else ", ".join(fixed)
+        which = "all targets" if len(by_recall) == len(self.targets) else ", ".join(by_recall)
         return [
-            f"{which}: both sides chose their operating points on validation images so as to reach a recall; recall "
+            f"{which}: both sides chose their operating points on validation images to reach a recall; recall "
             "there follows from that choice. Gains show in precision, recall at matched precision and ROC AUC."
         ]
 
-    def _notes(self) -> list[str]:
+    def _quality_notes(self) -> list[str]:
         notes = []
-        if self.other_patients:
+        if self.mismatched:
             notes.append(
-                f"{self.other_patients:,} images are left out: their ImageID is another patient's or file's in "
-                "the other run."
+                f"{self.mismatched:,} images are left out: their ImageID belongs to another patient or file in the "
+                "other run."
             )
         if self.labels_left_out:
-            each = ", ".join(f"{target} {count:,}" for target, count in self.labels_left_out.items())
-            notes.append(f"Labels differ between the runs and are left out: {each}.")
-        for run in [*self.ours, *self.theirs]:
+            counts = ", ".join(f"{target} {count:,}" for target, count in self.labels_left_out.items())
+            notes.append(f"Labels that differ between the runs are left out: {counts}.")
+        for run in self.runs:
             if any(run.policy(target) is None for target in self.targets):
                 notes.append(
                     f"{run.name} has no frozen operating points; the thresholds of its settings are used."
                 )
             if (run.folder.record.get("split") or {}).get("unit") == "image":
                 notes.append(
-                    f"{run.name} was split by image: patients may be on both sides of it, and its scores too high."
+                    f"{run.name} was split by image: a patient may be in both parts, and its scores too high."
                 )
         return notes
 
-    def _flips(self, mine: _Evaluated, yours: _Evaluated) -> Flips:
-        reference, other = self.ours.index(mine), len(self.ours) + self.theirs.index(yours)
+    def _flips(self, mine: _Run, yours: _Run) -> Flips:
+        pair = [self.ours.index(mine), len(self.ours) + self.theirs.index(yours)]
         counts, images = {}, {}
         for column, target in enumerate(self.targets):
+            labels = self.y_true[pair[0], :, column]
+            before, after = self.y_score[pair, :, column]
+            positive_before = before >= np.float32(mine.threshold(target))
+            positive_after = after >= np.float32(yours.threshold(target))
             flips = []
-            labels = self.labels[reference, :, column]
-            pair = self.probabilities[[reference, other], :, column]
-            predicted = [
-                of_run >= np.float32(run.thresholds[target])
-                for of_run, run in zip(pair, (mine, yours), strict=True)
-            ]
-            for row in np.flatnonzero((predicted[0] != predicted[1]) & ~np.isnan(labels)):
-                positive, now_wrong = labels[row] == 1, predicted[1][row] != (labels[row] == 1)
-                kind = FLIP_KINDS[(0 if now_wrong else 2) + (0 if positive else 1)]
-                patient = self.patients[row]
+            for row in np.flatnonzero((positive_before != positive_after) & ~np.isnan(labels)):
+                patient, label = self.patients[row], int(labels[row])
+                is_new_error = positive_after[row] != label
+                kind = FLIP_KINDS[(0 if is_new_error else 2) + (0 if label else 1)]
                 flips.append(
-                    Flip(
-                        int(self.ids[row]),
-                        patient.item() if isinstance(patient, np.generic) else patient,
-                        int(positive),
-                        float(pair[0, row]),
-                        float(pair[1, row]),
-                        kind,
-                    )
+                    Flip(int(self.ids[row]), patient, label, float(before[row]), float(after[row]), kind)
                 )
-            flips.sort(key=gravest_first)
-            images[target] = tuple(flips)
+            images[target] = tuple(sorted(flips, key=lambda flip: flip.sort_key))
             counts[target] = {kind: sum(flip.kind == kind for flip in flips) for kind in FLIP_KINDS}
         return Flips(mine.name, yours.name, counts, images)
 
 
-def _letter(number: int) -> str:
-    """A … Z, then A1, B1, …"""
-    rounds, place = divmod(number, 26)
-    return chr(ord("A") + place) + (str(rounds) if rounds else "")
-
-
-def _have_the_same_images(runs: Sequence[_Evaluated]) -> bool:
-    first = np.sort(runs[0].ids)
-    return all(np.array_equal(first, np.sort(run.ids)) for run in runs[1:])
-
-
-def _of_the_same_image(run: _Evaluated, other: _Evaluated, ids: np.ndarray) -> np.ndarray:
-    """Whether each ImageID is of one image in both runs, (N,) bool; of equal data all are."""
-    same = np.ones(len(ids), dtype=bool)
-    if run.data is not None and run.data == other.data:
-        return same
-    same &= (run.patients.loc[ids].astype(str) == other.patients.loc[ids].astype(str)).to_numpy()
-    names, other_names = run.file_names(ids), other.file_names(ids)
-    if names is not None and other_names is not None:
-        same &= names == other_names
-    return same
-
-
-def _of_target(
-    scores: RunScores, score: str, column: int, runs: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """The score of each run, the same over samples of the patients, and the patients' degrees of freedom."""
-    return (
-        scores.estimate[score][:, column],
-        scores.replicates[score][:, :, column],
-        float(scores.patients[score][list(runs), column].min() - 1),
-    )
-
-
-def _by_target(
-    by_score: dict[str, dict[str, ScoreDifference]], targets: Iterable[str]
-) -> dict[str, dict[str, ScoreDifference]]:
-    return {target: {score: by_score[score][target] for score in by_score} for target in targets}
-
-
-def _callouts(claim: Claim) -> list[str]:
-    """Where recall went up or down but the ranking did not get better or worse."""
-    found: dict[str, list[str]] = {}
+def _shift_callouts(claim: Claim) -> list[str]:
+    """Where recall rose or fell without a better or worse ranking."""
+    names: dict[str, list[str]] = {}
     for name, scores in ({"mean over targets": claim.mean} | claim.targets).items():
-        if words := _pure_shift(scores):
-            found.setdefault(words, []).append(name)
-    return [f"{', '.join(names)}: {words}." for words, names in found.items()]
+        if shift := _pure_shift(scores):
+            names.setdefault(shift, []).append(name)
+    return [f"{', '.join(shifted)}: {shift}." for shift, shifted in names.items()]
 
 
 def _pure_shift(scores: dict[str, ScoreDifference]) -> str | None:
     recall, rate = scores["recall"], scores["predicted_positive_rate"]
-    price = (scores["precision"], scores["specificity"])
+    costs = [scores[name].difference for name in ("precision", "specificity")]
     ranking = (scores["roc_auc"].verdict, scores["avg_precision"].verdict)
     if recall.verdict == "better" and rate.difference > 0 and "better" not in ranking:
-        return MORE_POSITIVES if any(score.difference < 0 for score in price) else None
+        return MORE_POSITIVES if any(cost < 0 for cost in costs) else None
     if recall.verdict == "worse" and rate.difference < 0 and "worse" not in ranking:
-        return FEWER_POSITIVES if any(score.difference > 0 for score in price) else None
+        return FEWER_POSITIVES if any(cost > 0 for cost in costs) else None
     return None

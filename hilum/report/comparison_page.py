@@ -1,8 +1,6 @@
-"""The page of a comparison: one HTML file that needs nothing beside it."""
+"""A comparison on a page (one HTML file without other files) and in the terminal."""
 
-import base64
 import io
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,41 +12,41 @@ from rich.markup import escape
 from rich.table import Table
 
 from hilum import __version__
-from hilum.metrics.comparison import COMPARED_SCORES, NO_EVIDENCE, NOT_AVAILABLE, ScoreDifference
+from hilum.metrics.comparison import COMPARED_SCORES, MATCHED, NO_EVIDENCE, ScoreDifference
 from hilum.plots.comparison import differences_figure
 from hilum.plots.curves import target_colours
-from hilum.report.comparison_types import FLIP_KINDS, Claim, Comparison, Flip, SideComparison, gravest_first
-from hilum.report.differences import Differences
-from hilum.report.error_gallery import thumbnail
-from hilum.report.run_page import write_html
-from hilum.report.terminal import in_words
+from hilum.report.comparison_types import FLIP_KINDS, Changes, Claim, Comparison, Flip, SideComparison
+from hilum.report.error_gallery import RunImages
+from hilum.report.format import (
+    SCORE_NAMES,
+    UNDEFINED,
+    data_uri,
+    format_difference,
+    format_number,
+    format_p_value,
+    format_setting,
+    write_page,
+)
 from hilum.run_folder import RunFolder
 
-SCORE_WORDS = {
-    "recall": "recall",
-    "roc_auc": "ROC AUC",
-    "precision": "precision",
-    "specificity": "specificity",
-    "predicted_positive_rate": "predicted positive",
-    "recall_at_matched_precision": "recall at matched precision",
-    "avg_precision": "average precision",
-}
-
-#: What became of an image, seen from B.
-KIND_WORDS = {
+#: What a flip is, by kind of `FLIP_KINDS`.
+KIND_NAMES = {
     "new_false_negative": "missed by {other} only",
     "new_false_positive": "false alarm of {other} only",
-    "mended_false_negative": "missed by {reference} only",
-    "mended_false_positive": "false alarm of {reference} only",
+    "fixed_false_negative": "missed by {reference} only",
+    "fixed_false_positive": "false alarm of {reference} only",
 }
 
-#: How many flipped images of a kind the page shows.
+#: How many flips of a kind the page shows.
 MOST_SHOWN = 12
+
+#: The width of the terminal's tables in a file or a pipe.
+_PIPE_WIDTH = 100
 
 
 @dataclass(frozen=True)
 class ShownFlip:
-    """A flipped image with its finding and, where it can be read, a small copy."""
+    """A flip with its target and, where the image can be read, a small copy."""
 
     target: str
     flip: Flip
@@ -56,7 +54,7 @@ class ShownFlip:
 
 
 def write_comparison(comparison: Comparison, path: str | Path) -> Path:
-    """Writes the page.
+    """Writes the page of a comparison.
 
     Args:
         comparison: of `hilum.report.comparison.compare_runs`.
@@ -67,159 +65,147 @@ def write_comparison(comparison: Comparison, path: str | Path) -> Path:
     """
     content = {
         "comparison": comparison,
-        "sides": [_side(side) for side in comparison.comparisons],
-        "scores": {name: SCORE_WORDS[name] for name in COMPARED_SCORES},
+        "sides": [_page_content(side) for side in comparison.comparisons],
+        "scores": COMPARED_SCORES,
         "version": __version__,
     }
-    return write_html("comparison.html.jinja", content, Path(path))
+    return write_page("comparison_page.html.jinja", content, Path(path))
 
 
-def _side(side: SideComparison) -> dict[str, Any]:
-    claim = side.widest_claim
-    names = {"reference": side.reference.letter, "other": side.other.letter}
+def _page_content(side: SideComparison) -> dict[str, Any]:
+    figure = differences_figure(side.widest_claim, side.reference.letter, side.other.letter)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
     return {
-        "it": side,
-        "claim": claim,
-        "figure": _figure(side),
+        "side": side,
+        "claim": side.widest_claim,
+        "figure": data_uri(buffer.getvalue()),
         "colours": target_colours(side.targets),
-        "kinds": {kind: KIND_WORDS[kind].format(**names) for kind in FLIP_KINDS},
+        "kinds": _kind_names(side),
         "flips": _shown_flips(side),
     }
 
 
-def _figure(side: SideComparison) -> str:
-    buffer = io.BytesIO()
-    figure = differences_figure(side.widest_claim, side.reference.letter, side.other.letter)
-    figure.savefig(buffer, format="png")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+def _kind_names(side: SideComparison) -> dict[str, str]:
+    letters = {"reference": side.reference.letter, "other": side.other.letter}
+    return {kind: name.format(**letters) for kind, name in KIND_NAMES.items()}
 
 
 def _shown_flips(side: SideComparison) -> dict[str, list[ShownFlip]]:
-    """Kind -> the images shown: each finding has its turn, the largest change first."""
-    folder = RunFolder(next(run.path for run in side.reference.runs if run.name == side.flips.reference_run))
-    root = folder.record["catalog"].get("image_root")
-    paths = {}
-    if (folder.path / "images.parquet").is_file():
-        paths = folder.images().set_index("ImageID")["Image_Path"].to_dict()
+    """Kind to the flips shown: the first flip of each target, then the second of each, and so on."""
+    path = next(run.path for run in side.reference.runs if run.name == side.flips.reference_run)
+    images = RunImages(RunFolder(path))
     shown = {}
     for kind in FLIP_KINDS:
-        turns = []
+        ranked = []
         for target, flips in side.flips.images.items():
-            of_kind = [flip for flip in flips if flip.kind == kind][:MOST_SHOWN]
-            turns += [(turn, target, flip) for turn, flip in enumerate(of_kind)]
-        turns.sort(key=lambda entry: entry[0])
+            same_kind = [flip for flip in flips if flip.kind == kind][:MOST_SHOWN]
+            ranked += [(place, target, flip) for place, flip in enumerate(same_kind)]
+        ranked.sort(key=lambda entry: entry[0])
         shown[kind] = [
-            ShownFlip(target, flip, thumbnail(root, paths.get(flip.image_id)))
-            for _, target, flip in turns[:MOST_SHOWN]
+            ShownFlip(target, flip, images.thumbnail(flip.image_id))
+            for _, target, flip in ranked[:MOST_SHOWN]
         ]
     return shown
 
 
-FLIP_WORDS = {
-    "new_false_negative": "missed by B",
-    "new_false_positive": "false alarm of B",
-    "mended_false_negative": "missed by A",
-    "mended_false_positive": "false alarm of A",
-}
-
-TABLE_WORDS = {
-    "recall": "recall",
-    "roc_auc": "ROC AUC",
-    "precision": "precision",
-    "specificity": "specificity",
-    "predicted_positive_rate": "predicted positive",
-    "recall_at_matched_precision": "recall at A's precision",
-    "avg_precision": "average precision",
-}
-
-_WIDTH_OF_A_PIPE = 100
-
-
 def show_comparison(comparison: Comparison, console: Console | None = None, flips: int = 10) -> None:
-    """Prints the differences, the headline, a row per target, and the first images that flipped.
+    """Prints the changes, the mean differences, a row per target, and the first flips.
 
     Args:
-        comparison: what is shown.
-        console: where; standard output by default.
-        flips: how many flipped images are listed, the gravest first.
+        comparison: of `hilum.report.comparison.compare_runs`.
+        console: standard output by default.
+        flips: number of flips listed, the most serious first.
     """
-    console = console or Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE)
+    console = console or Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
     for note in comparison.notes:
         console.print(f"[yellow]note:[/] {escape(note)}", highlight=False)
-    for beside in comparison.comparisons:
-        _show_side(beside, console, flips)
+    for side in comparison.comparisons:
+        _show_data(side, console)
+        _show_scores(side, console)
+        _show_flips(side, console, flips)
 
 
-def _show_side(beside: SideComparison, console: Console, flips: int) -> None:
-    def say(line: str) -> None:
-        console.print(line, highlight=False)
-
-    letter = beside.other.letter
-    for side in (beside.reference, beside.other):
-        runs = ", ".join(f"{run.name} (seed {run.seed}, epoch {run.best_epoch})" for run in side.runs)
-        say(f"[bold]{side.letter}[/]  {escape(runs)}")
-    say(f"\n[bold]What differs[/]  {escape(beside.differences.statement)}")
-    if beside.differences.groups:
-        console.print(_differences_table(beside.differences, letter))
-    images = beside.images
-    say(
-        f"\n[bold]Compared on[/]  {images.images:,} validation images of {images.patients:,} patients"
-        + (f", {len(images.pairs)} pairs of runs with the same seed" if images.pairs else "")
+def _show_data(side: SideComparison, console: Console) -> None:
+    """Prints the runs, what changed between them, and the images compared."""
+    letter, images = side.other.letter, side.images
+    for one in (side.reference, side.other):
+        runs = ", ".join(f"{run.name} (seed {run.seed}, epoch {run.best_epoch})" for run in one.runs)
+        console.print(f"[bold]{one.letter}[/]  {escape(runs)}", highlight=False)
+    console.print(f"\n[bold]What differs[/]  {escape(side.changes.statement)}", highlight=False)
+    if side.changes.groups:
+        console.print(_changes_table(side.changes, letter))
+    pairs = f", {len(images.pairs)} pairs of runs with the same seed" if images.pairs else ""
+    console.print(
+        f"\n[bold]Compared on[/]  {images.images:,} validation images of {images.patients:,} patients{pairs}",
+        highlight=False,
     )
     if images.only_reference or images.only_other:
-        say(
-            f"The runs share only a part: {images.only_reference:,} images of A and {images.only_other:,} of "
-            f"{letter} are left out, as the other side did not evaluate them."
+        console.print(
+            f"The runs share only a part of their images: {images.only_reference:,} images of A and "
+            f"{images.only_other:,} of {letter} are left out, because the other side did not evaluate them.",
+            highlight=False,
         )
-    for target, reason in beside.targets_left_out.items():
-        say(f"{escape(target)} is left out: {escape(reason)}.")
-    for note in beside.notes:
-        say(f"[yellow]note:[/] {escape(note)}")
-    claim = beside.widest_claim
-    say(f"\n[bold]Mean over targets[/]  {escape(claim.statement)}")
+    for target, reason in side.targets_left_out.items():
+        console.print(f"{escape(target)} is left out: {escape(reason)}.", highlight=False)
+    for note in side.notes:
+        console.print(f"[yellow]note:[/] {escape(note)}", highlight=False)
+
+
+def _show_scores(side: SideComparison, console: Console) -> None:
+    """Prints the differences of the scores: their means, then each target."""
+    letter, claim = side.other.letter, side.widest_claim
+    console.print(f"\n[bold]Mean over targets[/]  {escape(claim.statement)}", highlight=False)
     console.print(_mean_table(claim, letter))
-    if beside.about_settings.available:
-        say(
-            f"These {len(beside.reference.runs)} + {len(beside.other.runs)} models alone, on other patients: "
-            + _in_one_line(beside.about_models.mean)
+    if side.about_settings.available:
+        mean = side.about_models.mean
+        line = "; ".join(
+            f"{SCORE_NAMES[score]} {_with_interval(mean[score])}, {mean[score].verdict}"
+            for score in ("recall", "roc_auc", "precision")
         )
+        models = f"{len(side.reference.runs)} + {len(side.other.runs)}"
+        console.print(f"Only these {models} models, on other patients: {line}", highlight=False)
     else:
-        say(f"{beside.about_settings.statement} To say more, {beside.about_settings.reason}.")
-    for callout in beside.callouts:
-        say(f"[bold yellow]![/] {escape(callout)}")
-    say(
-        f"\n[bold]Each target[/]  {letter} − A with its 95 % interval; verdicts corrected for the number of targets"
+        settings = side.about_settings
+        console.print(f"{settings.statement} To conclude more, {settings.reason}.", highlight=False)
+    for callout in side.callouts:
+        console.print(f"[bold yellow]![/] {escape(callout)}", highlight=False)
+    console.print(
+        f"\n[bold]Each target[/]  {letter} − A with its 95% interval; verdicts corrected for the number of targets",
+        highlight=False,
     )
     console.print(_target_table(claim))
-    say(f"\n[bold]At the same operating points[/]  {letter} − A; * where there is evidence")
-    console.print(_points_table(claim))
-    _show_flips(beside, console, flips)
+    console.print(
+        f"\n[bold]At the same operating points[/]  {letter} − A; * where there is evidence", highlight=False
+    )
+    console.print(_operating_points_table(claim))
 
 
-def _differences_table(found: Differences, letter: str) -> Table:
+def _changes_table(changes: Changes, letter: str) -> Table:
     table = _plain_table(("", "", "A", letter), numbers=0)
-    for group, changes in found.groups.items():
-        for number, change in enumerate(changes):
-            values = (_shortened(in_words(value)) for value in (change.reference, change.other))
+    for group, changed in changes.groups.items():
+        for number, change in enumerate(changed):
+            values = (_shortened(format_setting(value)) for value in (change.reference, change.other))
             table.add_row("" if number else group, change.name, *map(escape, values))
     return table
 
 
 def _mean_table(claim: Claim, letter: str) -> Table:
-    headings = ("score", "targets", "A", letter, f"{letter} − A", "95 % interval", "p", "detectable")
+    headings = ("score", "targets", "A", letter, f"{letter} − A", "95% interval", "p", "detectable")
     table = _plain_table(headings, numbers=7)
     table.add_column("verdict")
-    for score, of in claim.mean.items():
+    for score, mean in claim.mean.items():
+        low, high = format_difference(mean.low), format_difference(mean.high)
         table.add_row(
-            TABLE_WORDS[score],
-            str(claim.targets_with(score)),
-            _plain(of.reference),
-            _plain(of.other),
-            _signed(of.difference),
-            f"{_signed(of.low)} to {_signed(of.high)}" if of.is_defined else NOT_AVAILABLE,
-            _p_value(of.p_value),
-            _detectable(of),
-            escape(of.verdict if of.reason is None else f"n/a: {of.reason}"),
+            _score_name(score),
+            str(claim.target_count(score)),
+            format_number(mean.reference),
+            format_number(mean.other),
+            format_difference(mean.difference),
+            f"{low} to {high}" if mean.is_defined else UNDEFINED,
+            format_p_value(mean.p_value),
+            _detectable(mean),
+            escape(mean.verdict if mean.reason is None else f"n/a: {mean.reason}"),
         )
     return table
 
@@ -233,56 +219,51 @@ def _target_table(claim: Claim) -> Table:
     return table
 
 
-def _points_table(claim: Claim) -> Table:
+def _operating_points_table(claim: Claim) -> Table:
     shown = [score for score in COMPARED_SCORES if score not in ("recall", "roc_auc")]
-    headings = ("target", *(TABLE_WORDS[score] for score in shown), "detectable recall", "detectable ROC AUC")
+    headings = ("target", *map(_score_name, shown), "detectable recall", "detectable ROC AUC")
     table = _plain_table(headings, numbers=len(headings) - 1, wrap=True)
     for target, scores in claim.targets.items():
         table.add_row(
             escape(target),
-            *(_marked(scores[score]) for score in shown),
+            *(_with_star(scores[score]) for score in shown),
             *(_detectable(scores[score]) for score in ("recall", "roc_auc")),
         )
     return table
 
 
-def _show_flips(beside: SideComparison, console: Console, first: int) -> None:
-    total = {kind: sum(of[kind] for of in beside.flips.counts.values()) for kind in FLIP_KINDS}
-    runs = f"{beside.flips.reference_run} and {beside.flips.other_run}"
-    letter = beside.other.letter
-    words = {kind: _for_side(FLIP_WORDS[kind], letter) for kind in FLIP_KINDS}
+def _show_flips(side: SideComparison, console: Console, most: int) -> None:
+    names = _kind_names(side)
+    counts = {kind: sum(by_kind[kind] for by_kind in side.flips.counts.values()) for kind in FLIP_KINDS}
     console.print(
-        f"\n[bold]Flipped predictions[/]  {sum(total.values()):,} between {escape(runs)}: "
-        + ", ".join(f"{count:,} {words[kind]} alone" for kind, count in total.items()),
+        f"\n[bold]Flipped predictions[/]  {sum(counts.values()):,} between {escape(side.flips.reference_run)} and "
+        f"{escape(side.flips.other_run)}: "
+        + ", ".join(f"{count:,} {names[kind]}" for kind, count in counts.items()),
         highlight=False,
     )
-    flipped = [(flip, target) for target, flips in beside.flips.images.items() for flip in flips]
-    if not flipped or not first:
+    flips = [(flip, target) for target, flips in side.flips.images.items() for flip in flips]
+    if not flips or not most:
         return
-    flipped.sort(key=lambda pair: gravest_first(pair[0]))
-    table = _plain_table(("target", "ImageID", "PatientID", "label", "A", letter), numbers=5)
+    flips.sort(key=lambda pair: pair[0].sort_key)
+    table = _plain_table(("target", "ImageID", "PatientID", "label", "A", side.other.letter), numbers=5)
     table.add_column("")
-    for flip, target in flipped[:first]:
+    for flip, target in flips[:most]:
         table.add_row(
             escape(target),
             str(flip.image_id),
             escape(str(flip.patient_id)),
             str(flip.label),
-            _plain(flip.reference_probability),
-            _plain(flip.other_probability),
-            words[flip.kind],
+            format_number(flip.reference_probability),
+            format_number(flip.other_probability),
+            names[flip.kind],
         )
     console.print(table)
-    if len(flipped) > first:
-        console.print(f"The first {first} of {len(flipped):,}; --json has all.", highlight=False)
-
-
-def _for_side(words: str, letter: str) -> str:
-    return f"{words[:-1]}{letter}" if words.endswith(" B") else words
+    if len(flips) > most:
+        console.print(f"The first {most} of {len(flips):,}; --json prints all.", highlight=False)
 
 
 def _plain_table(headings: Sequence[str], numbers: int, wrap: bool = False) -> Table:
-    """A table whose last `numbers` columns are numbers."""
+    """A table without borders whose last `numbers` columns are numbers; `wrap` breaks headings at spaces."""
     padding = (0, 1, 0, 0) if wrap else (0, 2, 0, 0)
     table = Table(box=None, header_style="bold", pad_edge=False, padding=padding)
     for position, heading in enumerate(headings):
@@ -292,58 +273,42 @@ def _plain_table(headings: Sequence[str], numbers: int, wrap: bool = False) -> T
     return table
 
 
+def _score_name(score: str) -> str:
+    return "recall at A's precision" if score == MATCHED else SCORE_NAMES[score]
+
+
 def _verdicts(scores: dict[str, ScoreDifference]) -> str:
-    """What is better and what is worse of the first scores; else that there is no evidence."""
-    named = ("recall", "roc_auc", "precision", "specificity")
-    said = []
+    """Which of the first four scores are better and which are worse; or that there is no evidence."""
+    parts = []
     for verdict in ("better", "worse"):
-        those = [TABLE_WORDS[score] for score in named if scores[score].verdict == verdict]
-        said += [f"{', '.join(those)} {verdict}"] if those else []
+        names = [
+            SCORE_NAMES[score]
+            for score in ("recall", "roc_auc", "precision", "specificity")
+            if scores[score].verdict == verdict
+        ]
+        parts += [f"{', '.join(names)} {verdict}"] if names else []
     undefined = [scores[score].reason for score in ("recall", "roc_auc") if scores[score].reason]
-    if said:
-        return "; ".join(said)
+    if parts:
+        return "; ".join(parts)
     return f"n/a: {undefined[0]}" if len(undefined) == 2 else NO_EVIDENCE
 
 
-def _in_one_line(mean: dict[str, ScoreDifference]) -> str:
-    """Recall, ROC AUC and precision, each with its interval and verdict."""
-    chosen = ("recall", "roc_auc", "precision")
-    return "; ".join(
-        f"{SCORE_WORDS[score]} {_with_interval(mean[score])}, {mean[score].verdict}" for score in chosen
-    )
+def _with_interval(score: ScoreDifference) -> str:
+    if not score.is_defined:
+        return UNDEFINED
+    low, high = format_difference(score.low), format_difference(score.high)
+    return f"{format_difference(score.difference)} ({low} to {high})"
 
 
-def _with_interval(of: ScoreDifference) -> str:
-    if not of.is_defined:
-        return NOT_AVAILABLE
-    return f"{_signed(of.difference)} ({_signed(of.low)} to {_signed(of.high)})"
+def _with_star(score: ScoreDifference) -> str:
+    star = "*" if score.verdict not in (NO_EVIDENCE, UNDEFINED) else ""
+    return format_difference(score.difference) + star
 
 
-def _marked(of: ScoreDifference) -> str:
-    star = "*" if of.verdict not in (NO_EVIDENCE, NOT_AVAILABLE) else ""
-    return _signed(of.difference) + star
+def _detectable(score: ScoreDifference) -> str:
+    return "none" if score.detectable > 1 else format_number(score.detectable)
 
 
-def _plain(value: float) -> str:
-    return NOT_AVAILABLE if math.isnan(value) else f"{value:.3f}"
-
-
-def _detectable(of: ScoreDifference) -> str:
-    return "none" if of.detectable > 1 else _plain(of.detectable)
-
-
-def _signed(value: float) -> str:
-    if math.isnan(value):
-        return NOT_AVAILABLE
-    return f"{value:+.3f}" if round(value, 3) else "0.000"
-
-
-def _p_value(value: float) -> str:
-    if math.isnan(value):
-        return NOT_AVAILABLE
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _shortened(words: str) -> str:
-    """Fingerprints and commits by their beginnings."""
-    return words if len(words) <= 36 else f"{words[:24]}…"
+def _shortened(text: str) -> str:
+    """The beginning of a long text, such as a fingerprint."""
+    return text if len(text) <= 36 else f"{text[:24]}…"

@@ -1,23 +1,100 @@
-"""What a comparison of runs found, as a tree that can be read, drawn and written as JSON."""
+"""The result of a comparison of runs, as dataclasses that are read, drawn and written as JSON.
+
+A *change* is a setting, a data set or a version that is not the same in two runs. A *difference* is a score of B
+minus that of A. A *claim* is what the differences show, about these models or about the settings. A *flip* is an
+image that one model predicts right and the other wrong.
+"""
 
 import dataclasses
+import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hilum.config import DEFAULTS
 from hilum.metrics.comparison import ScoreDifference
-from hilum.report.differences import Differences
+from hilum.report.format import format_setting
+from hilum.run_folder import RunFolder
+
+#: Of the record in `hilum compare --json` and of /v1/comparison.
+RECORD_FORMAT = 2
 
 SAME_IMAGES = "same images"
 PAIRS_BY_SEED = "pairs by seed"
 
-#: How the predictions of an image can flip, the gravest first.
+#: How the predictions of an image can flip from A to B, the most serious first.
 FLIP_KINDS = (
     "new_false_negative",
     "new_false_positive",
-    "mended_false_negative",
-    "mended_false_positive",
+    "fixed_false_negative",
+    "fixed_false_positive",
 )
+
+#: Settings that cannot change a score: of names, output, speed, warnings and checks.
+WITHOUT_EFFECT = (
+    "name",
+    "save_path",
+    "quiet",
+    "epoch_args",
+    "num_workers",
+    "loggers",
+    "mlflow_uri",
+    "check_images",
+    "strict_leaks",
+    "balance_tolerance",
+)
+
+#: Settings that turn the data set's labels into training labels.
+LABEL_SETTINGS = ("uncertain_policy", "blank_policy", "eval_uncertain_policy", "eval_blank_policy")
+
+#: Settings that determine the split; where one of them changed, another split is not a cause of its own.
+SPLIT_SETTINGS = (
+    "source",
+    "source_kwargs",
+    "target_columns",
+    "number_images",
+    "val_fraction",
+    "test_fraction",
+    "split_unit",
+    "split_file",
+    "official_split",
+    "pack",
+    "seed",
+)
+
+#: Settings of the machine; the group `machine` holds the device that was used.
+MACHINE_SETTINGS = ("device",)
+
+#: What can change, in the order shown.
+GROUPS = ("settings", "data", "split", "labels", "code", "packages", "machine")
+
+#: Groups that may change between repeats: the seed draws the split, and a machine changes the last bits of a sum.
+_NOT_IN_REPEATS_KEY = ("split", "machine")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that is not the same in two runs; values are JSON values, None where a run does not have it."""
+
+    name: str
+    reference: Any
+    other: Any
+
+
+@dataclass(frozen=True)
+class Changes:
+    """All that is not the same in two runs: the possible causes of a difference between their scores.
+
+    Attributes:
+        groups: by group of `GROUPS`; only groups in which something changed.
+        seeds_only: whether nothing changed but the seed, and the split if the seed draws it.
+        statement: what can be concluded from it, in a sentence.
+    """
+
+    groups: dict[str, tuple[Change, ...]]
+    seeds_only: bool
+    statement: str
 
 
 @dataclass(frozen=True)
@@ -33,12 +110,12 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class Side:
-    """A run, or several that differ in nothing but the seed.
+    """A run, or several that differ only in the seed.
 
     Attributes:
         letter: A is the reference.
         name: of its first run.
-        runs: its runs, in the order given.
+        runs: in the order given.
     """
 
     letter: str
@@ -47,21 +124,21 @@ class Side:
 
 
 @dataclass(frozen=True)
-class ImagesCompared:
-    """The images that the scores are taken on: validation images of the runs compared.
+class ComparedImages:
+    """The validation images that the scores are computed on.
 
     Attributes:
-        images: how many; of pairs by seed, in any pair.
-        patients: how many these are of.
-        design: "same images" for all runs, or "pairs by seed" where the seeds of a side have evaluated
-            different images: then the runs of both sides with the same seed are a pair.
-        pairs: of pairs by seed: the seed, the two runs' names, their images and patients.
-        only_reference: images that were evaluated by the reference side alone, and are left out.
-        only_other: by the other side alone.
-        other_patients: images left out as their ImageID is another patient's, or another file's, in the
-            other run.
-        labels_left_out: target to how many images have another label in one run than in the other; they
-            are left out for that target.
+        images: their number; for pairs by seed, those in any pair.
+        patients: number of their patients.
+        design: "same images" for all runs, or "pairs by seed" where the seeds of a side have different validation
+            images: then the runs of both sides with the same seed are a pair.
+        pairs: for pairs by seed: the seed, the names of the two runs, their images and patients.
+        only_reference: number of images that only the reference side evaluated; they are left out.
+        only_other: number of images that only the other side evaluated; they are left out.
+        mismatched: number of images left out because their ImageID belongs to another patient or file in the other
+            run.
+        labels_left_out: target to the number of images whose label is not the same in all runs; they are left out
+            for that target.
     """
 
     images: int
@@ -70,22 +147,22 @@ class ImagesCompared:
     pairs: tuple[dict[str, Any], ...]
     only_reference: int
     only_other: int
-    other_patients: int
+    mismatched: int
     labels_left_out: dict[str, int]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What can be said about the scores, under one of two meanings of "B is better than A".
+    """What the differences of the scores show, under one of two meanings of "B is better than A".
 
     Attributes:
-        about: "models": these trained models, on other patients. "settings": models that would be trained
-            with these settings and other seeds, on other patients.
-        available: whether it can be made at all.
+        about: "models": these trained models, on other patients. "settings": models trained with these settings and
+            other seeds, on other patients.
+        available: whether the claim can be made.
         reason: why not.
-        statement: what it speaks of, in a sentence.
+        statement: what the claim is about, in a sentence.
         mean: score to the difference of the mean over the targets.
-        targets: target to score to difference, p-values adjusted over the targets for each score.
+        targets: target to score to difference, with p-values adjusted over the targets for each score.
     """
 
     about: str
@@ -95,9 +172,9 @@ class Claim:
     mean: dict[str, ScoreDifference]
     targets: dict[str, dict[str, ScoreDifference]]
 
-    def targets_with(self, score: str) -> int:
-        """How many targets have the score on both sides, in two patients or more: what its mean is over."""
-        return sum(of_target[score].is_defined for of_target in self.targets.values())
+    def target_count(self, score: str) -> int:
+        """The number of targets that the mean of a score is over: those with the score on both sides."""
+        return sum(differences[score].is_defined for differences in self.targets.values())
 
 
 @dataclass(frozen=True)
@@ -111,16 +188,22 @@ class Flip:
     other_probability: float
     kind: str
 
+    @property
+    def sort_key(self) -> tuple[int, float, int]:
+        """By kind in the order of `FLIP_KINDS`, then the largest change of probability first."""
+        change = abs(self.other_probability - self.reference_probability)
+        return FLIP_KINDS.index(self.kind), -change, self.image_id
+
 
 @dataclass(frozen=True)
 class Flips:
-    """The images that flipped between two models, one of each side.
+    """The images that flip between two models, one of each side.
 
     Attributes:
-        reference_run: the name of A's model: of equal seed if there is one, else the first.
-        other_run: the name of B's.
-        counts: target to kind (of `FLIP_KINDS`) to how many.
-        images: target to all of them, false negatives of B first, then by change of probability.
+        reference_run: the name of A's run: one with the same seed as B's if there is one, else the first.
+        other_run: the name of B's run.
+        counts: target to kind (of `FLIP_KINDS`) to the number of images.
+        images: target to all flips, sorted by `Flip.sort_key`.
     """
 
     reference_run: str
@@ -131,30 +214,30 @@ class Flips:
 
 @dataclass(frozen=True)
 class SideComparison:
-    """One side beside the reference.
+    """One side compared with the reference.
 
     Attributes:
         reference: side A.
         other: the side compared with it.
-        differences: what differs but the scores.
-        images: what the scores are taken on.
-        targets: that are compared, in A's order.
-        targets_left_out: target to why.
-        points: target to side's letter to `thresholds` and `policies`, a list each with one per run.
+        changes: what is not the same, apart from the scores.
+        images: what the scores are computed on.
+        targets: the compared targets, in A's order.
+        targets_left_out: target to the reason.
+        operating_points: target to side's letter to `thresholds` and `policies`, lists with one entry per run.
         about_models: the claim about these trained models.
         about_settings: the claim about the settings.
-        flips: images predicted otherwise.
-        callouts: what a reader should not miss, a sentence each.
+        flips: the images that flip between one model of each side.
+        callouts: what a reader must not miss, a sentence each.
         notes: how the comparison was made, a sentence each.
     """
 
     reference: Side
     other: Side
-    differences: Differences
-    images: ImagesCompared
+    changes: Changes
+    images: ComparedImages
     targets: tuple[str, ...]
     targets_left_out: dict[str, str]
-    points: dict[str, dict[str, dict[str, list[Any]]]]
+    operating_points: dict[str, dict[str, dict[str, list[Any]]]]
     about_models: Claim
     about_settings: Claim
     flips: Flips
@@ -163,7 +246,7 @@ class SideComparison:
 
     @property
     def widest_claim(self) -> Claim:
-        """The claim about the settings where it can be made, else that about the models."""
+        """The claim about the settings where it can be made, else the one about the models."""
         return self.about_settings if self.about_settings.available else self.about_models
 
 
@@ -174,7 +257,7 @@ class Comparison:
     Attributes:
         reference: side A.
         comparisons: one for each of the other sides.
-        replicates: samples of the patients.
+        replicates: number of bootstrap samples of the patients.
         seed: of these samples.
         notes: how the runs were grouped, a sentence each.
     """
@@ -186,14 +269,8 @@ class Comparison:
     notes: tuple[str, ...]
 
     def as_record(self) -> dict[str, Any]:
-        """The same tree as JSON values; numbers that do not exist are None."""
-        return _json_value(self)
-
-
-def gravest_first(flip: Flip) -> tuple[int, float, int]:
-    """Sorts flipped images: by kind as in `FLIP_KINDS`, the largest change of probability first."""
-    change = abs(flip.other_probability - flip.reference_probability)
-    return FLIP_KINDS.index(flip.kind), -change, flip.image_id
+        """The comparison as JSON values, with its format version; numbers that do not exist are None."""
+        return {"format": RECORD_FORMAT} | _json_value(self)
 
 
 def _json_value(value: Any) -> Any:
@@ -206,3 +283,88 @@ def _json_value(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def find_changes(reference: RunFolder, other: RunFolder, *, repeated: bool = False) -> Changes:
+    """What is not the same in two runs.
+
+    Args:
+        reference: the run that the other is compared with.
+        other: the other run.
+        repeated: each run represents its repeats over seeds, so the seed is not a change.
+    """
+    ours, theirs = _described(reference), _described(other)
+    groups = {
+        group: tuple(
+            Change(name, ours[group].get(name), theirs[group].get(name))
+            for name in dict.fromkeys([*ours[group], *theirs[group]])
+            if ours[group].get(name) != theirs[group].get(name)
+        )
+        for group in GROUPS
+    }
+    causes = _causes(groups)
+    if repeated:
+        causes = [name for name in causes if name != "seed"]
+        groups["settings"] = tuple(change for change in groups["settings"] if change.name != "seed")
+    groups = {group: changes for group, changes in groups.items() if changes}
+    return Changes(groups, causes == ["seed"], _statement(groups, causes))
+
+
+def repeats_key(run: RunFolder) -> str:
+    """A text that is equal for runs that are repeats of each other: equal in all that matters but the seed."""
+    described = _described(run)
+    compared = {group: described[group] for group in GROUPS if group not in _NOT_IN_REPEATS_KEY}
+    compared["settings"] = {name: value for name, value in compared["settings"].items() if name != "seed"}
+    return json.dumps(compared | {"targets": run.targets}, sort_keys=True)
+
+
+def _described(run: RunFolder) -> dict[str, dict[str, Any]]:
+    """All that can change, by group and name.
+
+    A setting that an older run does not have gets today's default; anything else that it did not record is None.
+    """
+    record, settings = run.record, DEFAULTS.as_record() | run.settings
+    other_groups = {*WITHOUT_EFFECT, *LABEL_SETTINGS, *MACHINE_SETTINGS}
+    catalog, split = record.get("catalog") or {}, record.get("split") or {}
+    versions, device = record.get("versions") or {}, record.get("device") or {}
+    return {
+        "settings": {name: value for name, value in settings.items() if name not in other_groups}
+        | {"own_net": record.get("own_net")},
+        "data": {"name": catalog.get("name"), "fingerprint": catalog.get("fingerprint")},
+        "split": {"fingerprint": split.get("fingerprint")},
+        "labels": {name: settings.get(name) for name in LABEL_SETTINGS},
+        "code": {"git_commit": record.get("git_commit"), "hilum": versions.get("hilum")},
+        "packages": {name: version for name, version in versions.items() if name != "hilum"},
+        "machine": {name: device.get(name) for name in ("type", "name", "threads")}
+        | {"platform": record.get("platform")},
+    }
+
+
+def _causes(groups: Mapping[str, Sequence[Change]]) -> list[str]:
+    """The names of all possible causes; code, packages and machine count as one each."""
+    names = [change.name for change in groups["settings"]]
+    if groups["data"] and not {"source", "source_kwargs"} & set(names):
+        names.append("data")
+    if groups["split"] and not {"data", *SPLIT_SETTINGS} & set(names):
+        names.append("split")
+    names += [change.name for change in groups["labels"]]
+    return names + [group for group in ("code", "packages", "machine") if groups[group]]
+
+
+def _statement(groups: Mapping[str, Sequence[Change]], causes: Sequence[str]) -> str:
+    if not causes:
+        return "Nothing that could matter differs between the runs."
+    if len(causes) > 1:
+        return (
+            f"{len(causes)} things differ ({', '.join(causes)}), so no single cause can be claimed "
+            "for a difference in the scores."
+        )
+    if causes == ["seed"]:
+        drawn = " and the split that it draws differ" if "split" in groups else " differs"
+        return f"Only the seed{drawn}: a difference in the scores shows how much such runs vary."
+    for changes in groups.values():
+        for change in changes:
+            if change.name == causes[0]:
+                values = f"{format_setting(change.reference)} → {format_setting(change.other)}"
+                return f"One thing differs: {change.name}, {values}."
+    return f"One thing differs: the {causes[0]}."

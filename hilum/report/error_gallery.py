@@ -1,6 +1,5 @@
-"""The images that a model is most wrong about: what it is surest is not there, and is."""
+"""The images of a run: its largest errors, small copies for pages, and an image's probabilities by epoch."""
 
-import base64
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,25 +8,83 @@ import numpy as np
 import pandas as pd
 
 from hilum.errors import HilumError
-from hilum.report.validation import Validation
+from hilum.metrics.predictions import Predictions
+from hilum.report.format import data_uri
 from hilum.run_folder import RunFolder
 from hilum.sources.images import read_gray
 
-#: The longer side of a thumbnail, in pixels.
+#: The longer side of a small copy, in pixels.
 THUMBNAIL_SIDE = 200
 
 
-@dataclass(frozen=True)
-class HardImage:
-    """One mistake.
+class RunImages:
+    """The images of a run: `images.parquet`, and the image files where the data set is available.
 
     Attributes:
-        image_id: whose.
-        patient_id: whose patient.
+        table: the rows of `images.parquet`, indexed by ImageID; None for a run of an earlier version without it.
+        root: the folder that image paths are relative to, by source for a merged data set; None if not recorded.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        recorded = (folder.path / "images.parquet").is_file()
+        self.table = folder.images().drop_duplicates("ImageID").set_index("ImageID") if recorded else None
+        self.root: str | dict[str, str] | None = (folder.record.get("catalog") or {}).get("image_root")
+
+    def path(self, image_id: int) -> str | None:
+        """The path of an image relative to the data set's folder; None if the run does not record it."""
+        return None if self.table is None else str(self.table.at[image_id, "Image_Path"])
+
+    def pixels(self, image_id: int, side: int | None = THUMBNAIL_SIDE) -> np.ndarray | None:
+        """The gray levels of an image.
+
+        Args:
+            image_id: one of the run's.
+            side: the longer side at most, in pixels; None keeps the size.
+
+        Returns:
+            uint8 (height, width); None if the image cannot be read here.
+        """
+        root, path = self.root, self.path(image_id)
+        if root is None or path is None:
+            return None
+        if isinstance(root, dict):
+            source, _, path = path.partition("/")
+            root = root.get(source, "")
+        try:
+            return shrink(read_gray(Path(root) / path), side)
+        except HilumError:
+            return None
+
+    def thumbnail(self, image_id: int) -> str | None:
+        """A small copy of an image as a data URI; None if the image cannot be read here."""
+        pixels = self.pixels(image_id)
+        return None if pixels is None else jpeg_uri(pixels)
+
+
+def shrink(pixels: np.ndarray, side: int | None) -> np.ndarray:
+    """An image (height, width) whose longer side is at most `side` pixels; None keeps the size."""
+    scale = 1 if side is None else side / max(pixels.shape)
+    if scale >= 1:
+        return pixels
+    return cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+
+def jpeg_uri(pixels: np.ndarray) -> str:
+    """An image (height, width) uint8 as a JPEG in a data URI."""
+    return data_uri(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes(), "jpeg")
+
+
+@dataclass(frozen=True)
+class WrongPrediction:
+    """A false negative or a false positive.
+
+    Attributes:
+        image_id: of the image.
+        patient_id: of its patient.
         target: the finding.
-        probability: what the model gave it, 0..1.
-        threshold: what it would have had to reach, or stay below.
-        path: of the image, relative to the data set's folder; None if the run does not say.
+        probability: what the model predicts, 0..1.
+        threshold: of the operating point.
+        path: of the image, relative to the data set's folder; None if the run does not record it.
         thumbnail: a data URI; None if the image cannot be read here.
     """
 
@@ -40,108 +97,57 @@ class HardImage:
     thumbnail: str | None
 
 
-def hardest_images(
-    validation: Validation,
-    image_root: str | dict[str, str] | None,
+def largest_errors(
+    predictions: Predictions,
+    images: RunImages,
     *,
     missed: bool,
     most: int = 18,
     with_thumbnails: bool = True,
-) -> list[HardImage]:
+) -> list[WrongPrediction]:
     """The false negatives with the lowest probabilities, or the false positives with the highest.
 
-    Each finding has its turn: first the worst mistake of each, then the second worst of each.
+    First the largest error of each target, then the second largest of each, and so on.
 
     Args:
-        validation: what the model gave.
-        image_root: the folder that image paths are relative to; by source for a merged data set.
+        predictions: of one part of an epoch.
+        images: of the same run.
         missed: the false negatives; else the false positives.
-        most: how many in all.
+        most: number of errors in all, at most.
         with_thumbnails: read the images.
     """
-    rows = []
-    for column, target in enumerate(validation.targets):
-        labels = validation.labels[target].to_numpy()
-        given = validation.probabilities[target].to_numpy()
-        called = validation.predicted[target].to_numpy()
-        wrong = np.flatnonzero((labels == 1) & ~called if missed else (labels == 0) & called)
-        worst = wrong[np.argsort(given[wrong] if missed else -given[wrong], kind="stable")][:most]
-        rows += [(turn, given[row], row, column) for turn, row in enumerate(worst.tolist())]
-    rows.sort(key=lambda entry: (entry[0], entry[1] if missed else -entry[1], entry[3]))
-    return [
-        _hard_image(validation, image_root, row, column, with_thumbnails) for _, _, row, column in rows[:most]
-    ]
-
-
-def _hard_image(
-    validation: Validation,
-    image_root: str | dict[str, str] | None,
-    row: int,
-    column: int,
-    with_thumbnails: bool,
-) -> HardImage:
-    image_id = int(validation.labels.index[row])
-    path = None if validation.images is None else str(validation.images.at[image_id, "Image_Path"])
-    return HardImage(
-        image_id=image_id,
-        patient_id=validation.patients[row],
-        target=validation.targets[column],
-        probability=float(validation.probabilities.iloc[row, column]),
-        threshold=float(validation.thresholds[column]),
-        path=path,
-        thumbnail=thumbnail(image_root, path) if with_thumbnails else None,
-    )
-
-
-def thumbnail(image_root: str | dict[str, str] | None, path: str | None) -> str | None:
-    """A small copy of a radiograph as a data URI; None where it cannot be read."""
-    pixels = radiograph(image_root, path)
-    if pixels is None:
-        return None
-    data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 82])[1]
-    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
-
-
-def radiograph(
-    image_root: str | dict[str, str] | None, path: str | None, side: int | None = THUMBNAIL_SIDE
-) -> np.ndarray | None:
-    """The gray levels of an image of a run.
-
-    Args:
-        image_root: the folder that its path is relative to; by source for a merged data set.
-        path: of the image, as images.parquet has it.
-        side: the longer side at most, in pixels; None keeps the image's own.
-
-    Returns:
-        uint8 (height, width); None where the image cannot be read.
-    """
-    if path is None or image_root is None:
-        return None
-    if isinstance(image_root, dict):
-        source, _, path = path.partition("/")
-        image_root = image_root.get(source, "")
-    try:
-        pixels = read_gray(Path(image_root) / path)
-    except HilumError:
-        return None
-    scale = 1 if side is None else side / max(pixels.shape)
-    if scale < 1:
-        pixels = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return pixels
-
-
-def missing_thumbnails(images: list[HardImage]) -> int:
-    """How many of them could not be read."""
-    return sum(image.thumbnail is None for image in images)
+    ranked = []
+    for column in range(len(predictions.targets)):
+        y_true, y_score = predictions.y_true[:, column], predictions.y_score[:, column]
+        predicted = predictions.predicted[:, column]
+        wrong = np.flatnonzero((y_true == 1) & ~predicted if missed else (y_true == 0) & predicted)
+        distance = y_score if missed else -y_score
+        worst = wrong[np.argsort(distance[wrong], kind="stable")][:most]
+        ranked += [(place, float(distance[row]), column, row) for place, row in enumerate(worst.tolist())]
+    errors = []
+    for _, _, column, row in sorted(ranked)[:most]:
+        image_id = int(predictions.image_ids[row])
+        errors.append(
+            WrongPrediction(
+                image_id=image_id,
+                patient_id=predictions.patients[row],
+                target=predictions.targets[column],
+                probability=float(predictions.y_score[row, column]),
+                threshold=float(predictions.thresholds[column]),
+                path=images.path(image_id),
+                thumbnail=images.thumbnail(image_id) if with_thumbnails else None,
+            )
+        )
+    return errors
 
 
 def image_history(folder: RunFolder, image_id: int, part: str = "val") -> pd.DataFrame:
-    """The probabilities of an image in every epoch that is kept.
+    """The probabilities of an image in every kept epoch.
 
     Args:
         folder: of the run.
         image_id: of the image.
-        part: that it is in; of an image that was drawn repeatedly, the first draw counts.
+        part: the image's part; if oversampling repeats the image, the first repeat is read.
 
     Returns:
         float32, indexed by epoch, a column per target. Empty if the image is not in the part.
@@ -149,13 +155,13 @@ def image_history(folder: RunFolder, image_id: int, part: str = "val") -> pd.Dat
     Raises:
         HilumError: the predictions of an epoch are damaged.
     """
-    wanted = [("part", "==", part), ("ImageID", "==", image_id)]
+    of_image = [("part", "==", part), ("ImageID", "==", image_id)]
     rows = {}
     for epoch in folder.epochs():
         file = folder.path / "predictions" / f"epoch-{epoch:04d}.parquet"
         columns = [f"prob_{target}" for target in folder.targets]
         try:
-            found = pd.read_parquet(file, columns=columns, filters=wanted)
+            found = pd.read_parquet(file, columns=columns, filters=of_image)
         except (OSError, ValueError) as error:
             raise HilumError(f"{file}: the file is damaged: {error}.") from None
         if len(found):

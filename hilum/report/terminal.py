@@ -2,42 +2,78 @@
 
 import math
 import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from hilum.config import DEFAULTS
-from hilum.report.format import small_share
-from hilum.run_folder import RunFolder
+from hilum.report.format import (
+    SCORE_NAMES,
+    format_number,
+    format_percent,
+    format_probability,
+    format_setting,
+    format_with_interval,
+)
+from hilum.run_folder import RunFolder, read_evaluation
 from hilum.sources import Catalog
 
-#: The itemized scores' columns and their headings; counts first, then scores.
-SCORE_HEADINGS = {
-    "positives": "positives",
-    "predicted_positives": "predicted\npositives",
-    "true_positives": "true\npositives",
-    "recall": "recall",
-    "precision": "precision",
-    "f1": "F1",
-    "roc_auc": "ROC AUC",
-    "avg_precision": "average\nprecision",
-    "threshold": "threshold",
-}
-COMBINED_HEADINGS = {
-    "loss": "loss",
-    "accuracy": "exact\nmatch",
-    "hamming_loss": "Hamming\nloss",
-    "recall": "recall",
-    "precision": "precision",
-    "f1": "F1",
-}
+if TYPE_CHECKING:  # imports torch, which takes seconds
+    from hilum.models.describe import Description, Layer, Summary
+
+#: The columns of the scores by target: counts first, then scores.
+TARGET_COLUMNS = (
+    "positives",
+    "predicted_positives",
+    "true_positives",
+    "recall",
+    "precision",
+    "f1",
+    "roc_auc",
+    "avg_precision",
+    "threshold",
+)
+#: The columns of the scores of all targets together.
+COMBINED_COLUMNS = ("loss", "accuracy", "hamming_loss", "recall", "precision", "f1")
+
+
+def standard_console() -> Console:
+    """Standard output: as wide as the terminal, 160 columns for a file or a pipe."""
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160)
+
+
+def new_table(*headings: str, numbers: bool = True, text: int = 1) -> Table:
+    """A table without borders.
+
+    Args:
+        headings: of the columns.
+        numbers: whether the columns after the first `text` hold numbers, aligned to the right.
+        text: number of columns of text, at the left.
+    """
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for position, heading in enumerate(headings):
+        right = numbers and position >= text
+        table.add_column(heading, justify="right" if right else "left", no_wrap=right or position == 0)
+    return table
+
+
+def print_table(table: Table) -> None:
+    """Prints a table to standard output."""
+    standard_console().print(table)
+
+
+def narrow_headings(names: Iterable[str]) -> list[str]:
+    """The names of scores for narrow columns: a line per word, but `ROC AUC` in one."""
+    return [SCORE_NAMES[name].replace(" ", "\n").replace("ROC\n", "ROC ") for name in names]
 
 
 def show_catalog(catalog: Catalog, console: Console | None = None) -> None:
-    """Prints what a catalog holds: images, patients, views, and each target's counts and prevalence."""
+    """Prints the contents of a catalog: images, patients, views, and each target's counts and prevalence."""
     console = console or standard_console()
     table = catalog.table
     console.print(
@@ -48,7 +84,9 @@ def show_catalog(catalog: Catalog, console: Console | None = None) -> None:
     console.print(f"fingerprint {catalog.fingerprint}", highlight=False, soft_wrap=True)
     shares = {"PA": "Orientation_PA", "male": "Sex_Male"}
     about = [
-        f"{table[column].mean():.1%} {word}" for word, column in shares.items() if table[column].notna().any()
+        f"{format_percent(table[column].mean(), 1)} {name}"
+        for name, column in shares.items()
+        if table[column].notna().any()
     ]
     if table["Age"].notna().any():
         about.append(f"median age {table['Age'].median():.0f}")
@@ -60,13 +98,8 @@ def show_catalog(catalog: Catalog, console: Console | None = None) -> None:
     for target in catalog.targets:
         positive, negative = int((table[target] == 1).sum()), int((table[target] == 0).sum())
         known = positive + negative
-        rows.add_row(
-            escape(target),
-            f"{positive:,}",
-            f"{negative:,}",
-            f"{len(table) - known:,}",
-            f"{positive / known:.1%}" if known else "n/a",
-        )
+        counts = map(format_number, (positive, negative, len(table) - known))
+        rows.add_row(escape(target), *counts, format_percent(positive / known if known else math.nan, 1))
     console.print(rows)
 
 
@@ -74,19 +107,31 @@ def show_parameters(folder: RunFolder, console: Console | None = None) -> None:
     """Prints every setting of a run, those that differ from their defaults in bold."""
     console = console or standard_console()
     record, defaults = folder.record, DEFAULTS.as_record()
-    console.print(f"[bold]{record['name']}[/]  {escape(_course(record))}", highlight=False)
+    console.print(f"[bold]{record['name']}[/]  {escape(_run_state(record))}", highlight=False)
     rows = new_table("parameter", "value", numbers=False)
     for name, value in folder.settings.items():
         style = "bold" if value != defaults.get(name) else "dim"
-        rows.add_row(name, escape(in_words(value)), style=style)
+        rows.add_row(name, escape(format_setting(value)), style=style)
     if record.get("own_net"):
         rows.add_row("net", escape(record["own_net"]), style="bold")
     console.print(rows)
     console.print(f"Targets: {escape(', '.join(folder.targets))}", highlight=False, soft_wrap=True)
 
 
+def _run_state(record: dict[str, Any]) -> str:
+    """The status of a run, its epochs, duration, failure and digest."""
+    parts = [record["status"], f"{record.get('epochs_done', 0)} of {record['settings']['num_epochs']} epochs"]
+    if "seconds" in record:
+        parts.append(f"{record['seconds']:,.0f} s on {record['device']['type']}")
+    if record.get("failure"):
+        parts.append(record["failure"])
+    if record.get("digest"):
+        parts.append(f"digest {record['digest'][:16]}")
+    return ", ".join(parts)
+
+
 def show_run(folder: RunFolder, console: Console | None = None) -> None:
-    """Prints a run's parameters, its parts, and the last epoch's scores of each."""
+    """Prints a run's parameters, its parts, and the last epoch's scores of each part."""
     console = console or standard_console()
     show_parameters(folder, console)
     record = folder.record
@@ -96,20 +141,20 @@ def show_run(folder: RunFolder, console: Console | None = None) -> None:
         )
     for row in record["split"]["imbalance"]:
         console.print(
-            f"[yellow]not balanced:[/] {escape(row['feature'])} is {row['train_share']:.1%} of train, "
-            f"{row['part_share']:.1%} of {row['part']}",
+            f"[yellow]not balanced:[/] {escape(row['feature'])} is {format_percent(row['train_share'], 1)} of train, "
+            f"{format_percent(row['part_share'], 1)} of {row['part']}",
             highlight=False,
         )
-    scores, combined = folder.scores(), folder.combined()
+    scores = folder.scores()
     last = scores["epoch"].max()
     for part in ("train", "val"):
         console.print(f"\n[bold]{part}, epoch {last}[/]")
-        itemized = scores[(scores["epoch"] == last) & (scores["part"] == part)]
-        console.print(itemized_table(itemized))
-    console.print("\n[bold]combined, by epoch[/]")
-    rows = new_table("epoch", "part", *COMBINED_HEADINGS.values(), text=2)
-    for row in combined.to_dict("records"):
-        rows.add_row(str(row["epoch"]), row["part"], *(one_score(row[name]) for name in COMBINED_HEADINGS))
+        console.print(target_table(scores[(scores["epoch"] == last) & (scores["part"] == part)]))
+    console.print("\n[bold]all targets together, by epoch[/]")
+    rows = new_table("epoch", "part", *narrow_headings(COMBINED_COLUMNS), text=2)
+    for row in folder.combined().to_dict("records"):
+        values = (format_number(row[name]) for name in COMBINED_COLUMNS)
+        rows.add_row(str(row["epoch"]), row["part"], *values)
     console.print(rows)
     points = record.get("operating_points")
     if points:
@@ -118,15 +163,36 @@ def show_run(folder: RunFolder, console: Console | None = None) -> None:
         for target, point in points.items():
             for note in point["notes"]:
                 console.print(f"{escape(target)}: {escape(note)}", highlight=False, soft_wrap=True)
-    console.print(f"Everything else is in {escape(str(folder.path))}", highlight=False, soft_wrap=True)
+    console.print(f"All files of the run: {escape(str(folder.path))}", highlight=False, soft_wrap=True)
+
+
+def target_table(scores: pd.DataFrame) -> Table:
+    """One row per target; an undefined score is `n/a`."""
+    rows = new_table("target", *narrow_headings(TARGET_COLUMNS))
+    for row in scores.to_dict("records"):
+        rows.add_row(escape(row["target"]), *(format_number(row[name]) for name in TARGET_COLUMNS))
+    return rows
+
+
+def operating_points_table(points: Mapping[str, Mapping[str, Any]]) -> Table:
+    """One row per target: the recall with its interval, then precision, specificity and share positive."""
+    columns = ("recall", "precision", "specificity", "predicted_positive_rate", "threshold")
+    rows = new_table("target", *narrow_headings(columns), "chosen by")
+    for target, point in points.items():
+        values = {name: math.nan if value is None else value for name, value in point.items()}
+        rows.add_row(
+            escape(target),
+            format_with_interval(values, "recall"),
+            *(format_number(values[name]) for name in ("precision", "specificity")),
+            format_percent(values["predicted_positive_rate"]),
+            format_probability(values["threshold"]),
+            escape(point["policy"]),
+        )
+    return rows
 
 
 def show_runs(runs: list[RunFolder], console: Console | None = None) -> None:
-    """Prints a line per run: its state, and the validation scores of its best epoch, means over targets.
-
-    Recall and precision are those of the frozen operating points; until a run has them, those at the
-    thresholds of its settings.
-    """
+    """Prints a line per run: its status, and the validation scores of its best epoch, means over targets."""
     console = console or standard_console()
     rows = new_table("run", "status", "epochs", "best", "recall", "ROC AUC", "precision", "digest", text=2)
     for folder in runs:
@@ -137,7 +203,7 @@ def show_runs(runs: list[RunFolder], console: Console | None = None) -> None:
             record["status"],
             f"{record.get('epochs_done', 0)}/{folder.settings['num_epochs']}",
             str(record.get("best_epoch") or "–"),
-            *(one_score(means[name]) for name in ("recall", "roc_auc", "precision")),
+            *(format_number(means[name]) for name in ("recall", "roc_auc", "precision")),
             record.get("digest", "–")[:12],
         )
     console.print(rows)
@@ -146,7 +212,8 @@ def show_runs(runs: list[RunFolder], console: Console | None = None) -> None:
 def best_means(folder: RunFolder) -> dict[str, float]:
     """Validation recall, ROC AUC and precision of a run's best epoch, means over targets; NaN without one.
 
-    Recall and precision are those of the frozen operating points, where the run has them.
+    Recall and precision are those of the frozen operating points; until a run has them, those at the
+    thresholds of its settings.
     """
     means = dict.fromkeys(("recall", "roc_auc", "precision"), math.nan)
     best = folder.record.get("best_epoch")
@@ -160,91 +227,132 @@ def best_means(folder: RunFolder) -> dict[str, float]:
     return {name: float(value) for name, value in means.items()}
 
 
-def print_table(table: Table) -> None:
-    """Prints a table at the terminal's width, or whole where there is none."""
-    standard_console().print(table)
-
-
-def itemized_table(scores: pd.DataFrame) -> Table:
-    """One row per target; a score that does not exist is `n/a`."""
-    rows = new_table("target", *SCORE_HEADINGS.values())
-    for row in scores.to_dict("records"):
-        rows.add_row(escape(row["target"]), *(one_score(row[name]) for name in SCORE_HEADINGS))
-    return rows
-
-
-def operating_points_table(points: dict[str, dict]) -> Table:
-    """One row per target: the recall with its interval, and what it costs."""
-    rows = new_table(
-        "target", "recall", "precision", "specificity", "predicted\npositive", "threshold", "chosen by"
+def show_evaluation(path: Path, console: Console | None = None) -> None:
+    """Prints the scores of an evaluation with their intervals, by image and by study."""
+    console = console or standard_console()
+    evaluation = read_evaluation(path)
+    record = evaluation.record
+    console.print(
+        f"[bold]{escape(record['run'])}[/], epoch {record['epoch']}, on {escape(record['name'])}: "
+        f"{record['images']:,} images of {record['patients']:,} patients; thresholds as frozen in the run",
+        highlight=False,
+        soft_wrap=True,
     )
-    for target, point in points.items():
-        values = {name: math.nan if value is None else value for name, value in point.items()}
-        rate = values["predicted_positive_rate"]
-        rows.add_row(
-            escape(target),
-            score_and_interval(values, "recall"),
-            *(one_score(values[name]) for name in ("precision", "specificity")),
-            "n/a" if math.isnan(rate) else f"{rate:.0%}",
-            threshold_in_words(values["threshold"]),
-            escape(point["policy"]),
+    for remark in record["remarks"]:
+        console.print(f"[yellow]note:[/] {escape(remark)}", highlight=False, soft_wrap=True)
+    for level, scores in (("image", evaluation.scores), ("study", evaluation.study_scores)):
+        if scores is not None:
+            console.print(f"\n[bold]by {level}[/]  score (95% interval over patients)")
+            console.print(interval_table(scores))
+    for target, reason in record["left_out"].items():
+        console.print(f"{escape(target)}: n/a, {escape(reason)}", highlight=False)
+    for row in evaluation.scores.itertuples():
+        if row.lack:
+            console.print(f"{escape(row.target)}: n/a where {escape(row.lack)}", highlight=False)
+    console.print(f"Written to {escape(str(path))}", highlight=False, soft_wrap=True)
+
+
+def interval_table(scores: pd.DataFrame) -> Table:
+    """One row per target: scores with their intervals, recall first, and the share predicted positive."""
+    with_interval = ("recall", "roc_auc", "precision", "specificity", "avg_precision")
+    names = (*(SCORE_NAMES[name] for name in with_interval), "predicted\npositive", "threshold")
+    table = new_table("target", "positives", *names)
+    for row in scores.to_dict("records"):
+        table.add_row(
+            escape(row["target"]),
+            f"{row['positives']:,}",
+            *(format_with_interval(row, name) for name in with_interval),
+            format_percent(row["predicted_positive_rate"]),
+            format_probability(row["threshold"]),
         )
-    return rows
-
-
-def _course(record: dict) -> str:
-    """How a run went, in a few words."""
-    words = [record["status"], f"{record.get('epochs_done', 0)} of {record['settings']['num_epochs']} epochs"]
-    if "seconds" in record:
-        words.append(f"{record['seconds']:,.0f} s on {record['device']['type']}")
-    if record.get("failure"):
-        words.append(record["failure"])
-    if record.get("digest"):
-        words.append(f"digest {record['digest'][:16]}")
-    return ", ".join(words)
-
-
-def one_score(value: float) -> str:
-    """A count with its thousands apart, a score with three digits, n/a for NaN."""
-    if isinstance(value, int | np.integer):
-        return f"{value:,}"
-    return "n/a" if math.isnan(value) else f"{value:.3f}"
-
-
-def threshold_in_words(value: float) -> str:
-    """With as many digits as it takes to tell it from 0; n/a for NaN."""
-    return "n/a" if math.isnan(value) else small_share(value)
-
-
-def score_and_interval(row: dict, name: str) -> str:
-    """Such as `0.912 (0.85–0.95)`, from the columns `name`, `name_low` and `name_high`."""
-    value, low, high = (row[column] for column in (name, f"{name}_low", f"{name}_high"))
-    if math.isnan(value):
-        return "n/a"
-    return f"{value:.3f}" + ("" if math.isnan(low) else f" ({low:.2f}–{high:.2f})")
-
-
-def in_words(value: object) -> str:
-    """A setting's value for people: a dash for nothing, lists and tables without their brackets."""
-    if value is None:
-        return "–"
-    if isinstance(value, dict):
-        return ", ".join(f"{key}: {item}" for key, item in value.items()) or "–"
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "–"
-    return str(value)
-
-
-def new_table(*headings: str, numbers: bool = True, text: int = 1) -> Table:
-    """A plain table whose first `text` columns are words and the others, if `numbers`, numbers."""
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for position, heading in enumerate(headings):
-        right = numbers and position >= text
-        table.add_column(heading, justify="right" if right else "left", no_wrap=right or position == 0)
     return table
 
 
-def standard_console() -> Console:
-    """Standard output: the terminal's width, or whole lines where there is no terminal."""
-    # A file or a pipe gets whole lines, whatever the width of the terminal that is not there.
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160)
+def show_models(
+    models: list["Summary"], problems: list[str], timm: str | None, console: Console | None = None
+) -> None:
+    """Prints the known models, one a line, and whether timm is installed.
+
+    Args:
+        models: what is listed.
+        problems: why others are missing, from `hilum.models.describe.list_models`.
+        timm: its version, None if it is not installed.
+        console: standard output if left out.
+    """
+    console = console or standard_console()
+    rows = new_table("model", "parameters", "trainable", "input", "output")
+    for model in models:
+        counts = (f"{number:,}" for number in (model.parameters, model.trainable))
+        rows.add_row(model.name, *counts, _format_shape(model.input_shape), f"{model.outputs:,}")
+    console.print(rows)
+    console.print()
+    for model in models:
+        console.print(f"[bold]{model.name}[/]: {escape(model.about)}", highlight=False)
+    installed = f"timm {timm} is installed" if timm else "it is not installed: pip install 'hilum\\[timm]'"
+    console.print(f"[bold]timm:NAME[/]: Any network of timm; {installed}.", highlight=False)
+    for problem in problems:
+        console.print(escape(problem), highlight=False)
+    console.print("\nThe layers of one: hilum models describe NAME", highlight=False)
+
+
+def show_model(described: "Description", console: Console | None = None) -> None:
+    """Prints a model's layers: each layer's output shape, its parameters and how they are counted."""
+    console = console or standard_console()
+    model = described.model
+    width, height = model.image_size
+    console.print(f"[bold]{escape(model.name)}[/]  {escape(model.about)}", highlight=False)
+    if model.net_kwargs:
+        settings = ", ".join(f"{name} = {value!r}" for name, value in model.net_kwargs.items())
+        console.print(f"with {escape(settings)}", highlight=False)
+    console.print(
+        f"for gray images of {width} x {height} (width x height) and {model.outputs:,} outputs; shapes are "
+        "channels x height x width\n",
+        highlight=False,
+    )
+    _print_layers(described, console)
+    frozen = model.parameters - model.trainable
+    console.print(
+        f"\n{model.parameters:,} parameters, {f'{model.trainable:,} of them' if frozen else 'all of them'} trainable: "
+        f"{_megabytes(4 * model.parameters)} in float32. The forward pass of one image takes "
+        f"{described.multiply_adds:,} multiply-adds, and training keeps {_megabytes(described.activation_bytes)} "
+        "of its activations in memory.",
+        highlight=False,
+    )
+
+
+def _print_layers(described: "Description", console: Console) -> None:
+    """Prints the layers, with a line where convolution meets fully connected; columns are equally wide."""
+    headings = ("layer", "kind", "output", "parameters", "counted as")
+    first = ("", "image", _format_shape(described.model.input_shape), "", "")
+    cells = [_layer_cells(layer) for layer in described.layers]
+    widths = [max(map(len, column)) for column in zip(headings, first, *cells, strict=True)]
+
+    def layers_table() -> Table:
+        rows = new_table(*headings, numbers=False)
+        for column, width in list(zip(rows.columns, widths, strict=True))[:4]:
+            column.min_width, column.no_wrap = width, True
+        rows.columns[3].justify = "right"
+        return rows
+
+    rows = layers_table()
+    rows.add_row(*first)
+    for layer, row in zip(described.layers, cells, strict=True):
+        if layer.meeting:
+            console.print(rows)
+            console.print(f"\nHere convolution meets fully connected: {layer.meeting}.\n", highlight=False)
+            rows = layers_table()
+        rows.add_row(*map(escape, row))
+    console.print(rows)
+
+
+def _layer_cells(layer: "Layer") -> tuple[str, ...]:
+    parameters = f"{layer.parameters:,}" if layer.parameters else ""
+    return layer.name, layer.kind, _format_shape(layer.made), parameters, layer.how
+
+
+def _format_shape(shape: tuple[int, ...] | None) -> str:
+    return "" if shape is None else " x ".join(f"{number:,}" for number in shape)
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"

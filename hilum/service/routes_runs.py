@@ -7,7 +7,6 @@ images are accepted: nothing of a request becomes part of a path.
 import math
 import tempfile
 import threading
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,14 +18,14 @@ from fastapi import Path as PathParameter
 
 from hilum.config import DEFAULTS
 from hilum.inference import DEFAULT_METHOD, HeatmapMethod
+from hilum.metrics.predictions import Predictions
 from hilum.plots.curves import SCORE_WORDS
 from hilum.report.comparison import compare_runs
 from hilum.report.comparison_page import write_comparison
-from hilum.report.comparison_types import Comparison
-from hilum.report.differences import WITHOUT_EFFECT
-from hilum.report.error_gallery import hardest_images, image_history, radiograph
-from hilum.report.terminal import best_means, in_words
-from hilum.report.validation import Validation, best_validation
+from hilum.report.comparison_types import WITHOUT_EFFECT, Comparison
+from hilum.report.error_gallery import RunImages, image_history, largest_errors
+from hilum.report.format import format_setting
+from hilum.report.terminal import best_means
 from hilum.run_folder import RunFolder, find_runs
 from hilum.service.errors import Responses, ServiceError, error_responses
 from hilum.service.model_pool import evaluated_runs, find_run
@@ -106,7 +105,7 @@ def _overview(run: RunFolder) -> dict[str, Any]:
         "targets": run.targets,
         "digest": record.get("digest"),
         "settings": {
-            name: {"value": value, "text": in_words(value), "changed": value != defaults.get(name)}
+            name: {"value": value, "text": format_setting(value), "changed": value != defaults.get(name)}
             for name, value in run.settings.items()
         },
     }
@@ -161,33 +160,29 @@ def mistakes(
     most: Annotated[int, Query(ge=1, le=500)] = 60,
 ) -> dict[str, Any]:
     """On the validation part in the best epoch: the worst of each target first, then the second worst of each."""
-    validation, missed = _validation_of(run), kind == "missed"
+    predictions, images = _validation_of(run)
+    missed = kind == "missed"
     if target is not None:
         check_target(target, run.targets, run.path.name)
-        validation = replace(
-            validation,
-            labels=validation.labels[[target]],
-            probabilities=validation.probabilities[[target]],
-            thresholds=validation.thresholds[[validation.targets.index(target)]],
-        )
-    labels, predicted = validation.labels.to_numpy(), validation.predicted.to_numpy()
-    wrong = (labels == 1) & ~predicted if missed else (labels == 0) & predicted
-    worst = hardest_images(validation, None, missed=missed, most=most, with_thumbnails=False)
+        predictions = predictions.select(targets=[target])
+    y_true, predicted = predictions.y_true, predictions.predicted
+    wrong = (y_true == 1) & ~predicted if missed else (y_true == 0) & predicted
+    errors = largest_errors(predictions, images, missed=missed, most=most, with_thumbnails=False)
     return {
         "name": run.path.name,
-        "epoch": validation.epoch,
+        "epoch": run.best_epoch,
         "targets": run.targets,
         "count": int(wrong.sum()),
-        "images_available": _image_root(run) is not None and validation.images is not None,
+        "images_available": images.root is not None and images.table is not None,
         "mistakes": [
             {
-                "image_id": image.image_id,
-                "finding": image.target,
-                "probability": image.probability,
-                "threshold": image.threshold,
-                "file": None if image.path is None else Path(image.path).name,
+                "image_id": error.image_id,
+                "finding": error.target,
+                "probability": error.probability,
+                "threshold": error.threshold,
+                "file": None if error.path is None else Path(error.path).name,
             }
-            for image in worst
+            for error in errors
         ],
     }
 
@@ -200,25 +195,25 @@ def mistakes(
 )
 def image(run: Run, image_id: ImageId) -> dict[str, Any]:
     """What is known about it, and for each target the label, the threshold and the probability in each epoch."""
-    validation = _validation_with(run, image_id)
+    predictions, images, row = _validation_with(run, image_id)
     history = image_history(run, image_id)
-    about = {} if validation.images is None else validation.images.loc[image_id].to_dict()
+    about = {} if images.table is None else images.table.loc[image_id].to_dict()
     return {
         "name": run.path.name,
         "image_id": image_id,
-        "best_epoch": validation.epoch,
+        "best_epoch": run.best_epoch,
         "about": _as_text(about),
         "epochs": [int(epoch) for epoch in history.index],
         "findings": [
             {
                 "finding": target,
-                "label": _number(validation.labels.at[image_id, target]),
-                "probability": float(validation.probabilities.at[image_id, target]),
-                "threshold": float(threshold),
-                "suggested": bool(validation.predicted.at[image_id, target]),
+                "label": _number(predictions.y_true[row, column]),
+                "probability": float(predictions.y_score[row, column]),
+                "threshold": float(predictions.thresholds[column]),
+                "suggested": bool(predictions.predicted[row, column]),
                 "history": _series(history[target]),
             }
-            for target, threshold in zip(validation.targets, validation.thresholds, strict=True)
+            for column, target in enumerate(predictions.targets)
         ],
     }
 
@@ -281,11 +276,11 @@ def _pixels(run: RunFolder, image_id: int, side: int | None) -> np.ndarray:
     Raises:
         ServiceError: the run has no such image, or its file cannot be read here.
     """
-    validation = _validation_with(run, image_id)
-    path = None if validation.images is None else str(validation.images.at[image_id, "Image_Path"])
+    _, images, _ = _validation_with(run, image_id)
+    path = images.path(image_id)
     if path is not None and (path.startswith("/") or ".." in Path(path).parts):
         raise ServiceError(409, "no-image", f"Image {image_id}: its path is outside the data set.")
-    levels = radiograph(_image_root(run), path, side)
+    levels = images.pixels(image_id, side)
     if levels is None:
         raise ServiceError(
             404,
@@ -295,23 +290,20 @@ def _pixels(run: RunFolder, image_id: int, side: int | None) -> np.ndarray:
     return levels
 
 
-def _image_root(run: RunFolder) -> Any:
-    return run.record["catalog"].get("image_root")
-
-
-def _validation_with(run: RunFolder, image_id: int) -> Validation:
-    """The run's validation part, which must have the image.
+def _validation_with(run: RunFolder, image_id: int) -> tuple[Predictions, RunImages, int]:
+    """The run's validation part, its images, and the row of an image.
 
     Raises:
-        ServiceError: it does not.
+        ServiceError: the part does not have the image.
     """
-    validation = _validation_of(run)
-    if image_id not in validation.labels.index:
+    predictions, images = _validation_of(run)
+    rows = np.flatnonzero(predictions.image_ids == image_id)
+    if not len(rows):
         raise ServiceError(404, "no-image", f"{run.path.name} has no validation image {image_id}.")
-    return validation
+    return predictions, images, int(rows[0])
 
 
-def _validation_of(run: RunFolder) -> Validation:
+def _validation_of(run: RunFolder) -> tuple[Predictions, RunImages]:
     return _read_validation(run.path, _version(run))
 
 
@@ -321,8 +313,9 @@ def _version(run: RunFolder) -> int:
 
 
 @lru_cache(maxsize=4)
-def _read_validation(path: Path, _version: int) -> Validation:
-    return best_validation(RunFolder(path))
+def _read_validation(path: Path, _version: int) -> tuple[Predictions, RunImages]:
+    folder = RunFolder(path)
+    return Predictions.from_run(folder), RunImages(folder)
 
 
 RunA = Annotated[str, Query(description="the reference run")]

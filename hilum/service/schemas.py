@@ -219,6 +219,7 @@ class RunImageAnswer(Answer):
 class ComparisonAnswer(Answer):
     """The answer to /v1/comparison: `hilum.report.comparison_types.Comparison` as JSON."""
 
+    format: int = Field(description="version of this record")
     reference: dict[str, Any] = Field(description="side A")
     comparisons: list[dict[str, Any]] = Field(description="each other side compared with it")
     replicates: int = Field(description="bootstrap samples of the patients")

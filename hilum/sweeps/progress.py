@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from hilum.errors import HilumError
-from hilum.report.terminal import new_table, one_score
+from hilum.report.format import format_number
+from hilum.report.terminal import new_table
 from hilum.sweeps.results import TABLE_SCORES, validation_means
 from hilum.sweeps.spec import SweepRun
 from hilum.sweeps.state import SweepState
@@ -63,7 +64,9 @@ class SweepView:
             self.print(f"{self._count()} {run.name} failed: {run.failure}. Log: {self.state.log_file(run)}")
             return
         scores = self.progress(run)[2]
-        shown = [f"{name} {one_score(scores[key])}" for key, name in TABLE_SCORES.items() if key in scores]
+        shown = [
+            f"{name} {format_number(scores[key])}" for key, name in TABLE_SCORES.items() if key in scores
+        ]
         seconds = "" if run.seconds is None else f" in {run.seconds:,.0f} s"
         self._print_line(f"{run.name} finished{seconds}{': ' if shown else ''}{', '.join(shown)}")
         if run.note:
@@ -91,7 +94,7 @@ class SweepView:
                 escape(run.name),
                 f"[{_STYLES[run.state]}]{run.state}[/]",
                 f"{done}/{epochs}" if epochs else "–",
-                *(one_score(scores[key]) if key in scores else "–" for key in ("recall", "roc_auc")),
+                *(format_number(scores[key]) if key in scores else "–" for key in ("recall", "roc_auc")),
                 _duration(run),
             )
         return rows

@@ -16,7 +16,8 @@ from rich.markup import escape
 from hilum.config import RunConfig
 from hilum.errors import HilumError
 from hilum.metrics.selection import parse_rule
-from hilum.report.terminal import in_words, new_table, one_score, standard_console
+from hilum.report.format import format_number, format_setting
+from hilum.report.terminal import new_table, standard_console
 from hilum.run_folder import RunFolder
 from hilum.sweeps.spec import SEARCH_METRICS, SweepRun
 from hilum.sweeps.state import SweepState
@@ -125,7 +126,7 @@ class SweepResult:
             for row in self.table.to_dict("records"):
                 scores = (_with_deviation(row[name], row[f"{name}_sd"]) for name in TABLE_SCORES)
                 seeds = f"{row['seeds']} of {row['seeds'] + row['failed']}" if row["failed"] else row["seeds"]
-                rows.add_row(*(escape(in_words(row[name])) for name in settings), *scores, str(seeds))
+                rows.add_row(*(escape(format_setting(row[name])) for name in settings), *scores, str(seeds))
             console.print(rows)
         lines = [f"note: {note}" for note in self.notes()]
         lines += [f"failed: {name}: {failure}" for name, failure in self.failures.items()]
@@ -136,7 +137,7 @@ class SweepResult:
 
 
 def _with_deviation(mean: float, deviation: float) -> str:
-    return one_score(mean) + ("" if math.isnan(deviation) else f" ± {deviation:.3f}")
+    return format_number(mean) + ("" if math.isnan(deviation) else f" ± {deviation:.3f}")
 
 
 def _json_value(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Runs compared: on the right images, with the right words, and nothing is claimed that cannot be."""
+"""Runs are compared on the images they share, and a claim is made only where the data support it."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from hilum.errors import HilumError
 from hilum.metrics.ranking import rank
 from hilum.report.comparison import FEWER_POSITIVES, MORE_POSITIVES, compare_runs
 from hilum.report.comparison_page import show_comparison
-from hilum.report.comparison_types import FLIP_KINDS, PAIRS_BY_SEED, SAME_IMAGES
+from hilum.report.comparison_types import FLIP_KINDS, PAIRS_BY_SEED, RECORD_FORMAT, SAME_IMAGES
 from hilum.run_folder import RunFolder
 
 TARGETS = ("Edema", "Mass")
@@ -55,10 +55,10 @@ def write(tmp_path, population):
         part = np.full(400, "train", dtype=object)
         part[val] = "val"
         predictions = pd.DataFrame({"part": part, "ImageID": population.ids, "draw": 0})
-        for column, target in enumerate(TARGETS):
-            if target in targets:
-                predictions[f"label_{target}"] = labels[:, column]
-                predictions[f"prob_{target}"] = probabilities[:, column]
+        for kind, values in (("label", labels), ("prob", probabilities)):
+            for column, target in enumerate(TARGETS):
+                if target in targets:
+                    predictions[f"{kind}_{target}"] = values[:, column]
         if spoil is not None:
             predictions = spoil(predictions)
         entries = {
@@ -93,38 +93,38 @@ def in_a_line(text: str) -> str:
 
 def test_scores_are_those_of_the_frozen_points_and_of_the_reference_first(write, population):
     comparison = compare_runs([write("a"), write("b", own=1, gain=1.0, learning_rate=0.01)], replicates=200)
-    (beside,) = comparison.comparisons
-    scores = beside.about_models.targets["Edema"]
-    for side, (own, gain) in {"reference": (0, 0.0), "other": (1, 1.0)}.items():
+    (side,) = comparison.comparisons
+    scores = side.about_models.targets["Edema"]
+    for name, (own, gain) in {"reference": (0, 0.0), "other": (1, 1.0)}.items():
         ranking = rank(population.labels[:, 0], population.probabilities(own, gain, 0.0)[:, 0])
         counts = ranking.confusion(0.4)
-        assert getattr(scores["recall"], side) == pytest.approx(counts.recall)
-        assert getattr(scores["precision"], side) == pytest.approx(counts.precision)
-        assert getattr(scores["roc_auc"], side) == pytest.approx(ranking.roc_auc())
-        assert getattr(scores["avg_precision"], side) == pytest.approx(ranking.average_precision())
+        assert getattr(scores["recall"], name) == pytest.approx(counts.recall)
+        assert getattr(scores["precision"], name) == pytest.approx(counts.precision)
+        assert getattr(scores["roc_auc"], name) == pytest.approx(ranking.roc_auc())
+        assert getattr(scores["avg_precision"], name) == pytest.approx(ranking.average_precision())
         rate = counts.predicted_positives / 400
-        assert getattr(scores["predicted_positive_rate"], side) == pytest.approx(rate)
-    mean = beside.about_models.mean["roc_auc"]
-    each = [beside.about_models.targets[target]["roc_auc"].difference for target in TARGETS]
+        assert getattr(scores["predicted_positive_rate"], name) == pytest.approx(rate)
+    mean = side.about_models.mean["roc_auc"]
+    each = [side.about_models.targets[target]["roc_auc"].difference for target in TARGETS]
     assert mean.difference == pytest.approx(np.mean(each))
     assert mean.verdict == "better"
     assert scores["roc_auc"].verdict == "better"
-    assert (beside.images.images, beside.images.patients, beside.images.design) == (400, 200, SAME_IMAGES)
-    assert beside.points["Mass"]["B"] == {"thresholds": [0.4], "policies": ["youden"]}
+    assert (side.images.images, side.images.patients, side.images.design) == (400, 200, SAME_IMAGES)
+    assert side.operating_points["Mass"]["B"] == {"thresholds": [0.4], "policies": ["youden"]}
 
 
-def test_a_run_beside_itself_shows_no_evidence_of_anything(write):
+def test_a_run_compared_with_itself_shows_no_evidence(write):
     run = write("a")
-    (beside,) = compare_runs([run, run], replicates=100).comparisons
-    for scores in (beside.about_models.mean, *beside.about_models.targets.values()):
+    (side,) = compare_runs([run, run], replicates=100).comparisons
+    for scores in (side.about_models.mean, *side.about_models.targets.values()):
         for of in scores.values():
             assert (of.difference, of.low, of.high, of.p_value, of.verdict) == (0, 0, 0, 1, "no evidence")
-    assert not any(beside.flips.images.values())
-    assert beside.callouts == ()
-    assert beside.differences.groups == {}
+    assert not any(side.flips.images.values())
+    assert side.callouts == ()
+    assert side.changes.groups == {}
 
 
-def test_exchanging_the_runs_turns_every_sign_and_no_p_value(write):
+def test_swapping_the_runs_reverses_the_signs_and_keeps_the_p_values(write):
     a, b = write("a"), write("b", own=1, gain=0.2, learning_rate=0.01)
     (forth,) = compare_runs([a, b], replicates=100).comparisons
     (back,) = compare_runs([b, a], replicates=100).comparisons
@@ -132,72 +132,72 @@ def test_exchanging_the_runs_turns_every_sign_and_no_p_value(write):
         if score != "recall_at_matched_precision":  # each is matched to its own reference
             assert back.about_models.mean[score].difference == pytest.approx(-of.difference)
             assert back.about_models.mean[score].p_value == pytest.approx(of.p_value)
-    counts, turned = (beside.flips.counts["Edema"] for beside in (forth, back))
-    assert counts["new_false_negative"] == turned["mended_false_negative"]
+    counts, turned = (side.flips.counts["Edema"] for side in (forth, back))
+    assert counts["new_false_negative"] == turned["fixed_false_negative"]
 
 
-@pytest.mark.parametrize(("shift", "words"), [(1.0, MORE_POSITIVES), (-1.0, FEWER_POSITIVES)])
-def test_a_pure_shift_of_the_scores_is_called_by_its_name(write, shift, words):
+@pytest.mark.parametrize(("shift", "callout"), [(1.0, MORE_POSITIVES), (-1.0, FEWER_POSITIVES)])
+def test_a_pure_shift_of_the_probabilities_is_named(write, shift, callout):
     comparison = compare_runs([write("a"), write("b", shift=shift, learning_rate=0.01)], replicates=100)
-    (beside,) = comparison.comparisons
-    assert beside.callouts == (f"mean over targets, Edema, Mass: {words}.",)
-    assert beside.about_models.mean["roc_auc"].difference == pytest.approx(0, abs=1e-6)
-    matched = beside.about_models.mean["recall_at_matched_precision"]
+    (side,) = comparison.comparisons
+    assert side.callouts == (f"mean over targets, Edema, Mass: {callout}.",)
+    assert side.about_models.mean["roc_auc"].difference == pytest.approx(0, abs=1e-6)
+    matched = side.about_models.mean["recall_at_matched_precision"]
     assert matched.verdict == "no evidence"
-    assert words in in_a_line(printed(comparison))
+    assert callout in in_a_line(printed(comparison))
 
 
 def test_a_better_ranking_is_not_called_a_shift(write):
-    (beside,) = compare_runs(
+    (side,) = compare_runs(
         [write("a"), write("b", gain=0.8, shift=1.2, learning_rate=0.01)], replicates=100
     ).comparisons
-    mean = beside.about_models.mean
+    mean = side.about_models.mean
     assert (mean["recall"].verdict, mean["roc_auc"].verdict) == ("better", "better")
     assert (mean["predicted_positive_rate"].verdict, mean["specificity"].verdict) == ("higher", "worse")
-    assert beside.callouts == ()
+    assert side.callouts == ()
 
 
-def test_one_model_a_side_says_nothing_about_settings(write):
+def test_one_model_per_side_allows_no_claim_about_settings(write):
     comparison = compare_runs([write("a"), write("b", own=1, learning_rate=0.01)], replicates=100)
-    (beside,) = comparison.comparisons
-    assert not beside.about_settings.available
-    assert beside.about_settings.targets == {}
+    (side,) = comparison.comparisons
+    assert not side.about_settings.available
+    assert side.about_settings.targets == {}
     text = in_a_line(printed(comparison))
-    assert "It speaks of these two trained models only" in text
-    assert "To say more, train two seeds or more on each side." in text
+    assert "This is about these two trained models only" in text
+    assert "To conclude more, train two seeds or more on each side." in text
 
 
-def test_repeats_over_seeds_are_found_and_speak_of_the_settings(write):
+def test_repeats_over_seeds_allow_a_claim_about_the_settings(write):
     a = [write(f"a{seed}", own=seed, seed=seed) for seed in range(3)]
     b = [write(f"b{seed}", own=10 + seed, gain=1.0, seed=seed, learning_rate=0.01) for seed in range(3)]
     comparison = compare_runs([a[0], b[0], a[1], b[1], a[2], b[2]], replicates=100)
-    (beside,) = comparison.comparisons
+    (side,) = comparison.comparisons
     assert [run.name for run in comparison.reference.runs] == ["a0", "a1", "a2"]
-    assert [run.seed for run in beside.other.runs] == [0, 1, 2]
-    assert beside.differences.statement.startswith("One thing differs: learning_rate")
-    assert beside.about_settings.available
-    assert "3 + 3 seeds" in beside.about_settings.statement
+    assert [run.seed for run in side.other.runs] == [0, 1, 2]
+    assert side.changes.statement.startswith("One thing differs: learning_rate")
+    assert side.about_settings.available
+    assert "3 + 3 seeds" in side.about_settings.statement
     alone = [compare_runs([x, y], replicates=100).comparisons[0] for x, y in zip(a, b, strict=True)]
     each = [of.about_models.mean["roc_auc"].difference for of in alone]
-    for claim in (beside.about_models, beside.about_settings):
+    for claim in (side.about_models, side.about_settings):
         assert claim.mean["roc_auc"].difference == pytest.approx(np.mean(each))
         assert claim.mean["roc_auc"].verdict == "better"
-    assert beside.about_settings.mean["recall"].degrees_of_freedom < 200
+    assert side.about_settings.mean["recall"].degrees_of_freedom < 200
     assert "from 3 + 3 seeds" in in_a_line(printed(comparison))
-    assert (beside.flips.reference_run, beside.flips.other_run) == ("a0", "b0")
+    assert (side.flips.reference_run, side.flips.other_run) == ("a0", "b0")
 
 
-def test_runs_that_differ_in_the_seed_alone_are_compared_and_said_to(write):
+def test_runs_that_differ_only_in_the_seed_are_sides_of_their_own(write):
     comparison = compare_runs(
         [write("a"), write("b", own=1, seed=1), write("c", own=2, seed=2)], replicates=100
     )
-    assert [beside.other.name for beside in comparison.comparisons] == ["b", "c"]
-    assert [beside.other.letter for beside in comparison.comparisons] == ["B", "C"]
-    assert all(beside.differences.seeds_only for beside in comparison.comparisons)
+    assert [side.other.name for side in comparison.comparisons] == ["b", "c"]
+    assert [side.other.letter for side in comparison.comparisons] == ["B", "C"]
+    assert all(side.changes.seeds_only for side in comparison.comparisons)
     assert "each is a side of its own" in comparison.notes[0]
 
 
-def test_a_seed_that_is_there_twice_is_no_repeat(write):
+def test_a_second_run_of_the_same_seed_is_left_out(write):
     comparison = compare_runs(
         [write("a"), write("again"), write("b", own=1, learning_rate=0.01)], replicates=100
     )
@@ -205,7 +205,7 @@ def test_a_seed_that_is_there_twice_is_no_repeat(write):
     assert "a repeat needs another seed" in comparison.notes[0]
 
 
-def test_seeds_with_splits_of_their_own_make_pairs(write):
+def test_seeds_with_different_splits_are_compared_in_pairs(write):
     draw = np.random.default_rng(8)
     halves = [np.repeat(draw.permutation(200) < 100, 2) for _ in range(3)]
     a = [write(f"a{seed}", own=seed, shift=seed, seed=seed, val=halves[seed]) for seed in range(3)]
@@ -213,17 +213,17 @@ def test_seeds_with_splits_of_their_own_make_pairs(write):
         write(f"b{seed}", own=9 + seed, gain=1.0, seed=seed, val=halves[seed], learning_rate=0.01)
         for seed in range(2)
     ]
-    (beside,) = compare_runs([*a, *b], replicates=100).comparisons
-    assert beside.images.design == PAIRS_BY_SEED
-    assert [(pair["seed"], pair["images"]) for pair in beside.images.pairs] == [(0, 200), (1, 200)]
-    assert beside.notes[0] == "Left out, as their seed is on one side alone: a2."
-    assert beside.images.images == int((halves[0] | halves[1]).sum())
+    (side,) = compare_runs([*a, *b], replicates=100).comparisons
+    assert side.images.design == PAIRS_BY_SEED
+    assert [(pair["seed"], pair["images"]) for pair in side.images.pairs] == [(0, 200), (1, 200)]
+    assert side.notes[0] == "Left out, because their seed is only on one side: a2."
+    assert side.images.images == int((halves[0] | halves[1]).sum())
     # Nobody is scored on what it was trained with: the same as each pair by itself.
     each = [compare_runs([a[seed], b[seed]], replicates=100).comparisons[0] for seed in range(2)]
     for score in ("recall", "recall_at_matched_precision"):
         expected = np.mean([of.about_models.targets["Mass"][score].difference for of in each])
-        assert beside.about_models.targets["Mass"][score].difference == pytest.approx(expected)
-    assert "2 pairs of seeds" in beside.about_settings.statement
+        assert side.about_models.targets["Mass"][score].difference == pytest.approx(expected)
+    assert "2 pairs of seeds" in side.about_settings.statement
 
 
 def test_only_images_that_both_evaluated_are_compared(write, population):
@@ -231,13 +231,15 @@ def test_only_images_that_both_evaluated_are_compared(write, population):
         [write("a", val=slice(0, 300)), write("b", own=1, val=slice(100, 400), learning_rate=0.01)],
         replicates=100,
     )
-    (beside,) = comparison.comparisons
-    images = beside.images
+    (side,) = comparison.comparisons
+    images = side.images
     assert (images.images, images.patients) == (200, 100)
     assert (images.only_reference, images.only_other) == (100, 100)
     ranking = rank(population.labels[100:300, 0], population.probabilities(0, 0, 0)[100:300, 0])
-    assert beside.about_models.targets["Edema"]["roc_auc"].reference == pytest.approx(ranking.roc_auc())
-    assert "The runs share only a part: 100 images of A and 100 of B" in in_a_line(printed(comparison))
+    assert side.about_models.targets["Edema"]["roc_auc"].reference == pytest.approx(ranking.roc_auc())
+    assert "The runs share only a part of their images: 100 images of A and 100 of B" in in_a_line(
+        printed(comparison)
+    )
 
 
 def test_repeated_images_count_once(write):
@@ -252,7 +254,7 @@ def test_repeated_images_count_once(write):
     assert repeated.about_models.mean["recall"] == once.about_models.mean["recall"]
 
 
-def test_without_a_common_image_there_is_one_clear_error(write):
+def test_runs_without_a_common_image_raise(write):
     a, b = write("a", val=slice(0, 100)), write("b", val=slice(100, 400))
     with pytest.raises(HilumError, match=r"a and b have no validation image in common.*--split-file"):
         compare_runs([a, b])
@@ -264,12 +266,14 @@ def test_equal_ids_of_other_patients_are_not_the_same_images(write, population):
     moved = b.split()
     moved.loc[:99, "PatientID"] += 5000
     b.write_split(moved)
-    (beside,) = compare_runs([a, b], replicates=100).comparisons
-    assert beside.images.images == 300
-    assert beside.images.other_patients == 100
-    assert "100 images are left out: their ImageID is another patient's" in beside.notes[0]
+    (side,) = compare_runs([a, b], replicates=100).comparisons
+    assert side.images.images == 300
+    assert side.images.mismatched == 100
+    assert "100 images are left out: their ImageID belongs to another patient" in side.notes[0]
     b.write_split(moved.assign(PatientID=moved["PatientID"] + 5000))
-    with pytest.raises(HilumError, match="400 ImageIDs in common, but they are of other patients or files"):
+    with pytest.raises(
+        HilumError, match="400 ImageIDs in common, but they belong to other patients or files"
+    ):
         compare_runs([a, b])
 
 
@@ -279,16 +283,16 @@ def test_equal_ids_and_patients_of_other_files_are_not_the_same_images(write, po
         names = [f"{run.path.name}/{image}.png" for image in population.ids]
         names[7] = f"another-{number}.png"
         run.write_images(run.split().assign(Image_Path=names))
-    (beside,) = compare_runs(runs, replicates=100).comparisons
-    assert beside.images.other_patients == 1
+    (side,) = compare_runs(runs, replicates=100).comparisons
+    assert side.images.mismatched == 1
 
 
-def test_targets_that_one_run_lacks_are_left_out_and_named(write):
-    (beside,) = compare_runs(
+def test_targets_of_one_run_only_are_left_out_and_named(write):
+    (side,) = compare_runs(
         [write("a"), write("b", targets=("Mass",), learning_rate=0.01)], replicates=100
     ).comparisons
-    assert beside.targets == ("Mass",)
-    assert beside.targets_left_out == {"Edema": "b has no such target"}
+    assert side.targets == ("Mass",)
+    assert side.targets_left_out == {"Edema": "b has no such target"}
     with pytest.raises(HilumError, match="have no target in common: Edema; and Mass"):
         compare_runs([write("c", targets=("Edema",)), write("d", targets=("Mass",))])
 
@@ -298,31 +302,31 @@ def test_labels_that_differ_between_the_runs_are_left_out_for_that_target(write,
     labels[:30, 0] = np.nan
     labels[40:50, 0] = 1 - labels[40:50, 0]
     comparison = compare_runs([write("a"), write("b", labels=labels, blank_policy="ignore")], replicates=100)
-    (beside,) = comparison.comparisons
-    assert beside.images.labels_left_out == {"Edema": 40}
+    (side,) = comparison.comparisons
+    assert side.images.labels_left_out == {"Edema": 40}
     kept = np.r_[30:40, 50:400]
     expected = rank(population.labels[kept, 0], population.probabilities(0, 0, 0)[kept, 0]).roc_auc()
-    assert beside.about_models.targets["Edema"]["roc_auc"].reference == pytest.approx(expected)
-    assert "Labels differ between the runs and are left out: Edema 40." in beside.notes
-    assert list(beside.differences.groups) == ["labels"]
+    assert side.about_models.targets["Edema"]["roc_auc"].reference == pytest.approx(expected)
+    assert "Labels that differ between the runs are left out: Edema 40." in side.notes
+    assert list(side.changes.groups) == ["labels"]
 
 
-def test_a_target_without_positives_is_not_available_and_says_why(write, population):
+def test_a_target_without_positives_is_na_with_the_reason(write, population):
     labels = population.labels.copy()
     labels[:, 1] = 0
     comparison = compare_runs(
         [write("a", labels=labels), write("b", labels=labels, seed=1, own=1)], replicates=100
     )
-    (beside,) = comparison.comparisons
-    of = beside.about_models.targets["Mass"]["recall"]
+    (side,) = comparison.comparisons
+    of = side.about_models.targets["Mass"]["recall"]
     assert (of.verdict, of.reason) == ("n/a", "no patient has a positive image")
     # The mean is of the other target alone.
-    edema = beside.about_models.targets["Edema"]["recall"]
-    assert beside.about_models.mean["recall"].difference == pytest.approx(edema.difference)
+    edema = side.about_models.targets["Edema"]["recall"]
+    assert side.about_models.mean["recall"].difference == pytest.approx(edema.difference)
     assert "n/a: no patient has a positive image" in in_a_line(printed(comparison))
 
 
-def test_flips_are_told_with_the_gravest_first(write, population):
+def test_the_most_serious_flips_come_first(write, population):
     comparison = compare_runs([write("a"), write("b", own=1, learning_rate=0.01)], replicates=100)
     flips = comparison.comparisons[0].flips
     before, after = (population.probabilities(own, 0, 0)[:, 0] >= 0.4 for own in (0, 1))
@@ -330,8 +334,8 @@ def test_flips_are_told_with_the_gravest_first(write, population):
     assert flips.counts["Edema"] == {
         "new_false_negative": int((positive & before & ~after).sum()),
         "new_false_positive": int((~positive & ~before & after).sum()),
-        "mended_false_negative": int((positive & ~before & after).sum()),
-        "mended_false_positive": int((~positive & before & ~after).sum()),
+        "fixed_false_negative": int((positive & ~before & after).sum()),
+        "fixed_false_positive": int((~positive & before & ~after).sum()),
     }
     listed = flips.images["Edema"]
     assert {flip.image_id for flip in listed} == set(population.ids[before != after].tolist())
@@ -350,18 +354,19 @@ def test_flips_are_told_with_the_gravest_first(write, population):
     assert "The first" not in printed(comparison, flips=0)
 
 
-def test_the_record_is_json_without_nan(write, population):
+def test_the_record_is_json_with_a_format_and_without_nan(write, population):
     labels = population.labels.copy()
     labels[:, 1] = 0
     comparison = compare_runs(
         [write("a", labels=labels), write("b", labels=labels, seed=1, own=1)], replicates=100
     )
     record = json.loads(json.dumps(comparison.as_record(), allow_nan=False))
-    (beside,) = record["comparisons"]
-    assert beside["about_models"]["targets"]["Mass"]["recall"]["p_value"] is None
-    assert beside["about_models"]["targets"]["Edema"]["recall"]["verdict"] == "no evidence"
-    assert beside["differences"]["groups"]["settings"] == [{"name": "seed", "reference": 0, "other": 1}]
-    assert len(beside["flips"]["images"]["Edema"]) == sum(beside["flips"]["counts"]["Edema"].values())
+    assert record["format"] == RECORD_FORMAT == 2
+    (side,) = record["comparisons"]
+    assert side["about_models"]["targets"]["Mass"]["recall"]["p_value"] is None
+    assert side["about_models"]["targets"]["Edema"]["recall"]["verdict"] == "no evidence"
+    assert side["changes"]["groups"]["settings"] == [{"name": "seed", "reference": 0, "other": 1}]
+    assert len(side["flips"]["images"]["Edema"]) == sum(side["flips"]["counts"]["Edema"].values())
     assert math.isnan(comparison.comparisons[0].about_models.targets["Mass"]["recall"].p_value)
 
 
@@ -373,16 +378,16 @@ def test_the_same_seed_gives_the_same_intervals(write):
     assert other["comparisons"][0]["about_models"] != first["comparisons"][0]["about_models"]
 
 
-def test_runs_without_frozen_points_use_their_thresholds_and_say_so(write):
-    (beside,) = compare_runs([write("a", points={}), write("b", seed=1, own=1)], replicates=100).comparisons
-    assert beside.points["Edema"] == {
+def test_runs_without_frozen_points_use_the_thresholds_of_their_settings(write):
+    (side,) = compare_runs([write("a", points={}), write("b", seed=1, own=1)], replicates=100).comparisons
+    assert side.operating_points["Edema"] == {
         "A": {"thresholds": [0.5], "policies": [None]},
         "B": {"thresholds": [0.4], "policies": ["youden"]},
     }
-    assert beside.notes == ("a has no frozen operating points; the thresholds of its settings are used.",)
+    assert side.notes == ("a has no frozen operating points; the thresholds of its settings are used.",)
 
 
-def test_points_chosen_for_a_recall_are_not_a_result(write):
+def test_operating_points_chosen_for_a_recall_are_called_out(write):
     points = {target: {"threshold": 0.4, "policy": "recall>=0.9"} for target in TARGETS}
     comparison = compare_runs(
         [write("a", points=points), write("b", own=1, seed=1, points=points)], replicates=100
@@ -392,7 +397,7 @@ def test_points_chosen_for_a_recall_are_not_a_result(write):
     )
 
 
-def test_output_fits_a_hundred_columns_and_reads_no_markup_in_names(write):
+def test_output_fits_a_hundred_columns_and_escapes_markup_in_names(write):
     a = write("a", learning_rate=0.001)
     a.update(name="[bold]a[/x]")
     text = printed(compare_runs([a, write("b", own=1, seed=1)], replicates=100))
@@ -401,7 +406,7 @@ def test_output_fits_a_hundred_columns_and_reads_no_markup_in_names(write):
     assert "2 things differ (learning_rate, seed), so no single cause can be claimed" in in_a_line(text)
 
 
-def test_a_run_that_was_split_by_image_or_failed_is_marked(write):
+def test_a_run_that_was_split_by_image_or_failed_gets_a_note(write):
     a = write("a", record={"split": {"fingerprint": "cd", "unit": "image"}})
     b = write("b", own=1, seed=1)
     b.update(status="failed")
@@ -410,7 +415,7 @@ def test_a_run_that_was_split_by_image_or_failed_is_marked(write):
     assert "a was split by image" in comparison.comparisons[0].notes[0]
 
 
-def test_bad_runs_are_refused_with_their_reason(write, population):
+def test_bad_runs_raise_with_the_reason(write, population):
     run = write("a")
     with pytest.raises(HilumError, match="There is 1 run to compare; name two or more"):
         compare_runs([run])
@@ -421,14 +426,16 @@ def test_bad_runs_are_refused_with_their_reason(write, population):
     with pytest.raises(HilumError, match=r"begun: no epoch has ended yet \(running\)"):
         compare_runs([run, begun])
     diverged = write("nan", spoil=lambda table: table.assign(prob_Mass=np.float32("nan")))
-    with pytest.raises(HilumError, match=r"nan, epoch 2, Mass: 400 of 400 probabilities .* ImageID 1000"):
+    with pytest.raises(HilumError, match=r"nan, epoch 2: Mass: 400 of 400 probabilities .* ImageID 1000"):
         compare_runs([run, diverged])
     lacking = write("lacking", spoil=lambda table: table.drop(columns="prob_Mass"))
-    with pytest.raises(HilumError, match="the predictions of epoch 2 have no column prob_Mass"):
+    with pytest.raises(HilumError, match=r"lacking, epoch 2: .* wrong here: prob_Mass"):
         compare_runs([run, lacking])
     with pytest.raises(HilumError, match=r"are all of patient 0; a comparison needs two patients or more"):
         compare_runs([write("one", val=slice(0, 2)), write("two", val=slice(0, 2))])
     strange = write("strange")
     strange.write_split(strange.split().iloc[5:])
-    with pytest.raises(HilumError, match=r"ImageID 1000 has a prediction but is not in split\.parquet"):
+    with pytest.raises(
+        HilumError, match=r"strange, epoch 2: 5 of 400 images have no patient, the first is ImageID 1000"
+    ):
         compare_runs([run, strange])

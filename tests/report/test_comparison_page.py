@@ -1,4 +1,4 @@
-"""The comparison's page says what the comparison found, needs nothing beside it, and believes no name."""
+"""The comparison's page shows the result, is one file, and escapes names."""
 
 import re
 
@@ -12,6 +12,7 @@ from hilum.errors import HilumError
 from hilum.plots.comparison import MEAN, differences_figure
 from hilum.report.comparison import compare_runs
 from hilum.report.comparison_page import write_comparison
+from hilum.report.format import format_difference
 from hilum.run_folder import RunFolder
 
 MALICE = "<script>alert('x')</script>"
@@ -33,9 +34,9 @@ def write(tmp_path):
         truth = labels * ([1, 0] if without_positives else [1, 1])
         probabilities = 1 / (1 + np.exp(0.5 - skill * truth - difficulty))
         predictions = pd.DataFrame({"part": "val", "ImageID": ids, "draw": 0})
-        for column, target in enumerate(targets):
-            predictions[f"label_{target}"] = truth[:, column].astype(np.float32)
-            predictions[f"prob_{target}"] = probabilities[:, column].astype(np.float32)
+        for kind, values in (("label", truth), ("prob", probabilities)):
+            for column, target in enumerate(targets):
+                predictions[f"{kind}_{target}"] = values[:, column].astype(np.float32)
         folder = RunFolder.create(
             tmp_path / "runs",
             name,
@@ -67,26 +68,26 @@ def words_of(html: str) -> str:
     return " ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", html, flags=re.DOTALL).split())
 
 
-def test_the_page_has_the_comparisons_figures(write, tmp_path):
+def test_the_page_has_the_comparisons_numbers(write, tmp_path):
     comparison = compare_runs([write("plain"), write("skilled", 3.0, learning_rate=0.01)], replicates=200)
-    (beside,) = comparison.comparisons
+    (side,) = comparison.comparisons
     words = words_of(page_of(comparison, tmp_path))
-    assert beside.differences.statement in words
+    assert side.changes.statement in words
     assert "settings: learning_rate 0.0001 0.01" in words
-    assert beside.about_models.statement in words
+    assert side.about_models.statement in words
     assert "120 validation images of 120 patients" in words
-    for scores in (beside.about_models.mean, *beside.about_models.targets.values()):
+    for scores in (side.about_models.mean, *side.about_models.targets.values()):
         for difference in scores.values():
             for value in (difference.difference, difference.low, difference.high):
-                assert f"{value:+.3f}".replace("-", "−") in words
-    assert beside.about_models.mean["roc_auc"].verdict == "better"
+                assert format_difference(value) in words
+    assert side.about_models.mean["roc_auc"].verdict == "better"
     assert "better" in words
-    for target, counts in beside.flips.counts.items():
+    for target, counts in side.flips.counts.items():
         row = [counts[kind] for kind in counts]
         assert f"{target} {' '.join(map(str, row))}" in words
 
 
-def test_the_page_needs_nothing_beside_it(write, tmp_path):
+def test_the_page_is_one_file(write, tmp_path):
     html = page_of(compare_runs([write("a"), write("b", 2.0, seed=1)], replicates=100), tmp_path)
     assert not re.search(r"https?://|<script|<link|@import|url\(", html)
     assert set(re.findall(r'src="([^,]{0,30})', html)) <= {"data:image/png;base64", "data:image/jpeg;base64"}
@@ -100,7 +101,7 @@ def test_flipped_images_are_shown_where_they_can_be_read(write, tmp_path):
     flips = comparison.comparisons[0].flips.images
     assert listed <= {flip.image_id for of_target in flips.values() for flip in of_target}
     assert shown == {number for number in listed if number < 60}
-    assert html.count("no image here") > 0
+    assert html.count("image not available") > 0
 
 
 def test_harmful_names_are_escaped(write, tmp_path):
@@ -132,7 +133,7 @@ def test_the_figure_has_a_row_per_target_and_the_mean_with_its_interval(write):
     )
 
 
-def test_a_page_that_cannot_be_written_is_told(write, tmp_path):
+def test_a_page_that_cannot_be_written_raises(write, tmp_path):
     (tmp_path / "file").write_text("")
     comparison = compare_runs([write("a"), write("b", 2.0, seed=1)], replicates=100)
     with pytest.raises(HilumError, match=r"file/page.html: it cannot be written"):

@@ -126,14 +126,14 @@ def test_the_examples_are_positive_images_and_the_same_each_time(page, phantom, 
     assert again == html
 
 
-def test_the_strongest_leak_is_told_in_plain_words(tmp_path, chexpert_tree):
+def test_the_strongest_leak_is_a_sentence(tmp_path, chexpert_tree):
     catalog = _leaking(CleanMetaData(chexpert_tree, cache=False).catalog().select_targets(FEW))
     words = words_of(write_eda(catalog, tmp_path, examples=0).read_text(encoding="utf-8"))
     row = (
         metadata_leaks(catalog, seed=0).query("feature == 'devices' and target == 'Pleural_Effusion'").iloc[0]
     )
     assert row["auc"] == 1
-    assert "Support devices alone predict Pleural Effusion with AUC 1.000 (1.000 to 1.000)" in words
+    assert "Support devices alone predict Pleural Effusion with a ROC AUC of 1.000 (1.000 to 1.000)" in words
 
 
 def _leaking(catalog):
@@ -146,15 +146,16 @@ def _leaking(catalog):
     return replace(catalog, table=table, root=None, codes=None, fixed_split=None)
 
 
-def test_without_images_the_page_says_so(chexpert_tree, tmp_path):
+def test_without_images_the_page_states_the_reason(chexpert_tree, tmp_path):
     catalog = CleanMetaData(csv_path=chexpert_tree / "train.csv", cache=False).catalog().select_targets(FEW)
     words = words_of(write_eda(catalog, tmp_path / "none").read_text(encoding="utf-8"))
     assert (
-        f"The images are not at hand: the catalog was read from {chexpert_tree / 'train.csv'} alone." in words
+        f"The images are not available: the catalog was read from {chexpert_tree / 'train.csv'} alone."
+        in words
     )
     moved = replace(catalog, root=tmp_path / "empty")
     words = words_of(write_eda(moved, tmp_path / "moved").read_text(encoding="utf-8"))
-    assert "The images are not at hand." in words
+    assert "The images are not available." in words
     assert "the image is missing" in words
 
 
@@ -175,8 +176,8 @@ def test_a_data_set_that_records_little_has_a_page_too(nih_tree, tmp_path):
     words = words_of(html)
     assert "There is only one target." in words
     assert "records neither view nor age nor sex" in words
-    assert "Not asked: view, devices, age, sex." in words
-    assert "none is uncertain or blank" in words
+    assert "Not tested: view, devices, age, sex." in words
+    assert "none uncertain or blank" in words
     assert sorted(path.stem for path in (tmp_path / "figures").iterdir()) == [
         "findings-per-image",
         "prevalence",
@@ -192,7 +193,7 @@ def test_the_split_is_described_and_only_its_training_part_oversampled(small_cat
     words = words_of(path.read_text(encoding="utf-8"))
     train = split.counts()["train"]
     assert f"By image: train {train['images']} images of {train['patients']} patients" in words
-    assert "time(s) a patient is in two parts" in words
+    assert "A patient is in two parts" in words
     assert f"{train['images']} images become" in words
 
 

@@ -1,10 +1,11 @@
-"""The figures of a run are PNG files of the names that the report looks for."""
+"""The run's page shows every score and setting, is one file, and reads the predictions once."""
 
 import base64
 import re
 from html.parser import HTMLParser
 
 import cv2
+import pandas as pd
 import pytest
 
 from hilum.config import setting_fields
@@ -86,7 +87,7 @@ def test_the_page_is_valid_and_its_tags_are_balanced(report):
     assert "{%" not in html
 
 
-def test_the_page_needs_nothing_beside_it_and_runs_nothing(report):
+def test_the_page_is_one_file_without_scripts(report):
     html, _, _ = report()
     page = Page(html)
     links = [
@@ -132,7 +133,7 @@ def test_every_target_score_and_setting_is_on_the_page(report):
     assert folder.record["catalog"]["fingerprint"] in text
     assert folder.record["git_commit"] in text
     assert "6 an epoch after oversampling" in text
-    assert "Not balanced: Age is 25.0 % of train, 50.0 % of val." in text
+    assert "Not balanced: Age is 25.0% of train, 50.0% of val." in text
     assert "Research use only" in text
 
 
@@ -147,7 +148,7 @@ def rows_of(html: str) -> list[list[str]]:
     ]
 
 
-def test_the_scores_stand_under_their_headings_and_undefined_ones_are_na(report):
+def test_the_scores_are_under_their_headings_and_undefined_ones_are_na(report):
     html, _, _ = report()
     rows = rows_of(html)
     validation = next(position for position, row in enumerate(rows) if row and row[0] == "target")
@@ -168,7 +169,7 @@ def test_the_scores_stand_under_their_headings_and_undefined_ones_are_na(report)
     ]
 
 
-def test_the_cards_say_of_how_many_targets_each_mean_is(report):
+def test_the_cards_show_over_how_many_targets_each_mean_is(report):
     text = Page(report()[0]).text
     for card in ("Recall 0.500", "ROC AUC 0.750", "Precision 1.000"):
         assert re.search(
@@ -210,7 +211,7 @@ def test_a_run_without_an_epoch_has_no_report(write_run):
     assert not (folder.path / "report.html").exists()
 
 
-def test_the_former_report_stays_whole_if_the_new_one_cannot_be_made(report):
+def test_the_old_report_stays_if_the_new_one_fails(report):
     html, folder, _ = report()
     del folder.record["catalog"]
     with pytest.raises(Exception, match="catalog"):
@@ -236,7 +237,7 @@ def frozen(threshold: float, *notes: str) -> dict:
     }
 
 
-def test_scores_and_counts_are_taken_at_the_frozen_operating_points(write_run):
+def test_scores_and_counts_are_those_at_the_frozen_operating_points(write_run):
     folder, _ = write_run()
     folder.update(operating_points={"Edema": frozen(0.1, "calls nearly all of it"), "Mass": frozen(0.25)})
     html = write_report(folder).read_text(encoding="utf-8")
@@ -252,7 +253,7 @@ def test_scores_and_counts_are_taken_at_the_frozen_operating_points(write_run):
     assert scores[1].startswith("1.000 ")
     assert scores[3].startswith("0.667 ")
     assert scores[4].startswith("0.500 ")
-    assert scores[7] == "75 %"
+    assert scores[7] == "75%"
     assert counts == ["Edema", "0.100", "2", "0", "1", "1", "recall&gt;=0.9"]
     assert "Edema: calls nearly all of it." in Page(html).text
 
@@ -265,15 +266,15 @@ def test_the_best_epoch_is_shown_not_the_last(write_run):
     assert "Best epoch 1 of 2" in text
 
 
-def test_the_missed_images_are_listed_and_those_that_cannot_be_read_are_told(report):
+def test_the_missed_images_are_listed_and_unreadable_ones_counted(report):
     html, _, _ = report()
     text = Page(html).text
-    assert "Missed: positive, and given the lowest probabilities" in text
+    assert "Missed (false negatives), lowest probability first" in text
     # Edema's second positive image has probability sigmoid(-2).
     assert "Edema 0.119, threshold 0.500 ImageID 6, patient 11" in text
     assert "Mass 0.881, threshold 0.250 ImageID 7, patient 10" in text
-    assert "2 of these images cannot be read here" in text
-    assert html.count("no image here") == 2
+    assert "2 of these images cannot be read" in text
+    assert html.count("image not available") == 2
 
 
 def test_studies_of_several_images_are_scored_as_one(report):
@@ -284,7 +285,7 @@ def test_studies_of_several_images_are_scored_as_one(report):
 def test_a_run_of_an_earlier_version_has_a_page_and_no_audit(write_run):
     folder, _ = write_run(with_images=False)
     text = Page(write_report(folder).read_text(encoding="utf-8")).text
-    assert "n/a: the run was made by an earlier version, which kept no views, ages or studies." in text
+    assert "n/a: an earlier version made this run and did not record views, ages or studies." in text
     assert "By study" not in text
     assert "Edema 0.119, threshold 0.500 ImageID 6, patient 11" in text
 
@@ -306,8 +307,23 @@ def test_the_calibration_is_shown_before_and_after_the_runs_own(write_run):
     assert "Edema: left as it is: why." in Page(html).text
 
 
-def test_the_page_goes_where_it_is_asked_to(write_run, tmp_path):
+def test_the_page_is_written_to_the_path_given(write_run, tmp_path):
     folder, _ = write_run()
     assert write_report(folder, tmp_path / "elsewhere.html") == tmp_path / "elsewhere.html"
     assert (tmp_path / "elsewhere.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     assert not (folder.path / "report.html").exists()
+
+
+def test_the_predictions_are_read_once(write_run, monkeypatch):
+    folder, _ = write_run()
+    read, read_parquet = [], pd.read_parquet
+
+    def counting_read(path, *arguments, **options):
+        read.append(str(path))
+        return read_parquet(path, *arguments, **options)
+
+    monkeypatch.setattr(pd, "read_parquet", counting_read)
+    write_report(folder)
+    assert [path for path in read if "/predictions/" in path] == [
+        str(folder.path / "predictions" / "epoch-0002.parquet")
+    ]

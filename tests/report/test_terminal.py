@@ -7,21 +7,22 @@ import pytest
 from rich.console import Console
 
 from hilum.errors import HilumError
+from hilum.models.describe import Description, Layer, Summary
 from hilum.report.terminal import (
-    in_words,
-    itemized_table,
     print_table,
     show_catalog,
+    show_model,
+    show_models,
     show_parameters,
     show_run,
     show_runs,
-    threshold_in_words,
+    target_table,
 )
 from hilum.sources import Catalog
 
 
-def printed(show, *arguments) -> str:
-    console = Console(file=io.StringIO(), width=160)
+def printed(show, *arguments, width: int = 160) -> str:
+    console = Console(file=io.StringIO(), width=width)
     show(*arguments, console)
     return console.file.getvalue()
 
@@ -31,14 +32,14 @@ def cells(text: str, first: str) -> list[str]:
     return [line.split() for line in text.splitlines() if line.startswith(first)][-1]
 
 
-def test_the_itemized_table_has_each_targets_scores_and_na_where_there_is_none(write_run):
+def test_the_target_table_has_each_targets_scores_and_na_where_there_is_none(write_run):
     _, metrics = write_run()
     scores = metrics.scores
     val = scores[(scores["epoch"] == 2) & (scores["part"] == "val")]
     console = Console(file=io.StringIO(), width=160)
-    console.print(itemized_table(val))
+    console.print(target_table(val))
     text = console.file.getvalue()
-    shown = dict(zip(itemized_headings(val), cells(text, "Edema")[1:], strict=True))
+    shown = dict(zip(headings(val), cells(text, "Edema")[1:], strict=True))
     assert shown == {
         "positives": "2",
         "predicted\npositives": "1",
@@ -50,7 +51,7 @@ def test_the_itemized_table_has_each_targets_scores_and_na_where_there_is_none(w
         "average\nprecision": "0.833",
         "threshold": "0.500",
     }
-    undefined = dict(zip(itemized_headings(val), cells(text, "Mass")[1:], strict=True))
+    undefined = dict(zip(headings(val), cells(text, "Mass")[1:], strict=True))
     assert [undefined[name] for name in ("positives", "predicted\npositives", "true\npositives")] == [
         "0",
         "1",
@@ -60,8 +61,8 @@ def test_the_itemized_table_has_each_targets_scores_and_na_where_there_is_none(w
     assert undefined["threshold"] == "0.250"
 
 
-def itemized_headings(scores: pd.DataFrame) -> list[str]:
-    return [column.header for column in itemized_table(scores).columns][1:]
+def headings(scores: pd.DataFrame) -> list[str]:
+    return [column.header for column in target_table(scores).columns][1:]
 
 
 def test_a_run_is_shown_with_its_parts_its_scores_and_its_course(write_run):
@@ -165,26 +166,10 @@ def test_a_target_without_any_label_has_no_prevalence(small_catalog):
 
 def test_a_pipe_gets_whole_lines(write_run, capsys):
     _, metrics = write_run()
-    print_table(itemized_table(metrics.scores))
+    print_table(target_table(metrics.scores))
     lines = capsys.readouterr().out.splitlines()
     assert len([line for line in lines if line.startswith(("Edema", "Mass"))]) == 8
     assert all(len(line) <= 160 for line in lines)
-
-
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        (None, "–"),
-        ({}, "–"),
-        ([], "–"),
-        ({"layers": 34}, "layers: 34"),
-        (["a", "b"], "a, b"),
-        (0.5, "0.5"),
-        (0, "0"),
-    ],
-)
-def test_values_are_put_into_words(value, words):
-    assert in_words(value) == words
 
 
 def test_the_frozen_operating_points_are_shown_with_what_is_told_of_them(write_run):
@@ -218,7 +203,52 @@ def test_the_frozen_operating_points_are_shown_with_what_is_told_of_them(write_r
     assert "Edema: calls nearly every image positive" in text
 
 
-def test_a_threshold_near_zero_is_told_from_zero():
-    assert [threshold_in_words(value) for value in (0.5, 0.0, 3.2e-6, float("nan"))] == [
-        *("0.500", "0.000", "3.2e-06", "n/a")
-    ]
+def summary(**changes) -> Summary:
+    values = {
+        "name": "custom_pneumonia",
+        "net_kwargs": {},
+        "about": "Blocks [of convolution].",
+        "image_size": (320, 256),
+        "outputs": 14,
+        "parameters": 1_885_070,
+        "trainable": 1_885_070,
+    }
+    return Summary(**(values | changes))
+
+
+def lines_of(show, *arguments) -> list[str]:
+    return printed(show, *arguments, width=80).splitlines()
+
+
+def test_the_parts_before_and_after_the_meeting_have_the_same_columns():
+    layers = (
+        Layer("blocks.0.0", "Conv2d", (1, 256, 320), (16, 256, 320), 160, "16 × (1 × 3 × 3 + 1)"),
+        Layer(
+            "hidden", "Linear", (12_800,), (128,), 1_638_528, "128 × (12,800 + 1)", "a row of 12,800 numbers"
+        ),
+    )
+    lines = lines_of(show_model, Description(summary(), 1_000, 2_500_000, layers))
+    headings = [line for line in lines if line.startswith("layer")]
+    assert len(headings) == 2
+    assert headings[0].index("parameters") == headings[1].index("parameters")
+    assert any("Here convolution meets fully connected: a row of 12,800 numbers." in line for line in lines)
+    assert any("image" in line and "1 x 256 x 320" in line for line in lines)
+    assert "all of them trainable" in " ".join(lines)
+    assert "2.5 MB" in " ".join(lines)
+    assert max(map(len, lines)) <= 80
+
+
+def test_frozen_parameters_are_told_and_settings_lines_of():
+    model = summary(net_kwargs={"hidden": 10}, trainable=70)
+    words = " ".join(lines_of(show_model, Description(model, 1, 1, ())))
+    assert "with hidden = 10" in words
+    assert "1,885,070 parameters, 70 of them trainable" in words
+
+
+def test_the_list_says_whether_timm_is_there_and_what_was_left_out():
+    lines = lines_of(show_models, [summary()], ["densenet cannot take images of 16 x 16."], None)
+    assert lines[1].split()[0] == "custom_pneumonia"
+    assert "custom_pneumonia: Blocks [of convolution]." in lines
+    assert "densenet cannot take images of 16 x 16." in lines
+    assert any("it is not installed: pip install 'hilum[timm]'" in line for line in lines)
+    assert any("timm 1.0 is installed" in line for line in lines_of(show_models, [summary()], [], "1.0"))

@@ -57,8 +57,8 @@ _OPEN = {
     *("metadata.thresholds.*", "metadata.scores[]", "metadata.provenance.net_kwargs"),
     *("metadata.provenance.versions", "metadata.thresholds"),
     *("runs[].settings", "runs[].scores", "labels", "parts", "about"),
-    *("parts.*.mean", "parts.*.targets", "parts.*.targets.*", "comparisons[].differences.groups"),
-    *("comparisons[].points", "comparisons[].flips.counts", "comparisons[].flips.images"),
+    *("parts.*.mean", "parts.*.targets", "parts.*.targets.*", "comparisons[].changes.groups"),
+    *("comparisons[].operating_points", "comparisons[].flips.counts", "comparisons[].flips.images"),
     *("comparisons[].about_models.mean", "comparisons[].about_models.targets"),
     "comparisons[].about_models.targets.*",
 }

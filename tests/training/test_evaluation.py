@@ -16,9 +16,9 @@ from hilum.errors import HilumError
 from hilum.metrics import itemized_scores
 from hilum.models import build_model
 from hilum.phantom import write_phantom
-from hilum.report.evaluations import evaluation_json, read_evaluations, show_evaluation
 from hilum.report.run_page import write_report
-from hilum.run_folder import RunFolder
+from hilum.report.terminal import show_evaluation
+from hilum.run_folder import RunFolder, read_evaluation
 from hilum.sources.catalog import Catalog
 from hilum.training.checkpoints import load_weights
 from hilum.training.evaluation import evaluate
@@ -121,7 +121,9 @@ def test_the_same_images_again_replace_their_folder_and_others_get_their_own(run
     second = evaluate(run, catalog=fewer, **QUICK)
     assert run.evaluations() == ["elsewhere-all", "elsewhere-all-2"]
     assert (second.record["name"], second.record["images"]) == ("elsewhere-all-2", 20)
-    assert [found.record["images"] for found in read_evaluations(run)] == [48, 20]
+    assert [
+        read_evaluation(run.path / "evaluations" / name).record["images"] for name in run.evaluations()
+    ] == [48, 20]
 
 
 def test_studies_and_calibration_are_kept_too(run, own_catalog):
@@ -200,7 +202,7 @@ def test_an_evaluation_is_printed_and_is_json(run, own_catalog, capsys):
     assert "elsewhere-all: 48 images of 24 patients; thresholds as frozen in the run" in printed
     row = found.scores.set_index("target").loc["Edema"]
     assert f"{row['recall']:.3f} ({row['recall_low']:.2f}–{row['recall_high']:.2f})" in printed
-    record = json.loads(evaluation_json(found.folder))
+    record = json.loads(read_evaluation(found.folder).as_json())
     assert record["scores"][0]["roc_auc"] == pytest.approx(row["roc_auc"])
     assert record["study_scores"] is None
 
@@ -209,7 +211,7 @@ def test_a_damaged_evaluation_is_told(run, own_catalog):
     found = evaluate(run, catalog=elsewhere(own_catalog), **QUICK)
     (found.folder / "scores.parquet").write_bytes(b"no table")
     with pytest.raises(HilumError, match="the evaluation cannot be read"):
-        read_evaluations(run)
+        read_evaluation(found.folder)
 
 
 def test_the_command_scores_a_source_by_name(tmp_path, without_pictures):
@@ -264,7 +266,7 @@ def test_a_damaged_record_is_replaced_and_one_without_its_entries_is_told(run, o
     assert evaluate(run, catalog=elsewhere(own_catalog), **QUICK).folder == found.folder
     (found.folder / "evaluation.json").write_text("{}")
     with pytest.raises(HilumError, match=r"evaluation\.json lacks name, run"):
-        read_evaluations(run)
+        read_evaluation(found.folder)
 
 
 def test_the_page_shows_the_evaluations_and_escapes_their_names(run, own_catalog):
@@ -272,7 +274,7 @@ def test_the_page_shows_the_evaluations_and_escapes_their_names(run, own_catalog
     evaluate(run, catalog=elsewhere(own_catalog, name=harm), **QUICK)
     html = write_report(run).read_text(encoding="utf-8")
     assert harm not in html
-    assert "On other images" in html
+    assert "Evaluations on other images" in html
     assert "48 images of 24 patients" in html
 
 

@@ -9,9 +9,9 @@ import torch
 
 from hilum.errors import HilumError
 from hilum.metrics.calibration import Calibration, fit_calibration
+from hilum.metrics.predictions import Predictions
 from hilum.metrics.ranking import rank
 from hilum.metrics.thresholds import choose_threshold, freeze_operating_points, parse_policy
-from hilum.report.validation import best_validation
 from hilum.training.run_writer import describe_environment, git_commit
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*undefined there")
@@ -20,18 +20,16 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*undefined there")
 def test_the_operating_points_are_those_of_the_best_epochs_validation(train):
     training = train(num_epochs=3, threshold_policy="youden", val_fraction=0.4)
     folder = training.folder
-    validation = best_validation(folder)
+    validation = Predictions.from_run(folder)
     for column, target in enumerate(validation.targets):
-        ranking = rank(
-            validation.labels.to_numpy()[:, column], validation.probabilities.to_numpy()[:, column]
-        )
+        ranking = rank(validation.y_true[:, column], validation.y_score[:, column])
         point = folder.record["operating_points"][target]
         assert point["policy"] == "youden"
         assert point["threshold"] == choose_threshold(ranking, parse_policy("youden"))
         assert point["recall"] == ranking.confusion(point["threshold"]).recall
     again = freeze_operating_points(
-        validation.labels.to_numpy(),
-        validation.probabilities.to_numpy(),
+        validation.y_true,
+        validation.y_score,
         validation.patients,
         validation.targets,
         dict.fromkeys(validation.targets, parse_policy("youden")),
@@ -76,8 +74,8 @@ def test_a_mistaken_policy_is_refused_before_anything_is_trained(train, tmp_path
 
 def test_the_calibration_is_recorded_and_is_the_fit_on_validation(train):
     folder = train(calibration="platt", val_fraction=0.4).folder
-    validation = best_validation(folder)
-    given = validation.labels.to_numpy(), validation.probabilities.to_numpy()
+    validation = Predictions.from_run(folder)
+    given = validation.y_true, validation.y_score
     expected = fit_calibration(*given, validation.targets, "platt")
     recorded = Calibration.from_record(folder.record["calibration"])
     np.testing.assert_array_equal(recorded.apply(given[1]), expected.apply(given[1]))

@@ -63,7 +63,7 @@ async function compare(a, b) {
     state.comparison = comparison;
     drawComparison();
     for (const id of ["save-json", "save-page"]) byId(id).disabled = false;
-    announce(comparison.comparisons[0].differences.statement);
+    announce(comparison.comparisons[0].changes.statement);
   } catch (error) {
     if (state.shown !== key) return;
     state.shown = "";
@@ -82,8 +82,8 @@ function drawComparison() {
   const basis = `${count(images, "validation image")} of ${count(patients, "patient")}, ${design}. Intervals are 95 %, over patients; p-values are corrected for the number of findings.`;
   byId("compared").replaceChildren(
     make("div", { class: "verdict-head" },
-      make("section", { class: "card pad" }, make("h2", {}, side.differences.statement), make("p", {}, claim.statement), make("p", { class: "muted" }, basis), notesList(side.callouts)),
-      make("section", { class: "card pad" }, make("h2", {}, "What differs"), changesTable(side.differences.groups)),
+      make("section", { class: "card pad" }, make("h2", {}, side.changes.statement), make("p", {}, claim.statement), make("p", { class: "muted" }, basis), notesList(side.callouts)),
+      make("section", { class: "card pad" }, make("h2", {}, "What differs"), changesTable(side.changes.groups)),
     ),
     make("div", { class: "means" }, Object.keys(SCORES).slice(0, 4).filter((key) => claim.mean[key]).map((key) => meanCard(SCORES[key], claim.mean[key]))),
     findingsSection(side, claim),

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hilum.report.error_gallery import hardest_images
-from hilum.report.validation import best_validation
+from hilum.metrics.predictions import Predictions
+from hilum.report.error_gallery import RunImages, largest_errors
 from hilum.run_folder import RunFolder
 
 #: The scores of a target that are followed over the epochs; the counts behind them are in scores.parquet.
@@ -130,13 +130,12 @@ def conclusion(folder: RunFolder) -> Conclusion:
 
 
 def _worst_mistakes(folder: RunFolder) -> list[Mistake]:
-    validation = best_validation(folder)
-    image_root = folder.record.get("catalog", {}).get("image_root")
-    found = []
+    predictions, images = Predictions.from_run(folder), RunImages(folder)
+    mistakes = []
     for kind, missed in (("missed", True), ("false-alarm", False)):
-        hardest = hardest_images(validation, image_root, missed=missed, most=MISTAKES)
-        for place, image in enumerate(hardest, 1):
-            if image.thumbnail is not None:
-                name = f"{kind}-{place}-{image.target}-{image.probability:.2f}-image-{image.image_id}"
-                found.append(Mistake(name, base64.b64decode(image.thumbnail.partition(",")[2])))
-    return found
+        errors = largest_errors(predictions, images, missed=missed, most=MISTAKES)
+        for place, error in enumerate(errors, 1):
+            if error.thumbnail is not None:
+                name = f"{kind}-{place}-{error.target}-{error.probability:.2f}-image-{error.image_id}"
+                mistakes.append(Mistake(name, base64.b64decode(error.thumbnail.partition(",")[2])))
+    return mistakes

@@ -1,9 +1,9 @@
-"""What differs is told, what cannot matter is not, and two causes are never one."""
+"""All changes that can matter are found, and several causes are never called one."""
 
 import pytest
 
 from hilum.config import RunConfig, setting_fields
-from hilum.report.differences import WITHOUT_EFFECT, Changed, differences, repeats_key
+from hilum.report.comparison_types import WITHOUT_EFFECT, Change, find_changes, repeats_key
 from hilum.run_folder import RunFolder
 
 
@@ -28,14 +28,14 @@ def run(tmp_path):
     return make
 
 
-def test_one_setting_is_the_one_cause(run):
-    found = differences(run(), run(learning_rate=0.01))
-    assert found.groups == {"settings": (Changed("learning_rate", 0.0001, 0.01),)}
+def test_one_changed_setting_is_the_single_cause(run):
+    found = find_changes(run(), run(learning_rate=0.01))
+    assert found.groups == {"settings": (Change("learning_rate", 0.0001, 0.01),)}
     assert found.statement == "One thing differs: learning_rate, 0.0001 → 0.01."
     assert not found.seeds_only
 
 
-def test_what_cannot_matter_is_no_difference(run):
+def test_settings_without_effect_are_not_a_change(run):
     other = run(
         name="another",
         save_path="elsewhere",
@@ -50,13 +50,13 @@ def test_what_cannot_matter_is_no_difference(run):
     )
     changed = {name for name, value in other.settings.items() if value != RunConfig().as_record()[name]}
     assert changed == set(WITHOUT_EFFECT) & set(setting_fields())
-    found = differences(run(), other)
+    found = find_changes(run(), other)
     assert (found.groups, found.seeds_only) == ({}, False)
-    assert found.statement == "Nothing differs between the runs that could matter."
+    assert found.statement == "Nothing that could matter differs between the runs."
 
 
-def test_more_than_one_thing_is_no_single_cause(run):
-    found = differences(
+def test_several_changes_are_not_a_single_cause(run):
+    found = find_changes(
         run(), run({"git_commit": "ffff", "device": {"type": "cuda"}}, batch_size=8, blank_policy="ignore")
     )
     assert list(found.groups) == ["settings", "labels", "code", "machine"]
@@ -93,39 +93,39 @@ def test_more_than_one_thing_is_no_single_cause(run):
         ({"own_net": "mine.Net"}, "settings", "own_net", "One thing differs: own_net, – → mine.Net."),
     ],
 )
-def test_each_group_is_found(run, record, group, name, statement):
-    found = differences(run(), run(record))
+def test_a_change_in_each_group_is_found(run, record, group, name, statement):
+    found = find_changes(run(), run(record))
     assert [change.name for change in found.groups[group]] == [name]
     assert list(found.groups) == [group]
     assert statement in (None, found.statement)
 
 
-def test_the_seed_alone_is_said_to_be_alone_and_draws_the_split(run):
-    found = differences(run(), run(seed=1))
+def test_a_changed_seed_also_explains_another_split(run):
+    found = find_changes(run(), run(seed=1))
     assert found.seeds_only
-    assert found.statement.startswith("Nothing but the seed differs: ")
-    found = differences(run(), run({"split": {"fingerprint": "ef"}}, seed=1))
+    assert found.statement.startswith("Only the seed differs: ")
+    found = find_changes(run(), run({"split": {"fingerprint": "ef"}}, seed=1))
     assert found.seeds_only
-    assert found.statement.startswith("Nothing but the seed differs, and the split that it draws: ")
+    assert found.statement.startswith("Only the seed and the split that it draws differ: ")
 
 
-def test_a_split_is_a_cause_of_its_own_unless_a_setting_draws_it(run):
+def test_another_split_is_a_cause_unless_a_setting_explains_it(run):
     other_split = {"split": {"fingerprint": "ef"}}
-    found = differences(run(), run(other_split, learning_rate=0.01))
+    found = find_changes(run(), run(other_split, learning_rate=0.01))
     assert found.statement.startswith("2 things differ (learning_rate, split)")
-    found = differences(run(), run(other_split, val_fraction=0.3))
+    found = find_changes(run(), run(other_split, val_fraction=0.3))
     assert found.statement == "One thing differs: val_fraction, 0.2 → 0.3."
 
 
-def test_between_repeats_the_seed_is_no_difference(run):
-    found = differences(
+def test_between_repeats_the_seed_is_not_a_change(run):
+    found = find_changes(
         run(), run({"split": {"fingerprint": "ef"}}, seed=1, learning_rate=0.01), repeated=True
     )
     assert [change.name for change in found.groups["settings"]] == ["learning_rate"]
     assert found.statement == "One thing differs: learning_rate, 0.0001 → 0.01."
 
 
-def test_repeats_are_equal_but_for_the_seed_the_split_and_the_machine(run):
+def test_repeats_may_differ_in_the_seed_the_split_and_the_machine(run):
     first = repeats_key(run())
     other_place = {"split": {"fingerprint": "ef"}, "device": {"type": "cuda"}, "platform": "other"}
     assert repeats_key(run(other_place, seed=5, name="x", quiet=True)) == first
@@ -135,9 +135,9 @@ def test_repeats_are_equal_but_for_the_seed_the_split_and_the_machine(run):
     assert repeats_key(run({"targets": ["Edema"]})) != first
 
 
-def test_a_run_that_recorded_less_is_compared_by_what_it_has(run):
+def test_an_older_run_is_compared_by_what_it_recorded(run):
     older = run({"versions": {}, "device": {}, "git_commit": None, "platform": None, "catalog": {}})
     del older.record["settings"]["batch_size"]  # came later; its default is what there was before
-    found = differences(older, run())
+    found = find_changes(older, run())
     assert "settings" not in found.groups
-    assert found.groups["code"] == (Changed("git_commit", None, "0123abcd"), Changed("hilum", None, "0.1"))
+    assert found.groups["code"] == (Change("git_commit", None, "0123abcd"), Change("hilum", None, "0.1"))
