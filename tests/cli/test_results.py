@@ -136,7 +136,7 @@ def test_two_runs_get_the_page_of_their_comparison_by_either_command(runs, tmp_p
         assert f"The page is {tmp_path / name}" in result.output
     pages = [(tmp_path / name).read_text(encoding="utf-8") for name in ("a.html", "b.html")]
     assert pages[0] == pages[1]
-    assert "second against first" in pages[0]
+    assert "second compared with first" in pages[0]
 
 
 def test_a_page_that_cannot_be_written_is_told(runs, tmp_path):

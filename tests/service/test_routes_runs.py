@@ -141,7 +141,7 @@ def test_two_runs_are_compared(client, monkeypatch):
     monkeypatch.setattr(routes_runs, "REPLICATES", 100)
     found = client.get("/v1/comparison?a=first&b=second").json()
     side = found["comparisons"][0]
-    assert side["differences"]["statement"] == "One thing differs: learning_rate, 0.0001 → 0.001."
+    assert side["changes"]["statement"] == "One thing differs: learning_rate, 0.0001 → 0.001."
     assert side["images"]["images"] == 12
     page = client.get("/v1/comparison.html?a=first&b=second")
     assert "learning_rate" in page.text
