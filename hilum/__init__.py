@@ -24,7 +24,7 @@ __all__ = ["__version__", *sorted(_HOME)]
 
 
 def __getattr__(name: str) -> Any:
-    # Imported where they are used: `import hilum` stays quick, and torch waits until it is needed.
+    # Imports on first use: `import hilum` stays fast and does not load torch.
     if name not in _HOME:
         raise AttributeError(f"module 'hilum' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)

@@ -8,7 +8,7 @@ from hilum.report.terminal import print_table, target_table
 from hilum.run_folder import RunFolder
 from hilum.targets import COMPETITION_TARGETS
 
-#: Small enough for two cores and four minutes, large enough to learn from.
+#: Small enough for four minutes on two cores, large enough to learn from.
 IMAGES = 2400
 SETTINGS: dict[str, Any] = {
     "source": "phantom",
@@ -27,25 +27,25 @@ def run_demo(out: Path) -> None:
     """Draws phantom radiographs, trains a ResNet-18 on them, and prints how well it detects each finding.
 
     Args:
-        out: gets `phantom/` (the radiographs, used again if they exist) and `runs/`.
+        out: output folder, with `phantom/` (the radiographs, reused if they exist) and `runs/`.
 
     Raises:
-        HilumError: `out` cannot be used.
+        HilumError: if `out` cannot be used.
     """
-    # Imported here, so that the first line is printed before torch is loaded.
+    # Imports here, so that the first line is printed before torch is loaded.
     print(f"1. Drawing {IMAGES:,} synthetic radiographs with known findings into {out / 'phantom'}")
     from hilum.phantom import write_phantom
 
     write_phantom(out / "phantom", images=IMAGES)
 
-    print("2. Cleaning them as CheXpert is cleaned, splitting them by patient, training")
+    print("2. Cleaning the table like CheXpert's, splitting by patient, training a ResNet-18")
     from hilum.training.run import StandardTraining
 
     training = StandardTraining(**SETTINGS, root=out / "phantom", save_path=out / "runs")
     metrics = training.train()
 
     folder = training.folder
-    assert folder is not None  # it is there once training has ended
+    assert folder is not None  # training creates it
     scores, epoch = metrics.scores, folder.best_epoch
     best = scores[(scores["epoch"] == epoch) & (scores["part"] == "val")]
     print(f"\n3. Scores on the validation patients (epoch {epoch}, thresholds of 0.5)")
@@ -53,21 +53,19 @@ def run_demo(out: Path) -> None:
     competition = best[best["target"].isin(COMPETITION_TARGETS)]["roc_auc"].mean()
     print(f"\nMean ROC AUC over the five targets of the CheXpert competition: {competition:.3f}")
     print(
-        "These are drawings, easier than patients: the scores show that training works, not how good a model is."
+        "Synthetic radiographs are easier than real ones: the scores show that training works, nothing more."
     )
     _print_pointing_game(folder)
     print("\n5. Files")
     print(f"report    {folder.path / 'report.html'}  (open it in a browser)")
     print(f"figures   {folder.figures}")
     print(f"all runs  hilum runs {out / 'runs'}")
-    print(f"again     hilum show {folder.path}")
+    print(f"scores    hilum show {folder.path}")
 
 
 def _print_pointing_game(folder: RunFolder) -> None:
-    print(
-        "\n4. Pointing game: true positives, at the thresholds of run.json (recall 0.9), whose heatmap has its"
-    )
-    print("   maximum inside the drawn finding")
+    print("\n4. Pointing game: true positives whose heatmap has its maximum inside the drawn finding")
+    print("   (at the thresholds in run.json, chosen for a recall of 0.9)")
     from hilum.inference.heatmaps import write_pointing_game
     from hilum.report.run_page import write_report
 
@@ -79,5 +77,5 @@ def _print_pointing_game(folder: RunFolder) -> None:
     for game in games:
         if game["games"]:
             hits = f"{game['hits']:>3} of {game['games']:<3}"
-            print(f"{game['target']:<18} {hits}   (a random point: {game['chance']:.0%})")
+            print(f"{game['target']:<18} {hits}   (by chance: {game['chance']:.0%})")
     write_report(folder)

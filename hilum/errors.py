@@ -1,11 +1,11 @@
-"""The exceptions that are meant for the user's eyes."""
+"""Exceptions whose messages are written for the user, and suggestions for misspelt names."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class HilumError(ValueError):
-    """Something the user gave cannot be used: what, where, what was expected, what to do.
+    """An input cannot be used. The message names the input, its place, what was expected and a remedy.
 
     The command line prints the message without a traceback and exits with code 2.
     """
@@ -15,21 +15,21 @@ class ImageError(HilumError):
     """One image that cannot be used.
 
     Args:
-        code: the kind of reason, for programs: "missing", "unreadable" (damaged, or no image at all),
-            "unsupported" (an image, but of a kind that is not read), "multi-frame", "too-large", "too-small".
-        problem: what is wrong with which file, a sentence.
-        cure: what to do about it where it is part of a data set, a sentence or "".
+        code: the reason, for programs: "missing", "unreadable" (damaged, or not an image), "unsupported" (an image
+            of a kind that is not supported), "multi-frame", "too-large", "too-small".
+        problem: a sentence that names the file and what is wrong with it.
+        remedy: a sentence for an image of a data set, or "".
     """
 
-    def __init__(self, code: str, problem: str, cure: str = ""):
-        super().__init__(f"{problem} {cure}".strip())
+    def __init__(self, code: str, problem: str, remedy: str = ""):
+        super().__init__(f"{problem} {remedy}".strip())
         self.code = code
         self.problem = problem
-        self.cure = cure
+        self.remedy = remedy
 
 
 def without_worker_traceback(error: HilumError) -> HilumError:
-    """The error with its own message only, if a data loader's worker has put a traceback around it.
+    """The error with only its own message, without the traceback that a data loader's worker adds.
 
     >>> error = HilumError("Caught HilumError in worker 0. … hilum.errors.HilumError: a.png: damaged.")
     >>> str(without_worker_traceback(error))
@@ -39,6 +39,6 @@ def without_worker_traceback(error: HilumError) -> HilumError:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A `Did you mean …?` sentence for a misspelt name, or an empty string if nothing is near."""
+    """A `Did you mean …?` sentence for a misspelt name, or an empty string if no known name is similar."""
     matches = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" Did you mean {matches[0]!r}?" if matches else ""

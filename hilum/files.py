@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written next to their place, then renamed; and lock files."""
+"""Atomic writes of files and folders (to a temporary path, then renamed), lock files, hashes, the cache folder."""
 
 import hashlib
 import json
@@ -14,13 +14,13 @@ from hilum.errors import HilumError
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Gives a temporary path in the same folder; at the end it takes the place of `path`.
+    """Gives a temporary path in the same folder; when the block ends, it replaces `path`.
 
     If the block raises, or the process is killed, the previous file stays unchanged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix is kept: writers such as cv2.imwrite choose their format by it.
+    # The suffix stays: writers such as cv2.imwrite choose the format by it.
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
         yield partial
@@ -32,14 +32,14 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def write_json(path: str | Path, record: Any) -> None:
-    """Writes a JSON file, indented by 2, whole or not at all."""
+    """Writes a JSON file atomically, indented by 2."""
     with replacing(path) as partial:
         partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 @contextmanager
 def locked(path: str | Path, busy: str | None = None) -> Iterator[None]:
-    """Holds a lock file. The lock is free when the block or the process ends, however it ends.
+    """Holds a lock file. The lock is released when the block or the process ends, for any reason.
 
     Args:
         path: the lock file; its folder must exist.
@@ -49,7 +49,7 @@ def locked(path: str | Path, busy: str | None = None) -> Iterator[None]:
         HilumError: another process holds the lock.
         OSError: the file cannot be written.
     """
-    from filelock import FileLock, Timeout  # a bundle is read without this package
+    from filelock import FileLock, Timeout  # not needed to read a bundle
 
     lock = FileLock(path)
     try:
@@ -64,15 +64,15 @@ def locked(path: str | Path, busy: str | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def replacing_folder(path: str | Path, keep_former: Path | None = None) -> Iterator[Path]:
-    """As `replacing`, for a folder: `path` holds all of the new content or all of the old.
+def replacing_folder(path: str | Path, keep_previous: Path | None = None) -> Iterator[Path]:
+    """Like `replacing`, for a folder: `path` holds either all of the new content or all of the old.
 
-    Between the two renames of the exchange the old content is at `.<name>.previous`, which
-    `whole_folder` finds. With `keep_former` it is moved there and stays.
+    Between the two renames, the old content is at `.<name>.previous`, which `whole_folder` finds.
+    With `keep_previous`, the old content is moved to that path and stays there.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
-    previous = keep_former or path.with_name(f".{path.name}.previous")
+    previous = keep_previous or path.with_name(f".{path.name}.previous")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -81,14 +81,14 @@ def replacing_folder(path: str | Path, keep_former: Path | None = None) -> Itera
             shutil.rmtree(previous, ignore_errors=True)
             path.replace(previous)
         partial.replace(path)
-        if keep_former is None:
+        if keep_previous is None:
             shutil.rmtree(previous, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def whole_folder(path: str | Path) -> Path:
-    """Where the content last written by `replacing_folder(path)` lies, after a kill at any moment."""
+    """The path of the content last written by `replacing_folder(path)`, even after a kill at any moment."""
     path = Path(path)
     previous = path.with_name(f".{path.name}.previous")
     return previous if not path.exists() and previous.exists() else path
@@ -102,6 +102,6 @@ def sha256_of_file(path: str | Path) -> str:
 
 def cache_folder() -> Path:
     """The folder of Hilum's cached files: $HILUM_CACHE, or `hilum` in the user's cache folder."""
-    import platformdirs  # a bundle is read without this package
+    import platformdirs  # not needed to read a bundle
 
     return Path(os.environ.get("HILUM_CACHE") or platformdirs.user_cache_dir("hilum"))

@@ -1,4 +1,4 @@
-"""What this process gets from its machine: CPU cores, and the request to end."""
+"""The machine of this process: its CPU cores, and the signal to end."""
 
 import os
 import signal
@@ -8,15 +8,15 @@ from contextlib import contextmanager
 
 
 def cores() -> int:
-    """Number of CPU cores that this process may use: those of its affinity mask, or all of the machine's."""
+    """Number of CPU cores that this process may use: those of its affinity mask, or all cores of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def raise_on_sigterm(error: type[BaseException]) -> Iterator[None]:
-    """In the block, SIGTERM raises `error`. Machines and schedulers send it to ask a process to end.
+    """In the block, SIGTERM raises `error`. Schedulers send SIGTERM to ask a process to end.
 
-    It has no effect outside the main thread, which alone receives signals.
+    Outside the main thread this has no effect, because only the main thread receives signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

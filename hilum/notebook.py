@@ -1,16 +1,15 @@
-"""Where a notebook finds its data, its runs and its device, on a local machine and on Google Colab.
+"""Folders and device of a notebook, on a local machine and on Google Colab.
 
-Every notebook begins with the same cell, which calls `bootstrap()`. The notebook then says *what* it wants
-("CheXpert at 320 x 320"); where that lies, and whether as image files, as folders of bounded size or as a pack, is
-found here:
+Every notebook starts with the same cell, which calls `bootstrap()`. The notebook then names a data set and an image
+size. This module finds its folder, and a pack or a folder hierarchy if there is one:
 
-    <home>/                 the clone of this repository; on Colab the one in the mounted Drive
+    <home>/                 the clone of this repository; on Colab, the clone in the mounted Drive
       data/<data set>/      the folder of a data set: chexpert, nih, mimic, padchest, vindr or kaggle
-      data/<any>/pack.json            what `hilum pack --out data/<any>` made
-      data/<any>/hierarchy.parquet    what `hilum hierarchy --out data/<any>` made
+      data/<any>/pack.json            output of `hilum pack --out data/<any>`
+      data/<any>/hierarchy.parquet    output of `hilum hierarchy --out data/<any>`
       runs/                 the run folders
 
-`$HILUM_DATA` names another folder of data sets, `$HILUM_RUNS` another folder of runs.
+The environment variables HILUM_DATA and HILUM_RUNS name other folders of data sets and of runs.
 """
 
 import json
@@ -21,10 +20,10 @@ from typing import Any, TypeVar
 
 from hilum.errors import HilumError
 
-#: Where Colab mounts the user's Drive, and where in it the clone of the repository lies.
+#: Mount point of the user's Drive on Colab, and the path of the clone inside it.
 DRIVE, CLONE = Path("/content/drive"), Path("MyDrive/hilum")
 
-#: Folders that a download of a data set may have been unpacked to, below the folder of data sets.
+#: Possible names of a data set's folder, in the folder of data sets.
 FOLDERS = {
     "chexpert": ("chexpert", "CheXpert-v1.0-small", "CheXpert-v1.0", "raw"),
     "nih": ("nih", "ChestX-ray14"),
@@ -34,23 +33,23 @@ FOLDERS = {
     "kaggle": ("kaggle", "chest_xray"),
 }
 
-#: Set by `make notebooks` and the tests: the smallest size at which everything still happens.
-SMALL = "HILUM_NOTEBOOKS"
+#: Environment variable that `make notebooks` and the tests set to "small", the smallest size of all notebooks.
+SIZE_VARIABLE = "HILUM_NOTEBOOKS"
 
 Choice = TypeVar("Choice")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a notebook runs.
+    """The folders and the device of a notebook.
 
     Attributes:
-        home: the working directory: the clone of the repository, or the folder the notebook was started in.
-        data: the folder of data sets; it need not be there.
+        home: the working directory: the clone of the repository, or the folder in which the notebook started.
+        data: the folder of data sets; it may be absent.
         runs: the folder of run folders.
-        device: "cuda", or "cpu" where there is no GPU that torch can use.
+        device: "cuda", or "cpu" if torch has no GPU.
         colab: whether this is Google Colab.
-        small: whether everything is to be as small as it can be, as for the tests.
+        small: whether to use the smallest size, as in the tests.
     """
 
     home: Path
@@ -65,30 +64,30 @@ class Place:
         found = [source for source in FOLDERS if self.folder(source)]
         return (
             f"{where}, device {self.device}\nhome  {self.home}\ndata  {self.data} "
-            f"({', '.join(found) or 'no data set: the phantom stands in'})\nruns  {self.runs}"
+            f"({', '.join(found) or 'no data set: the phantom replaces it'})\nruns  {self.runs}"
         )
 
     def choose(self, full: Choice, small: Choice) -> Choice:
-        """One value for a person who waits, another where everything is to be small."""
+        """`small` at the smallest size, otherwise `full`."""
         return small if self.small else full
 
     def folder(self, source: str) -> Path | None:
-        """The folder of a data set, or None if it is not here.
+        """The folder of a data set, or None if it is absent.
 
         Raises:
-            HilumError: no data set of that name has a folder.
+            HilumError: if there is no data set of this name.
         """
         if source not in FOLDERS:
-            raise HilumError(f"There is no folder for {source!r}. Known: {', '.join(FOLDERS)}.")
+            raise HilumError(f"There is no data set {source!r}. Known: {', '.join(FOLDERS)}.")
         found = (self.data / name for name in FOLDERS[source])
         return next((folder for folder in found if folder.is_dir()), None)
 
     def settings(self, source: str, image_width: int, image_height: int) -> dict[str, Any]:
-        """Settings of a run on a data set: `source`, `root`, sizes, device, and the quickest way to its pixels.
+        """Settings of a run on a data set: `source`, `root`, sizes, device, and the fastest access to its pixels.
 
-        A pack of this data set at this size comes first (one file, read through a memory map), then folders made
-        by `hilum hierarchy` (on Colab's Drive a look-up in a folder of 200,000 names times out), then the image
-        files. Where the data set is absent, the settings are those of the phantom, and that is said.
+        A pack of this data set at this size comes first (one file, read through a memory map), then a folder
+        hierarchy (Colab's Drive times out on a folder of 200,000 names), then the image files. If the data set is
+        absent, the settings are those of the phantom, and a line is printed.
 
         Args:
             source: chexpert, nih, mimic, padchest, vindr or kaggle.
@@ -106,7 +105,9 @@ class Place:
         root = self.folder(source)
         if root is None:
             images, size = self.choose((2400, 128), (160, 64))
-            print(f"{source} is not in {self.data}: {images:,} drawn radiographs (the phantom) stand in.")
+            print(
+                f"{source} is not in {self.data}: {images:,} synthetic radiographs (the phantom) replace it."
+            )
             phantom = {"images": images, "size": size}
             return chosen | {"source": "phantom", "source_kwargs": phantom}
         chosen |= {"source": source, "root": root}
@@ -118,28 +119,28 @@ class Place:
 
     def _pack(self, source: str, width: int, height: int) -> Path | None:
         for record in sorted(self.data.glob("*/pack.json")):
-            made = json.loads(record.read_text(encoding="utf-8"))
-            if (made["catalog"], made["width"], made["height"]) == (source, width, height):
+            pack = json.loads(record.read_text(encoding="utf-8"))
+            if (pack["catalog"], pack["width"], pack["height"]) == (source, width, height):
                 return record.parent
         return None
 
     def _hierarchy(self, source: str) -> Path | None:
-        """Folders named after the data set: `hilum hierarchy` does not note which one it copied."""
-        made = sorted(self.data.glob("*/hierarchy.parquet"))
-        return next((file.parent for file in made if file.parent.name.startswith(source)), None)
+        """The first hierarchy whose folder starts with the data set's name; its files do not name the data set."""
+        files = sorted(self.data.glob("*/hierarchy.parquet"))
+        return next((file.parent for file in files if file.parent.name.startswith(source)), None)
 
 
 def bootstrap(drive: Path = DRIVE) -> Place:
-    """Finds the notebook's place, makes it the working directory, picks the device, and sets the figures' look.
+    """Finds the notebook's folders, changes to the home folder, chooses the device, and sets the style of figures.
 
-    On Colab the Drive is mounted first, unless it is already. On a local machine home is the clone that the
-    working directory lies in.
+    On Colab the Drive is mounted first if it is not. On a local machine, home is the clone that contains the working
+    directory.
 
     Args:
-        drive: where Colab mounts the Drive.
+        drive: the mount point of the Drive on Colab.
 
     Raises:
-        HilumError: the Drive has no clone of the repository.
+        HilumError: if the Drive has no clone of the repository.
     """
     colab = _colab_drive()
     if colab is not None:
@@ -147,18 +148,20 @@ def bootstrap(drive: Path = DRIVE) -> Place:
             colab.mount(str(drive))
         home = drive / CLONE
         if not home.is_dir():
-            raise HilumError(f"{home}: there is no such folder. Put the clone of Hilum there, in your Drive.")
+            raise HilumError(
+                f"{home}: this folder does not exist. Put the clone of Hilum there, in your Drive."
+            )
     else:
-        home = _clone_around(Path.cwd())
+        home = _enclosing_clone(Path.cwd())
     os.chdir(home)
-    _draw_plainly()
+    _set_figure_style()
     return Place(
         home=home,
         data=Path(os.environ.get("HILUM_DATA") or home / "data"),
         runs=Path(os.environ.get("HILUM_RUNS") or home / "runs"),
         device=_device(),
         colab=colab is not None,
-        small=os.environ.get(SMALL) == "small",
+        small=os.environ.get(SIZE_VARIABLE) == "small",
     )
 
 
@@ -170,20 +173,21 @@ def _colab_drive() -> Any | None:
     return drive
 
 
-def _clone_around(folder: Path) -> Path:
+def _enclosing_clone(folder: Path) -> Path:
     """The nearest folder upwards with notebooks/ and hilum/, else `folder`."""
     above = (folder, *folder.parents)
     return next((f for f in above if (f / "notebooks").is_dir() and (f / "hilum").is_dir()), folder)
 
 
-def _draw_plainly() -> None:
-    """The look of the notebooks' figures: no frame, a light grid, colours that colour-blind readers tell apart."""
+def _set_figure_style() -> None:
+    """Style of the notebooks' figures: no frame, a light grid, colours that colour-blind readers can distinguish."""
     import matplotlib as mpl
+    from cycler import cycler
 
     colours = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]  # Okabe and Ito 2008
     mpl.rcParams.update(
         {
-            "axes.prop_cycle": mpl.cycler(color=colours),
+            "axes.prop_cycle": cycler(color=colours),
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.grid": True,

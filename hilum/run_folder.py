@@ -1,11 +1,11 @@
-"""The run folder: everything about a run, in formats that any tool reads.
+"""The run folder: everything about a run, in common formats.
 
 run.json                         settings, versions, fingerprints, status, times, digest
 split.parquet                    ImageID, PatientID, part
-images.parquet                   the same images with what else the catalog knows of them, targets aside
+images.parquet                   the same images with the catalog's other columns, without the targets
 predictions/epoch-0001.parquet   part, ImageID, draw, label_<target>…, prob_<target>…
 scores.parquet, combined.parquet one row per epoch, part (and target)
-checkpoints/last, best           model.safetensors, state.pt; while it runs also previous, the one before last
+checkpoints/last, best           model.safetensors, state.pt; also previous (the one before last) during training
 evaluations/<name>/              evaluation.json, predictions.parquet, images.parquet, scores.parquet
 figures/*.png, report.html, log.txt
 """
@@ -27,24 +27,24 @@ from hilum.config import with_current_names
 from hilum.errors import HilumError
 from hilum.files import locked, replacing, write_json
 
-#: Of the layout above; a reader refuses a folder that is newer than it.
+#: Version of the layout above. Folders of a newer version raise an error.
 FORMAT_VERSION = 2
 
 _ALWAYS_THERE = ("status", "started", "settings", "targets")
 _ALWAYS_IN_EVALUATION = ("name", "run", "epoch", "images", "patients", "remarks", "left_out", "evaluated")
 
-#: A run is running until it has ended in one of the other two ways.
+#: A run is running until it is finished or has failed.
 STATUSES = ("running", "finished", "failed")
 
 
 class RunFolder:
-    """One run on disk. Every file is written whole or not at all.
+    """One run on disk. Every file is written atomically.
 
     Args:
-        path: a folder that holds a run.json.
+        path: a folder with a run.json.
 
     Raises:
-        HilumError: there is no run there, or it was written by a newer version.
+        HilumError: if the folder is not a run, or a newer version wrote it.
     """
 
     def __init__(self, path: str | Path):
@@ -53,7 +53,7 @@ class RunFolder:
         try:
             self.record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
-            raise HilumError(f"{self.path}: this is no run folder: run.json is missing.") from None
+            raise HilumError(f"{self.path}: this is not a run folder: run.json is missing.") from None
         except OSError as error:
             raise HilumError(f"{file}: it cannot be read: {error.strerror}.") from None
         except ValueError as error:
@@ -69,10 +69,10 @@ class RunFolder:
             self._upgrade()
         missing = [name for name in _ALWAYS_THERE if name not in self.record]
         if missing:
-            raise HilumError(f"{file}: this is no record of a run: it lacks {', '.join(missing)}.")
+            raise HilumError(f"{file}: this record of a run is incomplete: it lacks {', '.join(missing)}.")
 
     def _upgrade(self) -> None:
-        """Brings the record of an older format to today's; the file changes with the next `update`."""
+        """Converts the record of an older format; the next `update` writes it."""
         if isinstance(self.record.get("settings"), dict):  # format 1 has the founding document's names
             self.record["settings"] = with_current_names(self.record["settings"])
         self.record["format"] = FORMAT_VERSION
@@ -128,7 +128,7 @@ class RunFolder:
                 return path
 
     def update(self, **changes: Any) -> None:
-        """Writes run.json anew with these entries."""
+        """Adds or replaces these entries in run.json."""
         self.record = self.record | changes
         write_json(self.path / "run.json", self.record)
 
@@ -144,7 +144,7 @@ class RunFolder:
 
     @property
     def figures(self) -> Path:
-        """Where the figures lie."""
+        """The folder of the figures."""
         return self.path / "figures"
 
     def write_split(self, table: pd.DataFrame) -> None:
@@ -152,7 +152,7 @@ class RunFolder:
         self._write_table("split.parquet", table)
 
     def write_images(self, table: pd.DataFrame) -> None:
-        """Columns ImageID, PatientID, part, then what else the catalog knows of an image."""
+        """Columns ImageID, PatientID, part, then the catalog's other columns."""
         self._write_table("images.parquet", table)
 
     def write_epoch(
@@ -164,7 +164,7 @@ class RunFolder:
         self._write_table("combined.parquet", combined)
 
     def epochs(self) -> list[int]:
-        """The epochs whose predictions are there."""
+        """The epochs that have predictions."""
         names = (self.path / "predictions").glob("epoch-*.parquet")
         return sorted(int(path.stem.removeprefix("epoch-")) for path in names)
 
@@ -176,12 +176,12 @@ class RunFolder:
         """Columns ImageID, PatientID, part, StudyID, Age, Sex_Male, … of every image of the split.
 
         Raises:
-            HilumError: the run was made by a version that did not keep them yet.
+            HilumError: if the version that made the run did not save the table.
         """
         if not (self.path / "images.parquet").is_file():
             raise HilumError(
-                f"{self.path}: images.parquet is missing: the run was made by an earlier version of Hilum, which kept "
-                "no views, ages or studies. Train it again to have them."
+                f"{self.path}: images.parquet is missing: the run was made by an earlier version of Hilum, which "
+                "did not save views, ages or studies. Train the run again to save them."
             )
         return self._read_table("images.parquet")
 
@@ -190,7 +190,7 @@ class RunFolder:
         """The epoch whose checkpoint is kept as best.
 
         Raises:
-            HilumError: no epoch has ended yet.
+            HilumError: if no epoch has ended yet.
         """
         best = self.record.get("best_epoch")
         if not best:
@@ -198,9 +198,10 @@ class RunFolder:
         return best
 
     def operating_thresholds(self) -> dict[str, float]:
-        """Target -> the threshold of its frozen operating point.
+        """Threshold of the frozen operating point of each target.
 
-        A run that has none, because it has not ended or is older than they are, gives those of its settings.
+        A run without operating points, because it has not ended or is of an older version, gives the thresholds
+        of its settings.
         """
         points = self.record.get("operating_points") or {}
         return {
@@ -209,7 +210,7 @@ class RunFolder:
         }
 
     def evaluations(self) -> list[str]:
-        """The names of the evaluations on other images that are there."""
+        """The names of the evaluations on other images."""
         found = self.path.glob("evaluations/[!.]*/evaluation.json")
         return sorted(file.parent.name for file in found)
 
@@ -226,23 +227,23 @@ class RunFolder:
         return self._read_table("combined.parquet")
 
     def log(self, line: str) -> None:
-        """Adds a line to log.txt, with the time."""
+        """Appends a line to log.txt, with the time."""
         with (self.path / "log.txt").open("a", encoding="utf-8") as file:
             file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n")
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keeps other processes from training the same run; the hold ends with the process, however it ends.
+        """Prevents other processes from training the same run, until the block or the process ends.
 
         Raises:
-            HilumError: another process holds it.
+            HilumError: if another process trains it.
         """
         busy = f"{self.path}: another process is training this run. Wait for it, or stop it."
         with locked(self.path / ".lock", busy):
             yield
 
     def remove(self) -> None:
-        """Deletes the folder and all that is in it."""
+        """Deletes the folder and its content."""
         shutil.rmtree(self.path)
 
     def _write_table(self, name: str, table: pd.DataFrame) -> None:
@@ -318,7 +319,7 @@ def read_evaluation(path: Path) -> EvaluationTables:
 def digest_of(predictions: pd.DataFrame) -> str:
     """SHA-256 of an epoch's predictions: part, ids, draws, labels and float32 probabilities, bit for bit.
 
-    It is of the values, not of the Parquet file, whose bytes change with the library that writes it.
+    It covers the values, not the bytes of the Parquet file, which depend on the library that writes it.
     """
     digest = hashlib.sha256()
     for name in predictions.columns:
@@ -332,10 +333,10 @@ def digest_of(predictions: pd.DataFrame) -> str:
 
 
 def find_runs(save_path: str | Path) -> tuple[list[RunFolder], list[str]]:
-    """The runs in a folder, the oldest first; and what is wrong with those that cannot be read.
+    """The runs in a folder, the oldest first, and the error messages of those that cannot be read.
 
     Raises:
-        HilumError: there is no such folder.
+        HilumError: if there is no such folder.
     """
     save_path = Path(save_path)
     if not save_path.is_dir():

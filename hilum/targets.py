@@ -1,6 +1,6 @@
-"""The findings, their named sets, and the other names that data sets give them.
+"""The findings, named sets of them, and their names in other data sets.
 
-Targets are matched by name or alias, never by position: data sets order and spell them differently.
+Targets are matched by name or alias, never by position, because data sets differ in order and spelling.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,20 +14,20 @@ CHEXPERT_FINDINGS = (
     *("Fracture", "Support_Devices"),
 )
 
-#: The 12 training targets: `No_Finding` is implied by the others, and devices are not a diagnosis.
+#: The 12 training targets. `No_Finding` follows from the others, and devices are not a diagnosis.
 CHEXPERT_TARGETS = CHEXPERT_FINDINGS[1:-1]
 
-#: The five of the CheXpert competition.
+#: The five targets of the CheXpert competition.
 COMPETITION_TARGETS = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural_Effusion")
 
-#: The 14 of NIH ChestX-ray14 (Wang et al. 2017, CVPR), in the order of its paper.
+#: The 14 targets of NIH ChestX-ray14 (Wang et al. 2017, CVPR), in the order of the paper.
 NIH_TARGETS = (
     *("Atelectasis", "Cardiomegaly", "Pleural_Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia"),
     *("Pneumothorax", "Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia"),
 )
 
 #: The 27 findings and diagnoses of VinDr-CXR (Nguyen et al. 2022, Scientific Data 9:429), in the order of
-#: its files, and a fracture of either kind.
+#: its files, and `Fracture`: a fracture of either kind.
 VINDR_TARGETS = (
     *("Aortic_Enlargement", "Atelectasis", "Calcification", "Cardiomegaly", "Clavicle_Fracture"),
     *("Consolidation", "Edema", "Emphysema", "Enlarged_Pulmonary_Artery", "ILD", "Infiltration"),
@@ -43,10 +43,10 @@ TARGET_SETS = {
     "vindr": VINDR_TARGETS,
 }
 
-#: Findings that make the image darker: air where tissue should be.
+#: Findings that make the image darker, because air replaces tissue.
 RADIOLUCENT = frozenset(("Pneumothorax", "Emphysema", "COPD", "Lung_Cavity", "Lung_Cyst"))
 
-#: Other spellings, in the folded form of `fold_name`, and the name used here.
+#: Other spellings (as `fold_name` gives them), and the name used here.
 ALIASES = {
     "effusion": "Pleural_Effusion",
     "pleural": "Pleural_Thickening",  # ChestMNIST
@@ -90,21 +90,21 @@ def canonical_target(name: str) -> str:
     return ALIASES.get(folded) or _CANONICAL.get(folded) or name
 
 
-def resolve_targets(wanted: str | Iterable[str] | None, available: Sequence[str]) -> tuple[str, ...]:
-    """The targets of a run, by their names in `available`, in the order of `wanted`.
+def resolve_targets(selection: str | Iterable[str] | None, available: Sequence[str]) -> tuple[str, ...]:
+    """The targets of a run, by their names in `available`, in the order of `selection`.
 
     Args:
-        wanted: names, aliases or a named set (`"competition"`); None means all.
-            A member of a named set that the data set lacks is an error too: a score averaged over
-            "the competition targets" must mean the same five everywhere.
+        selection: names, aliases or a named set (`"competition"`); None means all. It is an error if the
+            data set lacks a member of a named set, so that a mean over "the competition targets" always
+            means the same five.
         available: the catalog's targets.
 
     Raises:
-        HilumError: a name that the catalog does not have, a name given twice, or no name.
+        HilumError: if a name is unknown to the catalog or given twice, or if there is no name.
     """
-    if wanted is None:
+    if selection is None:
         return tuple(available)
-    names = [wanted] if isinstance(wanted, str) else list(wanted)
+    names = [selection] if isinstance(selection, str) else list(selection)
     expanded = [member for name in names for member in TARGET_SETS.get(name, (name,))]
     if not expanded:
         raise HilumError("target_columns is empty. Name at least one target, or leave it out to use all.")

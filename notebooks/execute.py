@@ -1,10 +1,10 @@
 """Executes the notebooks in Jupyter kernels and writes them with their outputs.
 
-    python notebooks/execute.py                      all of them, at the size a person wants (hours on a CPU)
-    python notebooks/execute.py --small              all of them, as small as they can be (minutes): make notebooks
+    python notebooks/execute.py                      all, at full size (hours on a CPU)
+    python notebooks/execute.py --small              all, at the smallest size (minutes): make notebooks
     python notebooks/execute.py support/metrics      one
 
-A notebook whose assertions do not hold fails, and so does this.
+If an assertion of a notebook fails, the exit code is 1.
 """
 
 import argparse
@@ -24,12 +24,12 @@ HERE = Path(__file__).resolve().parent
 
 
 def notebooks(names: list[str]) -> list[Path]:
-    """The files of some notebooks, such as "support/metrics"; of all if none is named."""
+    """The files of the named notebooks, such as "support/metrics", or of all."""
     found = sorted(HERE.glob("*/*.py"))
     by_name = {str(path.relative_to(HERE).with_suffix("")): path for path in found}
     unknown = [name for name in names if name not in by_name]
     if unknown:
-        sys.exit(f"There is no notebook {unknown[0]!r}. There are: {', '.join(by_name)}.")
+        sys.exit(f"There is no notebook {unknown[0]!r}. Known: {', '.join(by_name)}.")
     return [by_name[name] for name in names] or found
 
 
@@ -37,10 +37,10 @@ def execute(path: Path, out: Path) -> str | None:
     """Executes one notebook and writes `out`/<folder>/<name>.ipynb.
 
     Returns:
-        What went wrong, or None.
+        The error message, or None.
     """
     notebook = jupytext.read(path)
-    # Kernels listen on loopback, with a key; their warning that this is not encrypted would be 21 lines of noise.
+    # Kernels listen on loopback, with a key. This hides their warning that the connection is not encrypted.
     quiet = ["--IPKernelApp.log_level=40"]
     client = NotebookClient(
         notebook,
@@ -60,13 +60,13 @@ def execute(path: Path, out: Path) -> str | None:
 
 
 def main() -> None:
-    """Executes what the command line names."""
+    """Executes the notebooks named on the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", help="such as support/metrics; all if left out")
-    parser.add_argument("--small", action="store_true", help="as small as they can be, on drawn data alone")
-    parser.add_argument("--out", type=Path, default=HERE.parent / "notebooks-executed", help="where to")
+    parser.add_argument("names", nargs="*", help="such as support/metrics (default: all)")
+    parser.add_argument("--small", action="store_true", help="smallest size, on synthetic data only")
+    parser.add_argument("--out", type=Path, default=HERE.parent / "notebooks-executed", help="output folder")
     parser.add_argument("--jobs", type=int, default=2, help="notebooks at once")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -77,7 +77,7 @@ def main() -> None:
                 "HILUM_RUNS": f"{folder}/runs",
                 "OMP_NUM_THREADS": "1",
             }
-        # Kernels find the same hilum as this process, installed or not.
+        # Kernels import the same hilum as this process, installed or not.
         os.environ["PYTHONPATH"] = os.pathsep.join(
             filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")])
         )

@@ -1,4 +1,4 @@
-"""What tests of several modules stand on: small data sets in their real layouts, and the real ones."""
+"""Fixtures for tests of several modules: small data sets in their real layouts, and the real data sets."""
 
 import csv
 import importlib.util
@@ -21,7 +21,7 @@ CHEXPERT_HEADER = [
 
 @pytest.fixture(autouse=True)
 def own_cache(monkeypatch, tmp_path_factory) -> Path:
-    """Nothing is read from or left in the user's cache."""
+    """An empty cache folder for each test, instead of the user's."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("HILUM_CACHE", str(folder))
     return folder
@@ -47,22 +47,22 @@ def make_predictions():
 
 @pytest.fixture(scope="session")
 def nih_sample() -> Path:
-    """The folder of 866 real NIH radiographs, which lies beside the repository where there is one."""
+    """The folder of 866 real NIH radiographs, if it exists next to the repository."""
     folder = Path(__file__).parents[2] / "shared" / "data" / "nih-sample"
     if not folder.is_dir():
-        pytest.skip("the NIH sample is not here: ../shared/data/nih-sample is absent")
+        pytest.skip("the NIH sample is missing: ../shared/data/nih-sample does not exist")
     return folder
 
 
 @pytest.fixture(scope="session")
 def chexpert_index() -> Path:
-    """The real CheXpert index of 223,414 images, which the torchxrayvision package ships."""
+    """The real CheXpert index of 223,414 images, part of the torchxrayvision package."""
     package = importlib.util.find_spec("torchxrayvision")
     if package is None:
-        pytest.skip("the CheXpert index is not here: the torchxrayvision package is not installed")
+        pytest.skip("the CheXpert index is missing: the torchxrayvision package is not installed")
     path = Path(package.origin).parent / "data" / "chexpert_train.csv.gz"
     if not path.is_file():
-        pytest.skip(f"the CheXpert index is not here: {path} is absent")
+        pytest.skip(f"the CheXpert index is missing: {path} does not exist")
     return path
 
 
@@ -70,8 +70,8 @@ def chexpert_index() -> Path:
 def chexpert_tree(tmp_path) -> Path:
     """The root of a tree in CheXpert's layout: 46 radiographs, 64 x 64, of 16 patients.
 
-    Lateral views, a frontal LL, a patient with five studies, an unknown sex and all four label codes
-    are among them. Each positive target brightens its own cell of the image, so a model can learn it.
+    They include lateral views, a frontal LL, a patient with five studies, an unknown sex and all four label
+    codes. Each positive target brightens its own cell of the image, so a model can learn it.
     """
     root = tmp_path / "CheXpert-v1.0-small"
     draw = np.random.default_rng(3)

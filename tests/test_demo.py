@@ -1,4 +1,4 @@
-"""Tests of hilum.demo, shortened."""
+"""Tests of hilum.demo at a small size."""
 
 import contextlib
 import io
@@ -15,7 +15,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def short_demo(tmp_path_factory):
-    """The folder of a demo with 60 images and one epoch, what it printed, and the demo itself."""
+    """The folder of a demo with 60 images and one epoch, its output, and the function."""
     out, printed = tmp_path_factory.mktemp("demo"), io.StringIO()
     small = {"image_width": 32, "image_height": 32, "num_epochs": 1, "num_workers": 0}
     with pytest.MonkeyPatch.context() as patch:
@@ -37,7 +37,7 @@ def test_the_demo_trains_and_prints_scores_and_files(short_demo):
     assert "Pleural_Effusion" in printed
 
 
-def test_a_second_demo_uses_the_same_radiographs_and_makes_another_run(short_demo):
+def test_a_second_demo_reuses_the_radiographs_and_makes_a_new_run(short_demo):
     out, _, run_demo = short_demo
     drawn = (out / "phantom" / "phantom.json").stat().st_mtime_ns
     run_demo(out)

@@ -14,7 +14,7 @@ def test_a_misspelt_name_gets_a_suggestion():
     assert nearest("Xyz", ["Edema", "Mass"]) == ""
 
 
-def test_the_message_of_a_worker_is_without_its_traceback():
+def test_the_traceback_of_a_worker_is_removed():
     text = "Caught HilumError in DataLoader worker process 0.\nTraceback …\nhilum.errors.HilumError: a.png: damaged.\n"
     assert str(without_worker_traceback(HilumError(text))) == "a.png: damaged."
     assert str(without_worker_traceback(HilumError("a.png: damaged."))) == "a.png: damaged."

@@ -8,7 +8,7 @@ import pytest
 from hilum.errors import HilumError
 from hilum.files import locked, replacing, replacing_folder, sha256_of_file, whole_folder, write_json
 
-#: Run in a process of its own, which is killed right after its `renames`-th rename.
+#: A script that ends its process right after the given number of renames.
 KILLED_WHILE_REPLACING = """
 import os, sys
 from pathlib import Path
@@ -50,7 +50,7 @@ def fill(folder, text):
         (partial / "content").write_text(text)
 
 
-def test_a_file_and_its_folders_are_made(tmp_path):
+def test_a_file_and_its_folders_are_created(tmp_path):
     path = tmp_path / "a" / "b" / "table.csv"
     with replacing(path) as partial:
         partial.write_text("new")
@@ -60,7 +60,7 @@ def test_a_file_and_its_folders_are_made(tmp_path):
     assert [entry.name for entry in path.parent.iterdir()] == ["table.csv"]
 
 
-def test_a_failing_block_leaves_the_former_file_and_nothing_else(tmp_path):
+def test_a_failing_block_leaves_only_the_previous_file(tmp_path):
     path = tmp_path / "run.json"
     path.write_text("old")
 
@@ -75,14 +75,14 @@ def test_a_failing_block_leaves_the_former_file_and_nothing_else(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.json"]
 
 
-def test_a_kill_while_writing_leaves_the_former_file(tmp_path):
+def test_a_kill_while_writing_leaves_the_previous_file(tmp_path):
     path = tmp_path / "run.json"
     path.write_text("old")
     kill_while_replacing(path, "file", renames=0)
     assert path.read_text() == "old"
 
 
-def test_a_folder_is_replaced_as_a_whole(tmp_path):
+def test_a_folder_is_replaced_completely(tmp_path):
     folder = tmp_path / "last"
     with replacing_folder(folder) as partial:
         (partial / "old only").write_text("")
@@ -91,7 +91,7 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["last"]
 
 
-def test_a_failing_block_leaves_the_former_folder(tmp_path):
+def test_a_failing_block_leaves_the_previous_folder(tmp_path):
     folder = tmp_path / "last"
     fill(folder, "old")
 
@@ -127,17 +127,17 @@ def test_a_failure_after_a_kill_between_the_renames_still_keeps_the_old_content(
     assert (whole_folder(folder) / "content").read_text() == "old"
 
 
-def test_a_folder_that_was_never_written_is_at_its_own_place(tmp_path):
+def test_a_folder_that_was_never_written_keeps_its_path(tmp_path):
     assert whole_folder(tmp_path / "none") == tmp_path / "none"
 
 
-def test_sha256_is_of_the_bytes(tmp_path):
+def test_sha256_covers_the_bytes(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"hilum" * 100_000)
     assert sha256_of_file(path) == hashlib.sha256(b"hilum" * 100_000).hexdigest()
 
 
-def test_json_is_written_whole(tmp_path):
+def test_json_is_written_atomically(tmp_path):
     write_json(tmp_path / "new" / "run.json", {"a": [1, None]})
     assert json.loads((tmp_path / "new" / "run.json").read_text()) == {"a": [1, None]}
     with pytest.raises(TypeError):
@@ -146,10 +146,10 @@ def test_json_is_written_whole(tmp_path):
     assert json.loads((tmp_path / "new" / "run.json").read_text()) == {"a": [1, None]}
 
 
-def test_a_lock_is_held_once_and_leaves_no_file(tmp_path):
+def test_a_lock_is_exclusive_and_leaves_no_file(tmp_path):
     with locked(tmp_path / ".lock", "busy"):
         with pytest.raises(HilumError, match="busy"), locked(tmp_path / ".lock", "busy"):
-            pytest.fail("the lock was given twice")
+            pytest.fail("two blocks hold the lock")
         assert (tmp_path / ".lock").exists()
     assert not (tmp_path / ".lock").exists()
     with locked(tmp_path / ".lock"):

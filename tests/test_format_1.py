@@ -1,4 +1,4 @@
-"""Folders, a bundle and a sweep that Hilum 0.1.0 wrote (format 1): today's version reads, continues and serves them."""
+"""Folders, a bundle and a sweep that Hilum 0.1.0 wrote (format 1): the current version reads and continues them."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ FIXTURES = Path(__file__).parent / "fixtures" / "format-1"
 
 @pytest.fixture(scope="module")
 def phantom(tmp_path_factory) -> Path:
-    """The 120 images that the fixtures were trained on, drawn again from their seed."""
+    """The 120 training images of the fixtures, drawn again from their seed."""
     root = tmp_path_factory.mktemp("phantom") / "phantom"
     write_phantom(root, images=120, seed=7)
     return root
@@ -57,8 +57,8 @@ def test_a_finished_run_is_shown_and_reported(old):
     hilum("report", "runs/finished")
     assert (old / "runs/finished/report.html").stat().st_size > 10_000
     metrics = StandardTraining.load_metrics("runs/finished")
-    kept = RunFolder("runs/finished").scores()
-    assert np.allclose(metrics.scores["roc_auc"], kept["roc_auc"], equal_nan=True)
+    saved = RunFolder("runs/finished").scores()
+    assert np.allclose(metrics.scores["roc_auc"], saved["roc_auc"], equal_nan=True)
 
 
 def test_a_finished_run_predicts_and_is_evaluated(old):
@@ -72,15 +72,15 @@ def test_the_bundle_gives_the_probabilities_of_its_run(old):
     pytest.importorskip("onnxruntime")
     image = str(next((old / "phantom").rglob("*.jpg")))
     answers = []
-    for place in ("runs/finished", "bundle"):
-        hilum("predict", place, image, "--json", f"{place.replace('/', '-')}.json")
-        answer = json.loads((old / f"{place.replace('/', '-')}.json").read_text())
+    for path in ("runs/finished", "bundle"):
+        hilum("predict", path, image, "--json", f"{path.replace('/', '-')}.json")
+        answer = json.loads((old / f"{path.replace('/', '-')}.json").read_text())
         answers.append([finding["probability"] for finding in answer["images"][0]["findings"]])
     assert len(answers[0]) == 2
     assert np.allclose(*answers, atol=1e-5)
 
 
-def test_a_stopped_run_continues_to_the_predictions_of_an_uninterrupted_one(old):
+def test_a_stopped_run_continues_with_the_predictions_of_an_uninterrupted_run(old):
     before = RunFolder("runs/stopped").predictions(1)
     hilum("resume", "runs/stopped")
     folder = RunFolder("runs/stopped")

@@ -12,7 +12,7 @@ def test_cores_are_those_of_the_affinity_mask(monkeypatch):
     assert cores() == 2
 
 
-def test_without_an_affinity_mask_cores_are_those_of_the_machine(monkeypatch):
+def test_without_an_affinity_mask_all_cores_count(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     assert cores() == 6

@@ -1,4 +1,4 @@
-"""The place of a notebook, locally and on a stand-in for Google Colab."""
+"""Tests of hilum.notebook, locally and on a simulated Google Colab."""
 
 import json
 import sys
@@ -12,25 +12,25 @@ from hilum.notebook import Place, bootstrap
 
 
 @pytest.fixture(autouse=True)
-def nothing_set(monkeypatch, tmp_path):
+def empty_environment(monkeypatch, tmp_path):
     for name in ("HILUM_DATA", "HILUM_RUNS", "HILUM_NOTEBOOKS"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)  # bootstrap changes the working directory; this puts it back
+    monkeypatch.chdir(tmp_path)  # bootstrap changes the working directory; monkeypatch restores it
 
 
-def a_place(home: Path, **others) -> Place:
+def make_place(home: Path, **others) -> Place:
     return Place(home=home, data=home / "data", runs=home / "runs", device="cpu", **others)
 
 
-def colab(monkeypatch, drive_holds: str | None) -> list[str]:
-    """Puts a google.colab in place whose Drive holds a folder once it is mounted; gives the mounts."""
+def colab(monkeypatch, drive_folder: str | None) -> list[str]:
+    """Installs a google.colab whose Drive has this folder after mounting; returns the list of mounts."""
     mounts = []
 
     def mount(folder: str) -> None:
         mounts.append(folder)
         (Path(folder) / "MyDrive").mkdir(parents=True)
-        if drive_holds:
-            (Path(folder) / "MyDrive" / drive_holds).mkdir()
+        if drive_folder:
+            (Path(folder) / "MyDrive" / drive_folder).mkdir()
 
     module = types.ModuleType("google.colab")
     module.drive = types.SimpleNamespace(mount=mount)
@@ -39,7 +39,7 @@ def colab(monkeypatch, drive_holds: str | None) -> list[str]:
     return mounts
 
 
-def test_on_a_local_machine_home_is_the_clone_around_the_notebook(monkeypatch, tmp_path):
+def test_on_a_local_machine_home_is_the_clone_that_contains_the_notebook(monkeypatch, tmp_path):
     (tmp_path / "clone" / "notebooks" / "support").mkdir(parents=True)
     (tmp_path / "clone" / "hilum").mkdir()
     monkeypatch.chdir(tmp_path / "clone" / "notebooks" / "support")
@@ -49,14 +49,14 @@ def test_on_a_local_machine_home_is_the_clone_around_the_notebook(monkeypatch, t
     assert not place.colab
     assert not place.small
     assert "this machine, device " in str(place)
-    assert "the phantom stands in" in str(place)
+    assert "the phantom replaces it" in str(place)
 
 
-def test_outside_a_clone_home_is_where_it_was_started(tmp_path):
+def test_outside_a_clone_home_is_the_starting_folder(tmp_path):
     assert bootstrap().home == tmp_path
 
 
-def test_the_environment_names_other_folders_and_the_small_size(monkeypatch, tmp_path):
+def test_environment_variables_set_other_folders_and_the_small_size(monkeypatch, tmp_path):
     monkeypatch.setenv("HILUM_DATA", str(tmp_path / "images"))
     monkeypatch.setenv("HILUM_RUNS", str(tmp_path / "results"))
     monkeypatch.setenv("HILUM_NOTEBOOKS", "small")
@@ -66,13 +66,13 @@ def test_the_environment_names_other_folders_and_the_small_size(monkeypatch, tmp
 
 
 @pytest.mark.parametrize(("gpu", "device"), [(True, "cuda"), (False, "cpu")])
-def test_the_device_is_a_gpu_where_torch_has_one(monkeypatch, gpu, device):
+def test_the_device_is_a_gpu_if_torch_has_one(monkeypatch, gpu, device):
     monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
     assert bootstrap().device == device
 
 
 def test_on_colab_the_drive_is_mounted_once_and_home_is_the_clone_in_it(monkeypatch, tmp_path):
-    mounts = colab(monkeypatch, drive_holds="hilum")
+    mounts = colab(monkeypatch, drive_folder="hilum")
     drive = tmp_path / "content" / "drive"
     for _ in range(2):
         place = bootstrap(drive)
@@ -82,14 +82,14 @@ def test_on_colab_the_drive_is_mounted_once_and_home_is_the_clone_in_it(monkeypa
     assert "Google Colab" in str(place)
 
 
-def test_a_drive_without_a_clone_is_told(monkeypatch, tmp_path):
-    colab(monkeypatch, drive_holds=None)
+def test_a_drive_without_a_clone_is_an_error(monkeypatch, tmp_path):
+    colab(monkeypatch, drive_folder=None)
     with pytest.raises(HilumError, match="Put the clone of Hilum there, in your Drive"):
         bootstrap(tmp_path / "content" / "drive")
 
 
-def test_colab_reads_from_a_pack_before_folders_before_files(monkeypatch, tmp_path):
-    colab(monkeypatch, drive_holds="hilum")
+def test_a_pack_is_preferred_to_a_hierarchy_and_a_hierarchy_to_files(monkeypatch, tmp_path):
+    colab(monkeypatch, drive_folder="hilum")
     place = bootstrap(tmp_path / "drive")
     (place.data / "CheXpert-v1.0-small").mkdir(parents=True)
     settings = place.settings("chexpert", 320, 320)
@@ -110,21 +110,21 @@ def test_colab_reads_from_a_pack_before_folders_before_files(monkeypatch, tmp_pa
     assert "pack" not in place.settings("chexpert", 224, 224), "a pack of another size is not used"
 
 
-def test_the_phantom_stands_in_for_an_absent_data_set(tmp_path, capsys):
-    settings = a_place(tmp_path, small=True).settings("nih", 32, 48)
+def test_the_phantom_replaces_an_absent_data_set(tmp_path, capsys):
+    settings = make_place(tmp_path, small=True).settings("nih", 32, 48)
     assert settings["source"] == "phantom"
     assert "root" not in settings
     assert (settings["image_width"], settings["image_height"], settings["num_workers"]) == (32, 48, 0)
     assert "nih is not in" in capsys.readouterr().out
 
 
-def test_an_unknown_data_set_is_told(tmp_path):
-    with pytest.raises(HilumError, match="no folder for 'chexprt'"):
-        a_place(tmp_path).folder("chexprt")
+def test_an_unknown_data_set_is_an_error(tmp_path):
+    with pytest.raises(HilumError, match="no data set 'chexprt'"):
+        make_place(tmp_path).folder("chexprt")
 
 
-def test_settings_are_those_of_a_run(tmp_path):
+def test_the_settings_are_valid_for_a_run(tmp_path):
     from hilum import RunConfig
 
     (tmp_path / "data" / "nih").mkdir(parents=True)
-    assert RunConfig(**a_place(tmp_path).settings("nih", 64, 64)).source == "nih"
+    assert RunConfig(**make_place(tmp_path).settings("nih", 64, 64)).source == "nih"

@@ -11,19 +11,19 @@ def draws(*address):
     return generator(*address).integers(2**32, size=8).tolist()
 
 
-def test_the_same_address_gives_the_same_draws_whatever_was_drawn_before():
+def test_the_same_address_gives_the_same_draws_after_other_draws():
     expected = draws(7, "order", 3)
     np.random.default_rng(0).random(100)
     generator(7, "order", 3).random(5)
     assert draws(7, "order", 3) == expected
 
 
-def test_any_other_address_gives_other_draws():
+def test_a_different_address_gives_different_draws():
     addresses = [(7, "order", 3), (8, "order", 3), (7, "split", 3), (7, "order", 4), (7, "order", 3, 1)]
     assert len({tuple(draws(*address)) for address in addresses}) == len(addresses)
 
 
-def test_a_long_stream_does_not_run_into_the_next_address():
+def test_streams_of_neighbouring_addresses_do_not_overlap():
     first = generator(1, "augment", 0, 5).integers(2**63, size=20_000)
     second = generator(1, "augment", 0, 6).integers(2**63, size=20_000)
     assert not set(first.tolist()) & set(second.tolist())
@@ -31,11 +31,11 @@ def test_a_long_stream_does_not_run_into_the_next_address():
 
 def test_draws_are_the_same_in_another_process():
     code = "from hilum.randomness import generator; print(generator(7, 'order', 3).integers(2**32, size=8).tolist())"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == str(draws(7, "order", 3))
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert output.stdout.strip() == str(draws(7, "order", 3))
 
 
-def test_draws_stay_the_same_from_version_to_version():
+def test_draws_do_not_change_between_versions():
     assert draws(0, "split")[:3] == [2974948881, 2214178543, 3318006609]
 
 
@@ -45,7 +45,7 @@ def test_derived_seeds_fit_a_library_generator():
     assert len(set(seeds)) == 200
 
 
-def test_large_seeds_are_seeds():
+def test_large_seeds_differ():
     assert draws(2**63 - 1, "split") != draws(2**63 - 2, "split")
 
 

@@ -1,4 +1,4 @@
-"""Every recipe is understood, does what it says, and trains, here at the size of a toy."""
+"""Every recipe is valid, has the stated settings, and trains, here at a small size."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from hilum.training.run import StandardTraining
 FOLDER = Path(__file__).parents[1] / "recipes"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.toml"))
 
-#: The founding document's tables [8] and [9], under our names. The epochs of [8] are not legible there.
+#: The founding document's tables [8] and [9], with the current names. The epochs of [8] are not legible.
 DOCUMENT = {
     "number_images": 0,
     "learning_rate": 1e-05,
@@ -27,7 +27,7 @@ DOCUMENT = {
     "l2_reg": 0.1,
     "loss_reduction": "sum",
     "target_columns": ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural_Effusion"),
-    # Built into its training:
+    # Fixed in its training:
     "optimizer": "adam",
     "loss": "bce",
     "schedule": "constant",
@@ -50,7 +50,7 @@ DOCUMENTS_RUNS = {
     },
 }
 
-#: What a toy changes besides: networks that are too large for it, and weights that must be downloaded.
+#: Further changes for the small size: smaller networks, and no weights that need a download.
 SMALLER = {
     "resnet34-chexpert-2020": {"net_kwargs": {"layers": 18, "drop_out_percent": 0.5}},
     "densenet-chexpert-2020": {
@@ -60,7 +60,7 @@ SMALLER = {
 }
 
 
-def test_the_recipes_are_all_here():
+def test_all_recipes_exist():
     assert RECIPES == [
         "chexpert-strong",
         "densenet-chexpert-2020",
@@ -71,7 +71,7 @@ def test_the_recipes_are_all_here():
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_setting_is_known_and_none_ties_it_to_a_machine(name):
+def test_every_setting_is_valid_and_none_depends_on_a_machine(name):
     config = RunConfig(**settings_from_toml(FOLDER / f"{name}.toml"))
     assert config.split_unit == "patient"
     assert (config.root, config.pack, config.hierarchy, config.split_file) == (None,) * 4
@@ -82,24 +82,24 @@ def test_every_setting_is_known_and_none_ties_it_to_a_machine(name):
 @pytest.mark.parametrize("name", DOCUMENTS_RUNS)
 def test_the_documents_runs_have_the_documents_values(name):
     config = RunConfig(**settings_from_toml(FOLDER / f"{name}.toml"))
-    wanted = DOCUMENT | DOCUMENTS_RUNS[name]
-    assert {setting: getattr(config, setting) for setting in wanted} == wanted
+    expected = DOCUMENT | DOCUMENTS_RUNS[name]
+    assert {setting: getattr(config, setting) for setting in expected} == expected
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_each_says_how_it_is_called(name):
+def test_each_shows_its_command(name):
     command = f"hilum train recipes/{name}.toml --root DIR"
     assert command in (FOLDER / f"{name}.toml").read_text(encoding="utf-8")
     assert command in (FOLDER / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.filterwarnings("ignore::hilum.metrics.history.UndefinedScoreWarning")  # a toy lacks positives
+@pytest.mark.filterwarnings("ignore::hilum.metrics.UndefinedScoreWarning")  # few images lack positives
 @pytest.mark.parametrize("name", RECIPES)
 def test_each_trains(name, request, tmp_path, monkeypatch):
     monkeypatch.setattr("hilum.training.run.write_figures", lambda folder, metrics: [])
     monkeypatch.setattr("hilum.training.run.write_report", lambda folder: None)
     settings = settings_from_toml(FOLDER / f"{name}.toml")
-    toy = {
+    small = {
         "root": request.getfixturevalue("nih_tree" if settings["source"] == "nih" else "chexpert_tree"),
         "image_width": 32,
         "image_height": 32,
@@ -115,7 +115,7 @@ def test_each_trains(name, request, tmp_path, monkeypatch):
         "quiet": True,
         "epoch_args": "none",
     }
-    training = StandardTraining(**settings | toy | SMALLER.get(name, {}))
+    training = StandardTraining(**settings | small | SMALLER.get(name, {}))
     training.train()
     assert training.folder.record["status"] == "finished"
     assert training.folder.epochs() == [1]

@@ -13,7 +13,7 @@ from hilum.targets import (
 )
 
 
-def test_the_twelve_targets_are_the_founding_documents_in_its_order():
+def test_the_twelve_targets_are_in_the_order_of_the_founding_document():
     assert (
         *("Enlarged_Cardiomediastinum", "Cardiomegaly", "Lung_Opacity", "Lung_Lesion", "Edema"),
         *("Consolidation", "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural_Effusion"),
@@ -28,7 +28,7 @@ def test_sizes_of_the_named_sets():
     assert len(set(VINDR_TARGETS)) == len(VINDR_TARGETS) == 28
 
 
-def test_every_name_is_canonical_and_no_alias_hides_one():
+def test_every_name_is_canonical_and_no_alias_replaces_it():
     for name in (*CHEXPERT_FINDINGS, *NIH_TARGETS, *VINDR_TARGETS):
         assert canonical_target(name) == name
     assert {canonical_target(name) for name in ALIASES.values()} == set(ALIASES.values())
@@ -58,12 +58,12 @@ def test_spellings_of_other_data_sets_are_known(spelling, name):
     assert canonical_target(spelling) == name
 
 
-def test_names_resolve_to_the_data_sets_own_in_the_given_order():
+def test_names_resolve_to_the_names_of_the_data_set_in_the_given_order():
     available = ("Effusion", "Edema", "Mass")
     assert resolve_targets(["mass", "Pleural Effusion"], available) == ("Mass", "Effusion")
 
 
-def test_by_default_all_targets_are_taken():
+def test_by_default_all_targets_are_selected():
     assert resolve_targets(None, NIH_TARGETS) == NIH_TARGETS
 
 
@@ -73,7 +73,7 @@ def test_the_competition_set_resolves_in_both_data_sets():
 
 
 @pytest.mark.parametrize(
-    ("wanted", "message"),
+    ("selection", "message"),
     [
         ("Edma", r"no target 'Edma'\. Did you mean 'Edema'\? It has .*named sets are .*competition"),
         ("Fracture", "no target 'Fracture'"),
@@ -83,6 +83,6 @@ def test_the_competition_set_resolves_in_both_data_sets():
         ([], "target_columns is empty"),
     ],
 )
-def test_mistakes_are_named(wanted, message):
+def test_a_wrong_selection_is_an_error(selection, message):
     with pytest.raises(HilumError, match=message):
-        resolve_targets(wanted, NIH_TARGETS)
+        resolve_targets(selection, NIH_TARGETS)

@@ -36,7 +36,7 @@ def save_checkpoint(folder: Path, net: nn.Module, state: dict[str, Any]) -> None
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in net.state_dict().items()
     }
-    with replacing_folder(folder, keep_former=folder.with_name("previous")) as partial:
+    with replacing_folder(folder, keep_previous=folder.with_name("previous")) as partial:
         save_file(weights, partial / "model.safetensors")
         torch.save(state, partial / "state.pt")
 

@@ -14,15 +14,15 @@
 # %% [markdown]
 # # Automatic differentiation
 #
-# `loss.backward()` looks like magic and is bookkeeping. Every operation knows its own derivative; the chain
-# rule multiplies them along each path from the loss back to a weight, and adds the paths up. Here is an
-# engine for single numbers in some forty lines. It must agree with PyTorch's autograd, to the last digits
-# of a float64.
+# `loss.backward()` looks like magic but is bookkeeping. Every operation knows its own derivative. The
+# chain rule multiplies the derivatives along each path from the loss back to a weight and sums over the
+# paths. This notebook builds an engine for single numbers in about forty lines. Its results must agree
+# with PyTorch's autograd to the last digits of a float64.
 
 # %% tags=["bootstrap"]
 try:
     from hilum.notebook import bootstrap
-except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clone in your Drive
+except ModuleNotFoundError:  # Colab starts without Hilum: install the clone in your Drive
     import subprocess
     import sys
 
@@ -31,7 +31,7 @@ except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clon
     drive.mount("/content/drive")
     clone = "/content/drive/MyDrive/hilum"
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", clone], check=True)
-    sys.path.insert(0, clone)  # this kernel began before the installation
+    sys.path.insert(0, clone)  # this kernel started before the installation
     from hilum.notebook import bootstrap
 
 place = bootstrap()
@@ -49,40 +49,40 @@ class Scalar:
 
     Attributes:
         value: the number.
-        gradient: of the result that `backward` was called on, with respect to this number.
-        parents: what it was made of, each with the derivative of this number with respect to it.
+        gradient: derivative, with respect to this number, of the result that `backward` was called on.
+        parents: the numbers it was computed from, each with the derivative of this number with respect to it.
     """
 
     def __init__(self, value: float, *parents: tuple["Scalar", float]):
         self.value, self.gradient, self.parents = value, 0.0, parents
 
     def __add__(self, other: "Scalar") -> "Scalar":
-        """A + b: both derivatives are 1."""
+        """Gives a + b: both derivatives are 1."""
         return Scalar(self.value + other.value, (self, 1.0), (other, 1.0))
 
     def __mul__(self, other: "Scalar") -> "Scalar":
-        """A b: the derivative with respect to a is b, and the other way round."""
+        """Gives a b: the derivative with respect to a is b, and with respect to b it is a."""
         return Scalar(self.value * other.value, (self, other.value), (other, self.value))
 
     def __neg__(self) -> "Scalar":
-        """-a."""
+        """Gives -a: the derivative is -1."""
         return Scalar(-self.value, (self, -1.0))
 
     def exp(self) -> "Scalar":
-        """e^a is its own derivative."""
+        """Gives e^a, which is its own derivative."""
         value = math.exp(self.value)
         return Scalar(value, (self, value))
 
     def log(self) -> "Scalar":
-        """Ln a: 1 / a."""
+        """Gives ln a: the derivative is 1 / a."""
         return Scalar(math.log(self.value), (self, 1 / self.value))
 
     def inverse(self) -> "Scalar":
-        """1 / a: -1 / a²."""
+        """Gives 1 / a: the derivative is -1 / a²."""
         return Scalar(1 / self.value, (self, -1 / self.value**2))
 
     def relu(self) -> "Scalar":
-        """The larger of a and 0; at 0 the derivative is taken to be 0, as PyTorch does."""
+        """Gives the larger of a and 0. At 0 the derivative is 0, as in PyTorch."""
         return Scalar(max(self.value, 0.0), (self, float(self.value > 0)))
 
     def backward(self) -> None:
@@ -99,7 +99,7 @@ class Scalar:
 
         visit(self)
         self.gradient = 1.0
-        # From the result backwards: a number's gradient is complete before it is passed on.
+        # In reverse order, the gradient of a number is complete before it is passed to its parents.
         for node in reversed(order):
             for parent, slope in node.parents:
                 parent.gradient += slope * node.gradient
@@ -109,13 +109,13 @@ class Scalar:
 # ## One neuron with the loss of a finding
 #
 # Two inputs, one output $z = w_1 x_1 + w_2 x_2 + b$, the sigmoid $p = 1 / (1 + e^{-z})$, and the binary
-# cross-entropy for a positive label, $-\ln p$. By hand the derivative is $\partial L / \partial w_1 = (p -
-# 1)\, x_1$. Engine, autograd and formula must agree.
+# cross-entropy for a positive label, $-\ln p$. The formula of the derivative is $\partial L / \partial
+# w_1 = (p - 1)\, x_1$. The engine, autograd and the formula must agree.
 
 
 # %%
 def neuron_loss(w1, w2, b, x1, x2):
-    """-ln sigmoid(w1 x1 + w2 x2 + b), for our scalars."""
+    """The loss -ln sigmoid(w1 x1 + w2 x2 + b), and the probability, for scalars."""
     z = w1 * x1 + w2 * x2 + b
     p = (Scalar(1.0) + (-z).exp()).inverse()
     return -p.log(), p
@@ -141,10 +141,11 @@ for name in values:
 assert abs(ours["w1"].gradient - (p.value - 1) * values["x1"]) < 1e-12
 
 # %% [markdown]
-# ## A number used twice
+# ## A number that is used twice
 #
-# Where paths meet, gradients add. That is why `backward` adds (`+=`) and does not set, and why the order
-# matters: a node must have heard from everyone it fed before it passes its gradient on.
+# If a number is used twice, the gradients of both paths are summed. So `backward` adds to the gradient
+# (`+=`), and the order matters: a node must receive the gradients of all its uses before it passes its
+# own gradient to its parents.
 
 # %%
 a = Scalar(3.0)
@@ -154,40 +155,41 @@ print(f"d(a^4 + a)/da at 3: {a.gradient:.0f}")
 assert a.gradient == 4 * 3**3 + 1
 
 # %% [markdown]
-# ## Against finite differences
+# ## Comparison with finite differences
 #
-# A gradient can always be checked without any theory: nudge the input and see what the output does. This is
-# how a new layer is tested. The nudge must be neither too large (the curve bends) nor too small (floating
-# point runs out of digits); the plot shows the valley in between.
+# Finite differences check a gradient without any theory: change the input a little and measure how the
+# output changes. New layers are tested this way. The change must not be too large (the curve bends) or
+# too small (floating point runs out of digits). The plot shows the best range between the two.
 
 
 # %%
-def error_of_nudge(function: Callable[[Scalar], Scalar], at: float, nudge: float) -> float:
-    """How far (f(x + h) - f(x - h)) / 2h is from the engine's derivative, relative to it."""
+def relative_error(function: Callable[[Scalar], Scalar], at: float, step: float) -> float:
+    """Relative error of (f(x + h) - f(x - h)) / 2h, compared with the engine's derivative."""
     point = Scalar(at)
     function(point).backward()
-    difference = (function(Scalar(at + nudge)).value - function(Scalar(at - nudge)).value) / (2 * nudge)
+    difference = (function(Scalar(at + step)).value - function(Scalar(at - step)).value) / (2 * step)
     return abs(difference - point.gradient) / abs(point.gradient)
 
 
-nudges = [10.0**-k for k in range(1, 15)]
-errors = [max(error_of_nudge(lambda s: (s * s).exp(), 0.8, nudge), 1e-17) for nudge in nudges]
+steps = [10.0**-k for k in range(1, 15)]
+errors = [max(relative_error(lambda s: (s * s).exp(), 0.8, step), 1e-17) for step in steps]
 figure, axes = plt.subplots()
-axes.plot(nudges, errors, "o-")
-axes.set(title="Finite differences and the exact derivative", xlabel="nudge", ylabel="relative error")
+axes.plot(steps, errors, "o-")
+axes.set(title="Finite differences and the exact derivative", xlabel="step", ylabel="relative error")
 axes.set(xscale="log", yscale="log")
 plt.show()
 best = min(errors)
-print(f"smallest relative error {best:.1e}, at a nudge of {nudges[errors.index(best)]:.0e}")
+print(f"smallest relative error {best:.1e}, at a step of {steps[errors.index(best)]:.0e}")
 assert best < 1e-9
 assert errors[0] > 1e-3
 assert errors[-1] > 1e-5
 
 # %% [markdown]
-# ## It learns
+# ## Training with the engine
 #
-# Enough to train a network: three inputs, four hidden units, one output, on "is exactly one of the first
-# two inputs on?" (no single line can tell). Autograd trains the same weights for comparison.
+# The engine can train a network with three inputs, four hidden units and one output. The task is: is
+# exactly one of the first two inputs 1? A single line cannot separate the cases. Autograd trains the
+# same weights for comparison.
 
 # %%
 generator = torch.Generator().manual_seed(15)
@@ -196,8 +198,8 @@ start = {name: torch.randn(shape, generator=generator, dtype=torch.float64) for 
 cases = [((0.0, 0.0, 1.0), 0.0), ((1.0, 0.0, 1.0), 1.0), ((0.0, 1.0, 1.0), 1.0), ((1.0, 1.0, 1.0), 0.0)]
 
 
-def train_ours(steps: int, rate: float) -> list[float]:
-    """The loss before each step, by our engine."""
+def train_with_engine(steps: int, rate: float) -> list[float]:
+    """The loss before each step, with the scalar engine."""
     w = [[Scalar(value) for value in row] for row in start["w"].tolist()]
     b, v, c = ([Scalar(value) for value in start[name].tolist()] for name in "bvc")
     weights = [*(s for row in w for s in row), *b, *v, *c]
@@ -222,8 +224,8 @@ def train_ours(steps: int, rate: float) -> list[float]:
     return losses
 
 
-def train_theirs(steps: int, rate: float) -> list[float]:
-    """The same, by autograd."""
+def train_with_autograd(steps: int, rate: float) -> list[float]:
+    """The loss before each step, with autograd."""
     weights = {name: tensor.clone().requires_grad_() for name, tensor in start.items()}
     inputs = torch.tensor([case for case, _ in cases], dtype=torch.float64)
     labels = torch.tensor([label for _, label in cases], dtype=torch.float64)
@@ -240,18 +242,18 @@ def train_theirs(steps: int, rate: float) -> list[float]:
 
 
 STEPS = place.choose(full=400, small=120)
-ours_losses, their_losses = train_ours(STEPS, 0.2), train_theirs(STEPS, 0.2)
+engine_losses, autograd_losses = train_with_engine(STEPS, 0.2), train_with_autograd(STEPS, 0.2)
 figure, axes = plt.subplots()
-axes.plot(ours_losses, label="the scalar engine")
-axes.plot(their_losses, "--", label="autograd")
+axes.plot(engine_losses, label="the scalar engine")
+axes.plot(autograd_losses, "--", label="autograd")
 axes.set(title="The same training twice", xlabel="step", ylabel="loss, sum of four cases")
 axes.legend()
 plt.show()
-largest = max(abs(a - b) for a, b in zip(ours_losses, their_losses, strict=True))
-print(f"loss {ours_losses[0]:.3f} -> {ours_losses[-1]:.3f}; the two differ by at most {largest:.1e}")
+largest = max(abs(a - b) for a, b in zip(engine_losses, autograd_losses, strict=True))
+print(f"loss {engine_losses[0]:.3f} -> {engine_losses[-1]:.3f}; largest difference {largest:.1e}")
 assert largest < 1e-8
-assert ours_losses[-1] < ours_losses[0] / 5
+assert engine_losses[-1] < engine_losses[0] / 5
 
 # %% [markdown]
-# What PyTorch adds to this is size: its nodes hold tensors instead of numbers, so that one node does a
-# million multiplications. The bookkeeping is the same.
+# PyTorch adds scale: its nodes hold tensors instead of numbers, so one node does millions of
+# multiplications. The bookkeeping is the same.

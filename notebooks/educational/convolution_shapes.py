@@ -14,23 +14,23 @@
 # %% [markdown]
 # # Convolution shapes and parameter counts by hand
 #
-# The goal of the founding project's own CNN: make sure that shapes match from layer to layer, above all
-# where convolution meets fully connected layers, and be able to count the trainable parameters. Two
-# formulas are enough.
+# The founding project wrote its own CNN for two purposes: to see that shapes match from layer to layer,
+# above all between convolutional and fully connected layers, and to be able to count the trainable
+# parameters. Two formulas are enough.
 #
-# **Size.** A window of $k$ pixels that moves by $s$ over $n$ pixels with $p$ pixels of padding on each side
-# fits
+# **Size.** A window of $k$ pixels moves by $s$ pixels over $n$ pixels, with $p$ pixels of padding on
+# each side. The number of positions is
 #
-# $$\left\lfloor \frac{n + 2p - k}{s} \right\rfloor + 1 \text{ times.}$$
+# $$\left\lfloor \frac{n + 2p - k}{s} \right\rfloor + 1.$$
 #
-# **Parameters.** Each of $C_{out}$ filters has a $k \times k$ window for each of $C_{in}$ channels, and one
-# bias: $C_{out}\,(C_{in} k^2 + 1)$. The image's size is not in the formula; that is the point of
-# convolution.
+# **Parameters.** Each of the $C_{out}$ filters has a $k \times k$ window for each of the $C_{in}$
+# channels, and one bias. So the number is $C_{out}\,(C_{in} k^2 + 1)$. It does not depend on the
+# image's size.
 
 # %% tags=["bootstrap"]
 try:
     from hilum.notebook import bootstrap
-except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clone in your Drive
+except ModuleNotFoundError:  # Colab starts without Hilum: install the clone in your Drive
     import subprocess
     import sys
 
@@ -39,7 +39,7 @@ except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clon
     drive.mount("/content/drive")
     clone = "/content/drive/MyDrive/hilum"
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", clone], check=True)
-    sys.path.insert(0, clone)  # this kernel began before the installation
+    sys.path.insert(0, clone)  # this kernel started before the installation
     from hilum.notebook import bootstrap
 
 place = bootstrap()
@@ -52,17 +52,17 @@ from torch import nn
 
 
 def size_after(size: int, kernel: int, stride: int = 1, padding: int = 0) -> int:
-    """How many places a window fits in."""
+    """Number of positions of a window."""
     return (size + 2 * padding - kernel) // stride + 1
 
 
 def convolution_parameters(inputs: int, outputs: int, kernel: int, bias: bool = True) -> int:
-    """How many numbers a square convolution learns."""
+    """Number of parameters of a square convolution."""
     return outputs * (inputs * kernel**2 + bias)
 
 
 # %% [markdown]
-# Checked against PyTorch, for every sensible combination:
+# This cell compares both formulas with PyTorch for many combinations:
 
 # %%
 checked = 0
@@ -77,23 +77,23 @@ for size in (7, 16, 31, 64):
                     out = layer(torch.zeros(1, 2, size, size))
                 expected = size_after(size, kernel, stride, padding)
                 assert out.shape == (1, 5, expected, expected)
-                learnt = sum(weight.numel() for weight in layer.parameters())
-                assert learnt == convolution_parameters(2, 5, kernel)
+                parameters = sum(weight.numel() for weight in layer.parameters())
+                assert parameters == convolution_parameters(2, 5, kernel)
                 checked += 1
 print(f"{checked} combinations agree")
 
 # %% [markdown]
-# ## A convolution, written out
+# ## A convolution in plain Python
 #
-# Five loops, no library. It is cross-correlation (the filter is not flipped), as in every deep learning
-# library.
+# Five nested loops, without a library. This is cross-correlation (the filter is not flipped), as in
+# every deep learning library.
 
 
 # %%
 def convolve(
     image: np.ndarray, weights: np.ndarray, bias: np.ndarray, stride: int, padding: int
 ) -> np.ndarray:
-    """(C, H, W) with filters (O, C, k, k) to (O, H', W')."""
+    """Convolves (C, H, W) with filters (O, C, k, k); gives (O, H', W')."""
     outputs, _, kernel, _ = weights.shape
     padded = np.pad(image, ((0, 0), (padding, padding), (padding, padding)))
     height, width = (size_after(n, kernel, stride, padding) for n in image.shape[1:])
@@ -112,15 +112,15 @@ image = draw.normal(size=(2, 11, 9))
 layer = nn.Conv2d(2, 3, 3, stride=2, padding=1).double()
 weights, bias = (parameter.detach().numpy() for parameter in layer.parameters())
 with torch.no_grad():
-    theirs = layer(torch.from_numpy(image)[None])[0].numpy()
-assert np.allclose(convolve(image, weights, bias, 2, 1), theirs)
+    expected = layer(torch.from_numpy(image)[None])[0].numpy()
+assert np.allclose(convolve(image, weights, bias, 2, 1), expected)
 
 # %% [markdown]
 # ## A whole network
 #
-# Three times convolution, ReLU and pooling, then two fully connected layers. Where the two kinds meet, the
-# features are flattened: channels x height x width. That number depends on the image's size, so this
-# network takes one size only.
+# The network has three blocks of convolution, ReLU and pooling, then two fully connected layers.
+# Between the two kinds of layers, the features are flattened to channels x height x width numbers. That
+# count depends on the image's size, so this network accepts only one size.
 
 # %%
 SIDE, CHANNELS, HIDDEN, TARGETS = 64, (16, 32, 64), 128, 12
@@ -143,12 +143,12 @@ total = sum(count for _, _, count in rows)
 print(f"{'':9} {'':>14} {total:>9,} parameters")
 
 # %% [markdown]
-# The same network in PyTorch, and each shape and count checked as the image passes through:
+# The same network in PyTorch. Each shape and each count is checked as the image passes through:
 
 # %%
 layers: list[nn.Module] = []
-for inside, outside in zip((1, *CHANNELS), CHANNELS, strict=False):
-    layers += [nn.Conv2d(inside, outside, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+for inputs, outputs in zip((1, *CHANNELS), CHANNELS, strict=False):
+    layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
 layers += [nn.Flatten(), nn.Linear(flat, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, TARGETS)]
 net = nn.Sequential(*layers)
 
@@ -165,9 +165,9 @@ assert total == sum(weight.numel() for weight in net.parameters())
 try:
     net(torch.zeros(1, 1, 80, 80))
 except RuntimeError as error:
-    refusal = str(error)
-print(f"\nat 80 x 80: {refusal}")
-assert "cannot be multiplied" in refusal
+    message = str(error)
+print(f"\nat 80 x 80: {message}")
+assert "cannot be multiplied" in message
 
 # %%
 figure, axes = plt.subplots(figsize=(8.5, 3.4))
@@ -175,14 +175,14 @@ names = [name for name, _, count in rows if count]
 counts = [count for _, _, count in rows if count]
 bars = axes.bar(names, counts, color=["C0" if name.startswith("conv") else "C1" for name in names])
 axes.bar_label(bars, [f"{count:,}" for count in counts])
-axes.set(title="Where the parameters are: nearly all in the first fully connected layer", ylabel="parameters")
+axes.set(title="Parameters per layer: nearly all are in the first fully connected layer", ylabel="parameters")
 axes.grid(visible=False, axis="x")
 axes.margins(y=0.15)
 plt.show()
 assert max(counts) == counts[names.index("linear 1")] > 0.9 * total
 
 # %% [markdown]
-# That bar is why newer networks (ResNet, DenseNet) average each channel to one number before the last
-# layer: their count does not depend on the image's size, and neither does what sizes they take. The network
-# of this notebook is Hilum's `custom_pneumonia` in spirit; `hilum models describe custom_pneumonia --size
-# 320` prints this table for it.
+# This is why newer networks (ResNet, DenseNet) average each channel to one number before the last
+# layer. Their parameter count does not depend on the image's size, and they accept images of different
+# sizes. Hilum's `custom_pneumonia` resembles the network of this notebook; `hilum models describe
+# custom_pneumonia --size 320` prints this table for it.

@@ -14,15 +14,15 @@
 # %% [markdown]
 # # Why does a pretrained model reject gray images?
 #
-# Models pretrained on photographs begin with a convolution whose weights have shape (64, **3**, 7, 7): for
-# each of 64 patterns a 7 x 7 window *for each of three colours*. A radiograph has one channel. The error is
-# about shapes, not about taste, and there are three honest ways around it. Two of them are the same
-# computation.
+# Models pretrained on photographs start with a convolution whose weights have shape (64, **3**, 7, 7):
+# each of its 64 filters has a 7 x 7 window *for each of three colours*. A radiograph has one channel.
+# So the error is about shapes. There are three correct solutions, and two of them compute the same
+# result.
 
 # %% tags=["bootstrap"]
 try:
     from hilum.notebook import bootstrap
-except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clone in your Drive
+except ModuleNotFoundError:  # Colab starts without Hilum: install the clone in your Drive
     import subprocess
     import sys
 
@@ -31,7 +31,7 @@ except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clon
     drive.mount("/content/drive")
     clone = "/content/drive/MyDrive/hilum"
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", clone], check=True)
-    sys.path.insert(0, clone)  # this kernel began before the installation
+    sys.path.insert(0, clone)  # this kernel started before the installation
     from hilum.notebook import bootstrap
 
 place = bootstrap()
@@ -43,7 +43,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 torch.manual_seed(0)
-net = resnet18(weights=None).eval()  # the shapes are those of the pretrained one, and no download is needed
+net = resnet18(weights=None).eval()  # same shapes as the pretrained model, without a download
 gray = torch.rand(2, 1, 64, 64)
 
 try:
@@ -56,26 +56,27 @@ assert "to have 3 channels, but got 1 channels" in message
 # %% [markdown]
 # ## One: repeat the gray channel
 #
-# Give all three colours the same gray. Nothing in the model changes. The founding project did this with
-# `torch.repeat_interleave`; `expand` does it without copying memory.
+# Give all three colours the same gray values. Nothing in the model changes. The founding project did
+# this with `torch.repeat_interleave`. `expand` does it without copying memory.
 
 # %%
 repeated = gray.repeat_interleave(3, dim=1)
 assert torch.equal(repeated, gray.expand(-1, 3, -1, -1))
 with torch.no_grad():
-    by_repeating = net(repeated)
-print("images", tuple(repeated.shape), "-> outputs", tuple(by_repeating.shape))
+    outputs = net(repeated)
+print("images", tuple(repeated.shape), "-> outputs", tuple(outputs.shape))
 
 # %% [markdown]
-# ## Two: add up the weights of the colours
+# ## Two: sum the weights over the colours
 #
-# A convolution is a sum over channels. If all three channels are equal, so that $x_r = x_g = x_b = x$, then
+# A convolution is a sum over channels. If all three channels are equal, so that $x_r = x_g = x_b = x$,
+# then
 #
 # $$w_r * x_r + w_g * x_g + w_b * x_b = (w_r + w_g + w_b) * x$$
 #
-# So a one-channel convolution whose weights are the *sum* over colours gives the same outputs with a third
-# of the first layer's work. (The mean, which one sees too, gives a third of the activations: the next
-# layer's statistics no longer fit.)
+# So a one-channel convolution whose weights are the *sum* over the colours gives the same outputs with
+# a third of the first layer's computation. (Some projects use the mean instead. It gives a third of the
+# activations, which no longer match the statistics of the next layer.)
 
 # %%
 summed = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
@@ -106,19 +107,19 @@ plt.show()
 # %% [markdown]
 # ## Three: a new first layer
 #
-# Replace the convolution by a fresh one on one channel. The other layers keep what they learnt, but they
-# are fed patterns they have never seen until the new layer has been trained. With *no* pretrained weights
-# at all this is simply the right thing, and it is what `resnet_grayscale` does.
+# Replace the convolution with a new one that has one input channel. The other layers keep their
+# weights, but their inputs are unfamiliar until the new layer is trained. *Without* pretrained weights
+# this is simply the right choice, and `resnet_grayscale` does it.
 
 # %%
 fresh = resnet18(weights=None).eval()
 fresh.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
 with torch.no_grad():
-    assert fresh(gray).shape == by_repeating.shape
+    assert fresh(gray).shape == outputs.shape
 
 
 def parameters(module: nn.Module) -> int:
-    """How many numbers the module learns."""
+    """Number of trainable parameters of the module."""
     return sum(weight.numel() for weight in module.parameters())
 
 
@@ -128,10 +129,10 @@ assert parameters(net) - parameters(fresh) == 2 * 64 * 7 * 7
 # %% [markdown]
 # ## Do not forget the normalization
 #
-# Pretrained weights expect pixels on the scale they were trained with: for ImageNet mean (0.485, 0.456,
-# 0.406) and deviation (0.229, 0.224, 0.225), colour by colour. So "three equal channels" are no longer
-# equal after normalization, and summing the weights needs a correction: the deviation goes into the
-# weights, the mean into a bias.
+# Pretrained weights expect pixels on the scale that they were trained with: for ImageNet, a mean of
+# (0.485, 0.456, 0.406) and a standard deviation of (0.229, 0.224, 0.225), one value per colour. So
+# three equal channels are no longer equal after normalization, and the summed weights need a
+# correction: the standard deviation is folded into the weights, the mean into a bias.
 
 # %%
 MEAN, DEVIATION = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -140,10 +141,10 @@ with torch.no_grad():
     scaled = net.conv1.weight / DEVIATION[:, None, None]
     bias = -(scaled * MEAN[:, None, None]).sum(dim=(1, 2, 3))
     folded = nn.functional.conv2d(gray, scaled.sum(dim=1, keepdim=True), bias, stride=2)
-    wanted = nn.functional.conv2d(normalized, net.conv1.weight, stride=2)
-print(f"largest difference with the normalization folded in: {(folded - wanted).abs().max().item():.1e}")
-assert torch.allclose(folded, wanted, atol=1e-4)
+    expected = nn.functional.conv2d(normalized, net.conv1.weight, stride=2)
+print(f"largest difference with the normalization folded in: {(folded - expected).abs().max().item():.1e}")
+assert torch.allclose(folded, expected, atol=1e-4)
 
 # %% [markdown]
-# In Hilum `net_name="resnet_pretrained"` repeats the channel and normalizes as the weights ask for, and
-# `net_name="resnet_grayscale"` has a first layer of its own.
+# In Hilum, `net_name="resnet_pretrained"` repeats the channel and normalizes as the weights require.
+# `net_name="resnet_grayscale"` has a one-channel first layer.

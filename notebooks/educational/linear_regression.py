@@ -14,15 +14,15 @@
 # %% [markdown]
 # # Linear regression from scratch in PyTorch
 #
-# Before a network with eleven million weights, one with two. We draw points around a known line, forget the
-# line, and find it again by gradient descent: first with the gradients worked out by hand, then with
-# PyTorch's, then with PyTorch's own layer, loss and optimizer. All three must take the same steps; the last
-# is then only shorter to write.
+# Before a network with eleven million weights, this notebook fits one with two. It draws points around
+# a known line and recovers the line by gradient descent: first with manual gradients, then with
+# PyTorch's autograd, then with PyTorch's own layer, loss and optimizer. All three take the same steps.
+# The last is only shorter to write.
 
 # %% tags=["bootstrap"]
 try:
     from hilum.notebook import bootstrap
-except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clone in your Drive
+except ModuleNotFoundError:  # Colab starts without Hilum: install the clone in your Drive
     import subprocess
     import sys
 
@@ -31,7 +31,7 @@ except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clon
     drive.mount("/content/drive")
     clone = "/content/drive/MyDrive/hilum"
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", clone], check=True)
-    sys.path.insert(0, clone)  # this kernel began before the installation
+    sys.path.insert(0, clone)  # this kernel started before the installation
     from hilum.notebook import bootstrap
 
 place = bootstrap()
@@ -48,20 +48,20 @@ x = torch.linspace(-2, 2, 120, dtype=torch.float64)
 y = TRUE_SLOPE * x + TRUE_OFFSET + NOISE * torch.randn(120, dtype=torch.float64)
 
 # %% [markdown]
-# ## By hand
+# ## Manual gradients
 #
 # The model is $\hat y = w x + b$, the loss the mean of $(\hat y - y)^2$. Its derivatives are
 #
 # $$\frac{\partial L}{\partial w} = \frac{2}{n}\sum_i (\hat y_i - y_i)\, x_i \qquad
 # \frac{\partial L}{\partial b} = \frac{2}{n}\sum_i (\hat y_i - y_i)$$
 #
-# A step goes against the gradient, times the learning rate.
+# Each step moves against the gradient, scaled by the learning rate.
 
 # %%
 LEARNING_RATE, STEPS = 0.1, 60
 
 
-def by_hand() -> tuple[list[float], list[tuple[float, float]]]:
+def with_manual_gradients() -> tuple[list[float], list[tuple[float, float]]]:
     """The loss before each step, and slope and offset after it."""
     w = b = torch.zeros((), dtype=torch.float64)
     losses, path = [], []
@@ -74,14 +74,14 @@ def by_hand() -> tuple[list[float], list[tuple[float, float]]]:
     return losses, path
 
 
-hand_losses, hand_path = by_hand()
+manual_losses, manual_path = with_manual_gradients()
 
 # %% [markdown]
 # ## With autograd
 #
-# `requires_grad=True` makes PyTorch note every operation; `backward()` walks the notes in reverse and
-# leaves the derivative of the loss in `.grad`. It *adds* to what is there, so the gradient is emptied
-# before each step. Forgetting that is the classic first bug.
+# `requires_grad=True` makes PyTorch record every operation. `backward()` follows the record in reverse
+# and stores the derivative of the loss in `.grad`. It *adds* to the value already there, so the
+# gradient must be reset before each step. Forgetting this is the classic first bug.
 
 
 # %%
@@ -94,7 +94,7 @@ def with_autograd() -> list[tuple[float, float]]:
         w.grad = b.grad = None
         loss = ((w * x + b - y) ** 2).mean()
         loss.backward()
-        with torch.no_grad():  # a step is no part of the function that is differentiated
+        with torch.no_grad():  # the step is not part of the differentiated function
             w -= LEARNING_RATE * w.grad
             b -= LEARNING_RATE * b.grad
         path.append((w.item(), b.item()))
@@ -104,8 +104,8 @@ def with_autograd() -> list[tuple[float, float]]:
 # %% [markdown]
 # ## With a layer, a loss and an optimizer
 #
-# `nn.Linear` holds the two weights, `nn.MSELoss` the formula, `SGD` the step. This is the shape of every
-# training loop, Hilum's `TrainingLoop` too: empty the gradients, forward, loss, backward, step.
+# `nn.Linear` holds the two weights, `nn.MSELoss` the formula, `SGD` the step. Every training loop has
+# this shape, including Hilum's `TrainingLoop`: reset the gradients, forward, loss, backward, step.
 
 
 # %%
@@ -125,27 +125,27 @@ def with_modules() -> list[tuple[float, float]]:
 
 
 autograd_path, module_path = with_autograd(), with_modules()
-for hand, autograd, module in zip(hand_path, autograd_path, module_path, strict=True):
-    assert all(abs(a - c) < 1e-12 for a, c in zip(hand, autograd, strict=True))
-    assert all(abs(a - c) < 1e-12 for a, c in zip(hand, module, strict=True))
-print(f"All three ways agree in all {STEPS} steps.")
+for manual, autograd, module in zip(manual_path, autograd_path, module_path, strict=True):
+    assert all(abs(a - c) < 1e-12 for a, c in zip(manual, autograd, strict=True))
+    assert all(abs(a - c) < 1e-12 for a, c in zip(manual, module, strict=True))
+print(f"All three versions agree in all {STEPS} steps.")
 
 # %% [markdown]
 # ## Is it the right line?
 #
-# For linear regression there is a formula for the best line (least squares), so gradient descent can be
-# checked. Around the true line, a sample of 120 noisy points allows a slope that is off by about $\sigma /
-# \sqrt{\sum_i (x_i - \bar x)^2}$.
+# For linear regression, a formula gives the best line (least squares), so the result of gradient
+# descent can be checked. With a sample of 120 noisy points around the true line, the standard error of
+# the slope is about $\sigma / \sqrt{\sum_i (x_i - \bar x)^2}$.
 
 # %%
 design = torch.stack([x, torch.ones_like(x)], dim=1)
 best_slope, best_offset = torch.linalg.lstsq(design, y[:, None]).solution.ravel().tolist()
-slope, offset = hand_path[-1]
+slope, offset = manual_path[-1]
 standard_error = NOISE / ((x - x.mean()) ** 2).sum().sqrt().item()
 print(f"gradient descent  y = {slope:.4f} x {offset:+.4f}")
 print(f"least squares     y = {best_slope:.4f} x {best_offset:+.4f}")
 print(
-    f"the truth         y = {TRUE_SLOPE:.4f} x {TRUE_OFFSET:+.4f}   (slope known to +-{2 * standard_error:.2f})"
+    f"the truth         y = {TRUE_SLOPE:.4f} x {TRUE_OFFSET:+.4f}   (slope within +-{2 * standard_error:.2f})"
 )
 
 assert abs(slope - best_slope) < 1e-4
@@ -156,13 +156,13 @@ assert abs(slope - TRUE_SLOPE) < 3 * standard_error
 figure, (points, losses) = plt.subplots(1, 2, figsize=(10, 3.8))
 points.scatter(x, y, s=12, color="#8a94a0", label="data")
 for step in (0, 2, 5, 59):
-    w, b = hand_path[step]
+    w, b = manual_path[step]
     points.plot(x, w * x + b, color="C0", alpha=0.25 + 0.75 * (step + 1) / 60, lw=1.5)
 points.plot(x, TRUE_SLOPE * x + TRUE_OFFSET, "--", color="C1", label="the true line")
 points.set(title="The line after 1, 3, 6 and 60 steps", xlabel="x", ylabel="y")
 points.legend()
-losses.plot(hand_losses)
-losses.axhline(NOISE**2, ls="--", color="C1", label="the noise: no line can do better")
+losses.plot(manual_losses)
+losses.axhline(NOISE**2, ls="--", color="C1", label="variance of the noise (lowest possible loss)")
 losses.set(title="The loss", xlabel="step", ylabel="mean squared error", yscale="log")
 losses.legend()
 plt.show()
@@ -170,17 +170,17 @@ plt.show()
 # %% [markdown]
 # ## The learning rate
 #
-# Too small and nothing happens; too large and each step overshoots by more than it gains. For this loss the
-# limit is known: steps grow once the rate exceeds $2 / \lambda$, where $\lambda$ is the largest curvature
-# (eigenvalue of the Hessian). For a deep network nobody knows that number, which is why `hilum` can search
-# for a rate.
+# A learning rate that is too small changes almost nothing. One that is too large makes each step
+# overshoot. For this loss the limit is known: the error grows once the rate exceeds $2 / \lambda$,
+# where $\lambda$ is the largest curvature (the largest eigenvalue of the Hessian). For a deep network
+# this number is unknown, so `hilum` can search for a learning rate.
 
 # %%
 curvature = torch.linalg.eigvalsh(2 * design.T @ design / len(x)).max().item()
 
 
 def loss_after(rate: float, steps: int = 30) -> float:
-    """The mean squared error after gradient descent with this rate."""
+    """The mean squared error after gradient descent with this learning rate."""
     weights = torch.zeros(2, dtype=torch.float64)
     for _ in range(steps):
         weights = weights - rate * 2 * design.T @ (design @ weights - y) / len(x)
@@ -188,9 +188,9 @@ def loss_after(rate: float, steps: int = 30) -> float:
 
 
 rates = torch.logspace(-4, 0, 80).tolist()
-reached = [loss_after(rate) for rate in rates]
+losses_by_rate = [loss_after(rate) for rate in rates]
 figure, axes = plt.subplots()
-axes.plot(rates, reached)
+axes.plot(rates, losses_by_rate)
 axes.axvline(2 / curvature, ls="--", color="C1", label=f"2 / curvature = {2 / curvature:.2f}")
 axes.set(
     title="After 30 steps", xlabel="learning rate", ylabel="loss", xscale="log", yscale="log", ylim=(0.1, 1e4)

@@ -14,15 +14,15 @@
 # %% [markdown]
 # # Matching a model's output to its loss
 #
-# "How do I get my model's output to match my loss function?" Three things must fit: the **shape** (one
-# output per target), the **scale** (raw logits or probabilities), and the **question** (which one of these,
-# or which of these). Most mismatches raise no error. They just train badly. Here each is provoked on
-# purpose.
+# "How do I get my model's output to match my loss function?" Three things must match: the **shape**
+# (one output per target), the **scale** (raw logits or probabilities), and the **task** (exactly one
+# class, or any number of findings). Most mismatches raise no error; the model only trains badly. This
+# notebook shows each mismatch.
 
 # %% tags=["bootstrap"]
 try:
     from hilum.notebook import bootstrap
-except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clone in your Drive
+except ModuleNotFoundError:  # Colab starts without Hilum: install the clone in your Drive
     import subprocess
     import sys
 
@@ -31,7 +31,7 @@ except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clon
     drive.mount("/content/drive")
     clone = "/content/drive/MyDrive/hilum"
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", clone], check=True)
-    sys.path.insert(0, clone)  # this kernel began before the installation
+    sys.path.insert(0, clone)  # this kernel started before the installation
     from hilum.notebook import bootstrap
 
 place = bootstrap()
@@ -48,16 +48,16 @@ logits = torch.tensor([[2.0, -1.0, 0.5], [-3.0, 4.0, 1.0]], dtype=torch.float64)
 labels = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]], dtype=torch.float64)
 
 # %% [markdown]
-# ## The question: one of these, or any of these?
+# ## The task: exactly one class, or any number of findings?
 #
-# `CrossEntropyLoss` applies a softmax: the probabilities of an image add up to 1, so a second finding must
-# take its probability from the first. Findings do not exclude each other. Each needs a sigmoid of its own:
-# binary cross-entropy.
+# `CrossEntropyLoss` applies a softmax: the probabilities of an image sum to 1, so a second finding
+# takes its probability from the first. But an image can have several findings. Each finding needs its
+# own sigmoid, and binary cross-entropy as its loss.
 
 # %%
 softmax, sigmoid = logits.softmax(dim=1), logits.sigmoid()
-print("softmax rows add up to", softmax.sum(dim=1).tolist())
-print("sigmoid rows add up to", [round(total, 2) for total in sigmoid.sum(dim=1).tolist()])
+print("softmax rows sum to", softmax.sum(dim=1).tolist())
+print("sigmoid rows sum to", [round(total, 2) for total in sigmoid.sum(dim=1).tolist()])
 assert torch.allclose(softmax.sum(dim=1), torch.ones(2, dtype=torch.float64))
 both = torch.tensor([[8.0, 8.0, -8.0]], dtype=torch.float64)  # sure of two findings at once
 assert (both.sigmoid()[0, :2] > 0.99).all()
@@ -66,15 +66,15 @@ assert (both.softmax(dim=1)[0, :2] < 0.51).all()
 # %% [markdown]
 # ## The scale: logits or probabilities?
 #
-# `BCELoss` wants probabilities, `BCEWithLogitsLoss` raw outputs. They are one formula; the second computes
-# it in a way that survives large numbers.
+# `BCELoss` takes probabilities, `BCEWithLogitsLoss` takes raw outputs (logits). Both compute the same
+# formula. The second is numerically stable for large values.
 
 # %%
 with_logits = nn.functional.binary_cross_entropy_with_logits(logits, labels)
 with_probabilities = nn.functional.binary_cross_entropy(sigmoid, labels)
-by_hand = -(labels * sigmoid.log() + (1 - labels) * (1 - sigmoid).log()).mean()
+from_formula = -(labels * sigmoid.log() + (1 - labels) * (1 - sigmoid).log()).mean()
 assert torch.allclose(with_logits, with_probabilities)
-assert torch.allclose(with_logits, by_hand)
+assert torch.allclose(with_logits, from_formula)
 
 extreme, wrong = torch.tensor([[-120.0]]), torch.tensor([[1.0]])
 naive = -torch.log(extreme.sigmoid())
@@ -86,9 +86,9 @@ assert nn.functional.binary_cross_entropy_with_logits(extreme, wrong).item() == 
 # %% [markdown]
 # ### The silent mistake: two sigmoids
 #
-# A model that ends in a sigmoid, with a loss that applies another, trains, but in slow motion: after two
-# sigmoids probabilities lie between 0.5 and 0.73, whatever the model says, and the gradient is at most a
-# quarter.
+# A model that ends in a sigmoid, trained with a loss that applies another sigmoid, still trains, but
+# very slowly. After two sigmoids every probability is between 0.5 and 0.73, and the gradient is at most
+# a quarter.
 
 # %%
 z = torch.linspace(-8, 8, 400, dtype=torch.float64, requires_grad=True)
@@ -104,27 +104,28 @@ values.set(title="Loss of a positive label", xlabel="the model's raw output", yl
 values.legend()
 slopes.plot(z.detach(), -slope_once, label="one sigmoid")
 slopes.plot(z.detach(), -slope_twice, label="two sigmoids")
-slopes.set(title="How hard it pulls", xlabel="the model's raw output", ylabel="- gradient")
+slopes.set(title="Size of the gradient", xlabel="the model's raw output", ylabel="- gradient")
 slopes.legend()
 plt.show()
 
 reachable = torch.tensor([0.0, 1.0], dtype=torch.float64).sigmoid()
-print(f"after two sigmoids probabilities lie between {reachable[0]:.2f} and {reachable[1]:.2f}")
+print(f"after two sigmoids probabilities are between {reachable[0]:.2f} and {reachable[1]:.2f}")
 assert slope_twice.abs().max() < 0.25 * slope_once.abs().max()
-assert twice.min() > 0.31  # it can never be sure
-assert slope_twice[0].abs() < 1e-3  # a confident mistake is hardly corrected at all
+assert twice.min() > 0.31  # the model can never be certain
+assert slope_twice[0].abs() < 1e-3  # a confident mistake is hardly corrected
 assert slope_once[0].abs() > 0.99
 
 # %% [markdown]
 # ## The shape
 #
-# One target still needs a dimension of its own. Outputs (B, 1) against labels (B,) broadcast to (B, B):
-# every image is compared with every label. Some losses refuse this; a hand-written one does not.
+# One target still needs its own dimension. Outputs of shape (B, 1) and labels of shape (B,) broadcast
+# to (B, B): every image is compared with every label. Some losses raise an error for this; a custom one
+# may not.
 
 # %%
 outputs, one_target = torch.randn(8, 1), torch.randint(0, 2, (8,)).float()
 assert ((outputs - one_target) ** 2).shape == (8, 8)
-refusals = []
+messages = []
 for loss, wrong_shape in (
     (nn.BCEWithLogitsLoss(), one_target),
     (MaskedBCEWithLogitsLoss(), torch.zeros(8, 12)),
@@ -132,17 +133,17 @@ for loss, wrong_shape in (
     try:
         loss(outputs, wrong_shape)
     except ValueError as error:
-        refusals.append(str(error))
+        messages.append(str(error))
         print(f"{type(loss).__name__}: {error}")
-assert len(refusals) == 2
+assert len(messages) == 2
 
 # %% [markdown]
-# ## Mean, sum, weights and labels that are left out
+# ## Mean, sum, weights and unknown labels
 #
-# `loss_reduction="sum"` adds up the batch's labels, "mean" divides by their number: the gradient differs by
-# that factor, so a learning rate that suits one does not suit the other. (Adam divides its steps by the
-# gradient's size and hardly notices, until weight decay is added to the gradient.) Unknown labels are NaN;
-# they must count in neither the sum nor the number.
+# `loss_reduction="sum"` sums the loss over the batch's labels, "mean" divides the sum by their number.
+# The gradient differs by that factor, so a learning rate that works with one does not work with the
+# other. (Adam divides its steps by the gradient's size and is hardly affected, unless weight decay is
+# added to the gradient.) Unknown labels are NaN. They must count neither in the sum nor in the number.
 
 # %%
 summed = MaskedBCEWithLogitsLoss(reduction="sum")(logits, labels)
@@ -157,10 +158,10 @@ assert torch.allclose(MaskedBCEWithLogitsLoss()(logits, partly), expected)
 assert torch.isnan(nn.functional.binary_cross_entropy_with_logits(logits, partly))
 
 # %% [markdown]
-# A positive weight makes a missed positive dearer than a false alarm. With negatives / positives as the
-# weight both sides count alike, and the best constant answer for a rare finding moves from its prevalence
-# to one half. That is why `use_positivity_weights` raises recall at 0.5 without the model seeing anything
-# better.
+# A weight on the positives makes a missed positive cost more than a false alarm. With negatives /
+# positives as the weight, both classes contribute equally, and the best constant prediction for a rare
+# finding moves from its prevalence to one half. This is why `use_positivity_weights` raises recall at
+# 0.5 even if the model does not discriminate better.
 
 # %%
 prevalence = 0.05

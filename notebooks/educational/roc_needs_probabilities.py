@@ -14,16 +14,16 @@
 # %% [markdown]
 # # Why can't the ROC curve come from predicted labels?
 #
-# A model gives each radiograph a probability. A threshold turns it into a label, positive or negative. The
-# ROC curve asks: *what if the threshold were another?* For every threshold it plots the share of the sick
-# that are found (recall) against the share of the healthy that are alarmed about. A predicted label has
-# forgotten the probability, and with it every threshold but one. What is left of the curve is a single
-# point.
+# A model gives each radiograph a probability. A threshold turns it into a label, positive or negative.
+# The ROC curve shows *every* threshold: it plots recall (the proportion of positives that are found)
+# against the false positive rate (the proportion of negatives that are called positive). A predicted
+# label no longer contains the probability. It fixes one threshold, so only a single point of the curve
+# remains.
 
 # %% tags=["bootstrap"]
 try:
     from hilum.notebook import bootstrap
-except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clone in your Drive
+except ModuleNotFoundError:  # Colab starts without Hilum: install the clone in your Drive
     import subprocess
     import sys
 
@@ -32,7 +32,7 @@ except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clon
     drive.mount("/content/drive")
     clone = "/content/drive/MyDrive/hilum"
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", clone], check=True)
-    sys.path.insert(0, clone)  # this kernel began before the installation
+    sys.path.insert(0, clone)  # this kernel started before the installation
     from hilum.notebook import bootstrap
 
 place = bootstrap()
@@ -53,12 +53,12 @@ predictions = (probabilities >= 0.5).astype(np.float32)
 # %% [markdown]
 # ## The curve and the point
 #
-# `hilum.metrics.ranking.rank` sorts the probabilities once and counts; every curve and score follows from
-# the counts.
+# `hilum.metrics.ranking.rank` sorts the probabilities once and counts. Every curve and score follows
+# from the counts.
 
 # %%
 ranking = rank(labels, probabilities)
-false_alarms, recall, _ = ranking.roc_curve()
+false_positive_rate, recall, _ = ranking.roc_curve()
 at_half = ranking.confusion(0.5)
 point = ((predictions[labels == 0]).mean(), at_half.recall)
 
@@ -68,17 +68,17 @@ for value, name in ((0, "negative"), (1, "positive")):
         probabilities[labels == value], bins=40, range=(0, 1), density=True, alpha=0.6, label=name
     )
 distributions.axvline(0.5, color="#333", ls="--", lw=1)
-distributions.set(title="What the model gives", xlabel="probability", ylabel="density")
+distributions.set(title="Predicted probabilities", xlabel="probability", ylabel="density")
 distributions.legend()
-curve.plot(false_alarms, recall, label=f"from probabilities: {ranking.roc_auc():.3f}")
-curve.plot([0, point[0], 1], [0, point[1], 1], "o--", label="from labels: one point, two lines")
+curve.plot(false_positive_rate, recall, label=f"from probabilities: {ranking.roc_auc():.3f}")
+curve.plot([0, point[0], 1], [0, point[1], 1], "o--", label="from labels: one point, two line segments")
 curve.fill_between([0, point[0], 1], [0, point[1], 1], alpha=0.12, color="C1")
-curve.set(title="ROC", xlabel="false alarms among the negatives", ylabel="recall", aspect="equal")
+curve.set(title="ROC", xlabel="false positive rate", ylabel="recall", aspect="equal")
 curve.legend(loc="lower right")
 plt.show()
 
 # %% [markdown]
-# scikit-learn happily takes labels for scores and draws a "curve" through that one point. Its area is not a
+# scikit-learn accepts labels as scores and draws a "curve" through that one point. Its area is not a
 # ROC AUC. It is exactly the mean of recall and specificity at this one threshold:
 
 # %%
@@ -90,21 +90,21 @@ print(f"(recall + specificity) / 2   {(at_half.recall + specificity) / 2:.3f}")
 
 assert abs(ranking.roc_auc() - roc_auc_score(labels, probabilities)) < 1e-9
 assert abs(from_labels - (at_half.recall + specificity) / 2) < 1e-6
-assert len(roc_curve(labels, predictions)[0]) == 3  # the corner, the point, the other corner
+assert len(roc_curve(labels, predictions)[0]) == 3  # the two corners and the point
 assert from_labels < ranking.roc_auc() - 0.1
 
 # %% [markdown]
 # ## What the area means
 #
-# Take one positive and one negative radiograph at random. The ROC AUC is the chance that the positive one
-# has the higher probability (ties count half). No threshold is in that sentence, so nothing that only moves
-# the threshold can change it. The number from labels changes with every threshold:
+# Take one positive and one negative radiograph at random. The ROC AUC is the probability that the
+# positive one has the higher score (ties count half). This definition has no threshold, so the ROC AUC
+# does not depend on one. The number computed from labels changes with every threshold:
 
 # %%
 positive, negative = probabilities[labels == 1], probabilities[labels == 0]
 pairs = np.sign(positive[:, None] - negative[None, :])
 chance = (pairs > 0).mean() + (pairs == 0).mean() / 2
-print(f"chance of the right order: {chance:.4f}, ROC AUC: {ranking.roc_auc():.4f}")
+print(f"probability of the right order: {chance:.4f}, ROC AUC: {ranking.roc_auc():.4f}")
 assert abs(chance - ranking.roc_auc()) < 1e-6
 
 thresholds = np.linspace(0.02, 0.9, 60)
@@ -119,5 +119,5 @@ assert max(by_threshold) < ranking.roc_auc()
 assert max(by_threshold) - min(by_threshold) > 0.2
 
 # %% [markdown]
-# So Hilum keeps the probabilities of every image in every epoch (`predictions/epoch-0001.parquet`), not the
-# labels. A threshold can be chosen later; a probability that was thrown away cannot be had back.
+# So Hilum saves the probabilities of every image in every epoch (`predictions/epoch-0001.parquet`), not
+# the labels. A threshold can be chosen later. A probability that was not saved cannot be recovered.

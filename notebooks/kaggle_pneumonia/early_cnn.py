@@ -14,15 +14,15 @@
 # %% [markdown]
 # # The early CNN: Kaggle's pneumonia radiographs
 #
-# Where the founding project began: children's chest radiographs, normal or pneumonia, and a small network
-# of its own making, `custom_pneumonia`. It is there to be understood, not to win. The data set is
-# Kermany's, in Kaggle's layout (`chest_xray/train/NORMAL/…`); where it is absent, drawn radiographs are put
-# into the same layout.
+# The founding project started with children's chest radiographs, normal or pneumonia, and a small
+# custom network, `custom_pneumonia`. The network is for understanding, not for good scores. The data
+# set is Kermany's, in Kaggle's layout (`chest_xray/train/NORMAL/…`). If it is absent, synthetic
+# radiographs in the same layout replace it.
 
 # %% tags=["bootstrap"]
 try:
     from hilum.notebook import bootstrap
-except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clone in your Drive
+except ModuleNotFoundError:  # Colab starts without Hilum: install the clone in your Drive
     import subprocess
     import sys
 
@@ -31,7 +31,7 @@ except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clon
     drive.mount("/content/drive")
     clone = "/content/drive/MyDrive/hilum"
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", clone], check=True)
-    sys.path.insert(0, clone)  # this kernel began before the installation
+    sys.path.insert(0, clone)  # this kernel started before the installation
     from hilum.notebook import bootstrap
 
 place = bootstrap()
@@ -55,8 +55,8 @@ warnings.simplefilter("ignore", UndefinedScoreWarning)  # a small validation par
 temporary = tempfile.TemporaryDirectory()
 
 
-def stand_in(folder: Path) -> Path:
-    """Drawn radiographs in Kaggle's layout: consolidations for the pneumonias, clear lungs for the normal ones."""
+def synthetic_data(folder: Path) -> Path:
+    """Synthetic radiographs in Kaggle's layout: consolidations as pneumonia, clear lungs as normal."""
     phantom = open_catalog("phantom", None, images=place.choose(2400, 190), size=place.choose(128, 64))
     table = phantom.table
     sick = table[(table["Consolidation"] == 1) | (table["Pneumonia"] == 1)].index
@@ -74,7 +74,7 @@ def stand_in(folder: Path) -> Path:
     return folder
 
 
-root = place.folder("kaggle") or stand_in(Path(temporary.name) / "chest_xray")
+root = place.folder("kaggle") or synthetic_data(Path(temporary.name) / "chest_xray")
 catalog = open_catalog("kaggle", root)
 print(f"{len(catalog):,} images, {catalog.table['Pneumonia'].mean():.0%} of them pneumonia")
 print(catalog.fixed_split.value_counts().to_string())
@@ -82,9 +82,9 @@ print(catalog.fixed_split.value_counts().to_string())
 # %% [markdown]
 # ## Two traps in this data set
 #
-# Its validation folder has 16 images: nobody can choose between two models on 16 images. So they join the
-# training part, and a validation part is drawn from both, by patient (the patient is in the file's name).
-# And its test folder numbers its patients from 1 again: its `person1` is another patient.
+# Its validation folder has only 16 images, too few to choose between two models. So these images join
+# the training part, and a validation part is split off by patient (the patient is in the file's name).
+# The test folder numbers its patients from 1 again: its `person1` is a different patient.
 
 # %%
 assert set(catalog.fixed_split) == {"train_val", "test"}
@@ -101,23 +101,22 @@ for axis, (kind, image) in zip(axes, [(kind, number) for number in range(3) for 
 plt.show()
 
 # %% [markdown]
-# ## The network, counted
+# ## The number of parameters
 #
-# Convolution, ReLU and pooling, block by block, then two fully connected layers. A convolution of 3 x 3
-# from $c$ to $C$ channels learns $C\,(9 c + 1)$ numbers, a fully connected layer from $n$ to $m$ learns
-# $m\,(n + 1)$. Every block halves the image; where the blocks end, what is left is flattened.
+# The network has blocks of convolution, ReLU and pooling, then two fully connected layers. A 3 x 3
+# convolution from $c$ to $C$ channels has $C\,(9 c + 1)$ parameters, a fully connected layer from $n$
+# to $m$ features has $m\,(n + 1)$. Every block halves the image. The output of the last block is
+# flattened.
 
 # %%
 SIDE, CHANNELS, HIDDEN = place.choose(160, 64), (16, 32, 64, 128, 128), 128
 net = build_model("custom_pneumonia", 1, {}, mean=0.5, sd=0.25, seed=0, image_size=(SIDE, SIDE))
-by_hand = sum(outside * (9 * inside + 1) for inside, outside in zip((1, *CHANNELS), CHANNELS, strict=False))
-left = CHANNELS[-1] * (SIDE // 2 ** len(CHANNELS)) ** 2
-by_hand += HIDDEN * (left + 1) + 1 * (HIDDEN + 1)
+expected = sum(outputs * (9 * inputs + 1) for inputs, outputs in zip((1, *CHANNELS), CHANNELS, strict=False))
+flat = CHANNELS[-1] * (SIDE // 2 ** len(CHANNELS)) ** 2
+expected += HIDDEN * (flat + 1) + 1 * (HIDDEN + 1)
 counted = sum(weight.numel() for weight in net.parameters())
-print(
-    f"{counted:,} parameters; {HIDDEN * (left + 1):,} of them where convolution meets the fully connected layer"
-)
-assert counted == by_hand
+print(f"{counted:,} parameters; {HIDDEN * (flat + 1):,} of them in the first fully connected layer")
+assert counted == expected
 with torch.no_grad():
     assert net(torch.zeros(2, 1, SIDE, SIDE, dtype=torch.uint8)).shape == (2, 1)
 
@@ -146,10 +145,10 @@ metrics = training.train()
 metrics.display_metrics(metric_data_source="val")
 
 # %% [markdown]
-# ## What the report says that this table does not
+# ## The operating point
 #
-# The run has frozen an operating point on validation (here: the highest threshold that finds 90 % of the
-# pneumonias) and says what it costs. Whether that holds on other children is for the test folder to tell:
+# The run freezes an operating point on validation (here: the highest threshold with a recall of at
+# least 90 %) and records its precision. The test folder shows whether it works for other children:
 # `hilum evaluate RUN --split test`.
 
 # %%

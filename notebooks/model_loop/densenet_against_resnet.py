@@ -14,14 +14,15 @@
 # %% [markdown]
 # # DenseNet against ResNet
 #
-# Two networks, everything else alike. `ModelLoop` trains each in a process of its own, so that memory goes
-# back to the system in between; then the two are compared on the same patients. One seed gives two
-# *models*; for a word about the two *architectures* repeat over seeds, as is done here when there is time.
+# Two networks, with all other settings equal. `ModelLoop` trains each run in a separate process, so the
+# memory is freed in between. Then both networks are compared on the same patients. One seed per network
+# compares two trained *models*. To compare the two *architectures*, repeat over seeds, as this notebook
+# does at full size.
 
 # %% tags=["bootstrap"]
 try:
     from hilum.notebook import bootstrap
-except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clone in your Drive
+except ModuleNotFoundError:  # Colab starts without Hilum: install the clone in your Drive
     import subprocess
     import sys
 
@@ -30,7 +31,7 @@ except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clon
     drive.mount("/content/drive")
     clone = "/content/drive/MyDrive/hilum"
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", clone], check=True)
-    sys.path.insert(0, clone)  # this kernel began before the installation
+    sys.path.insert(0, clone)  # this kernel started before the installation
     from hilum.notebook import bootstrap
 
 place = bootstrap()
@@ -64,7 +65,7 @@ result.table
 # %% [markdown]
 # ## The table is not the answer
 #
-# It shows means over targets, and over seeds with their spread. Whether a difference is more than chance
+# It shows means over targets and, for several seeds, their spread. Whether a difference exceeds chance
 # depends on the patients too:
 
 # %%
@@ -74,8 +75,8 @@ show_comparison(comparison, flips=5)
 # %% [markdown]
 # ## Side by side
 #
-# Both saw the same patients: with the same seed the split is the same, whatever the network. That is what makes the
-# comparison a paired one.
+# Both were evaluated on the same patients: with the same seed the split is the same for every network.
+# This makes the comparison a paired one.
 
 # %%
 axes = result.table.set_index("net_name")[["recall", "roc_auc", "precision"]].T.plot.bar(rot=0)
@@ -89,4 +90,4 @@ assert len(result.run_folders) == 2 * place.choose(3, 1)
 splits = {
     folder.record["split"]["fingerprint"] for folder in result.run_folders if folder.settings["seed"] == 0
 }
-assert len(splits) == 1, "both networks were judged on the same patients"
+assert len(splits) == 1, "both networks are evaluated on the same patients"

@@ -14,14 +14,14 @@
 # %% [markdown]
 # # Learning rate 1e-4 against 1e-6
 #
-# One setting differs by a factor of 100. With 1e-6 each step is so small that in a few epochs the network
-# has hardly moved from where it was drawn. This is what a notebook of the founding project looked like;
-# here it is a few lines.
+# One setting differs by a factor of 100. With 1e-6 the steps are so small that in a few epochs the
+# network hardly changes. The founding project ran such comparisons in notebooks; here one takes a few
+# lines.
 
 # %% tags=["bootstrap"]
 try:
     from hilum.notebook import bootstrap
-except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clone in your Drive
+except ModuleNotFoundError:  # Colab starts without Hilum: install the clone in your Drive
     import subprocess
     import sys
 
@@ -30,7 +30,7 @@ except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clon
     drive.mount("/content/drive")
     clone = "/content/drive/MyDrive/hilum"
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", clone], check=True)
-    sys.path.insert(0, clone)  # this kernel began before the installation
+    sys.path.insert(0, clone)  # this kernel started before the installation
     from hilum.notebook import bootstrap
 
 place = bootstrap()
@@ -55,29 +55,29 @@ result = loop.run(parallel=place.choose(None, 2))  # None: one on each GPU, or o
 result.table
 
 # %% [markdown]
-# ## How far each has come
+# ## Training loss
 #
-# The training loss tells: the small rate has hardly begun.
+# With the small learning rate, the training loss has hardly decreased.
 
 # %%
 figure, axes = plt.subplots()
-fallen = {}
+decrease = {}
 for folder in result.run_folders:
     combined = folder.combined().query("part == 'train'")
     rate = folder.settings["learning_rate"]
     axes.plot(combined["epoch"], combined["loss"], "o-", label=f"learning rate {rate:g}")
-    fallen[rate] = combined["loss"].iloc[0] - combined["loss"].iloc[-1]
+    decrease[rate] = combined["loss"].iloc[0] - combined["loss"].iloc[-1]
 axes.set(title="Training loss", xlabel="epoch", ylabel="binary cross-entropy")
 axes.legend()
 plt.show()
-print({rate: round(fall, 4) for rate, fall in fallen.items()})
-assert fallen[1e-4] > fallen[1e-6]
+print({rate: round(value, 4) for rate, value in decrease.items()})
+assert decrease[1e-4] > decrease[1e-6]
 
 # %% [markdown]
-# ## Better?
+# ## Comparison
 #
-# What differs between the two runs comes first. Only if it is one thing can the difference in scores be
-# laid to it.
+# The comparison first lists the settings that differ between the two runs. If only one setting differs,
+# it is the cause of the difference in scores.
 
 # %%
 comparison = result.compare(replicates=place.choose(1000, 200))

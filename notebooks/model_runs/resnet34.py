@@ -15,16 +15,16 @@
 # # ResNet34: one model, one set of parameters
 #
 # The founding document's run `ResNet34_Oversample_L2_Sum_PosWeight_5_Targets`: ResNet_GrayScale with 34
-# layers and a dropout of 0.5, five targets, oversampled to at least 150 images of each target vector, L2
-# 0.1, losses summed, positives weighted. Its settings are a file, `recipes/resnet34-chexpert-2020.toml`; on
-# the command line this notebook is one line:
+# layers and a dropout of 0.5, five targets, oversampled to at least 150 images of each target vector,
+# L2 0.1, summed losses, weighted positives. Its settings are in `recipes/resnet34-chexpert-2020.toml`.
+# On the command line, this notebook is one line:
 #
 #     hilum train recipes/resnet34-chexpert-2020.toml --root path/to/CheXpert-v1.0-small
 
 # %% tags=["bootstrap"]
 try:
     from hilum.notebook import bootstrap
-except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clone in your Drive
+except ModuleNotFoundError:  # Colab starts without Hilum: install the clone in your Drive
     import subprocess
     import sys
 
@@ -33,7 +33,7 @@ except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clon
     drive.mount("/content/drive")
     clone = "/content/drive/MyDrive/hilum"
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", clone], check=True)
-    sys.path.insert(0, clone)  # this kernel began before the installation
+    sys.path.insert(0, clone)  # this kernel started before the installation
     from hilum.notebook import bootstrap
 
 place = bootstrap()
@@ -53,7 +53,8 @@ recipe = settings_from_toml(place.home / "recipes" / "resnet34-chexpert-2020.tom
 # %% [markdown]
 # ## What the document lists
 #
-# The number of epochs is not legible in its table; the recipe takes the 4 of its DenseNet run.
+# The number of epochs is not legible in the document's table. The recipe uses 4, as in the document's
+# DenseNet run.
 
 # %%
 listed = {
@@ -85,7 +86,7 @@ assert set(config.target_columns) in ({"competition"}, competition)
 # %% [markdown]
 # ## Training
 #
-# If the run is there already, it is read back instead.
+# If the run exists already, it is loaded instead.
 
 # %%
 size = place.choose(320, 32)
@@ -97,9 +98,9 @@ if not (path / "run.json").is_file():
     StandardTraining(**settings).train()
 
 # %% [markdown]
-# ## Results, read back
+# ## Results from the run folder
 #
-# As in the document, from the folder alone.
+# As in the document. Only the folder is needed.
 
 # %%
 StandardTraining.display_run_parameters(path)
@@ -114,11 +115,12 @@ metrics.display_epoch_progression()
 # %% [markdown]
 # ## How to read it
 #
-# The document shows the scores of its DenseNet run after four epochs: a mean validation recall of 0.49 and a mean
-# ROC AUC of 0.65 over the five findings, effusion the easiest (0.80), atelectasis no better than chance (0.51). Its
-# split was by image, so a patient could be on both sides, and its thresholds were 0.5. Here the split is by patient,
-# and recall is measured at a threshold that was chosen on validation and frozen. The numbers cannot be compared
-# with the document's one by one; two runs of Hilum can, with `hilum compare`.
+# The document shows the scores of its DenseNet run after four epochs: over the five findings, a mean
+# validation recall of 0.49 and a mean ROC AUC of 0.65. Effusion was the easiest (0.80), atelectasis no
+# better than chance (0.51). The document split by image, so one patient could be in both parts, and
+# used thresholds of 0.5. Hilum splits by patient and measures recall at a threshold that was chosen on
+# validation and frozen. So the numbers cannot be compared with the document's. Two runs of Hilum can be
+# compared, with `hilum compare`.
 
 # %%
 epochs = metrics.epochs()

@@ -14,13 +14,14 @@
 # %% [markdown]
 # # CheXpertData: cleaning, dataset, loaders
 #
-# From CheXpert's index to the batches that a network sees, one step at a time. Where CheXpert is absent,
-# the phantom's drawn radiographs stand in; they lie on disk just as CheXpert does, `train.csv` and all.
+# From CheXpert's index to the batches that a network gets, one step at a time. If CheXpert is absent,
+# the phantom's synthetic radiographs replace it. Their files have the same layout, including
+# `train.csv`.
 
 # %% tags=["bootstrap"]
 try:
     from hilum.notebook import bootstrap
-except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clone in your Drive
+except ModuleNotFoundError:  # Colab starts without Hilum: install the clone in your Drive
     import subprocess
     import sys
 
@@ -29,7 +30,7 @@ except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clon
     drive.mount("/content/drive")
     clone = "/content/drive/MyDrive/hilum"
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", clone], check=True)
-    sys.path.insert(0, clone)  # this kernel began before the installation
+    sys.path.insert(0, clone)  # this kernel started before the installation
     from hilum.notebook import bootstrap
 
 place = bootstrap()
@@ -54,11 +55,11 @@ table = metadata.get_clean_df()
 table.head()
 
 # %% [markdown]
-# ## What the cleaning leaves out
+# ## Rows that cleaning leaves out
 #
-# Three filters: frontal views, taken AP or PA, of a patient's first four studies. (The founding document
-# names two and gives a count that needs all three.) Each row of the raw index is either kept or left out
-# for the first reason that applies.
+# Three filters keep frontal views, taken AP or PA, of a patient's first four studies. (The founding
+# document names two filters, but its image count needs all three.) Each row of the raw index is either
+# kept or left out for the first reason that applies.
 
 # %%
 raw = pd.read_csv(metadata.csv_path, dtype={"AP/PA": str})
@@ -71,15 +72,15 @@ print(reasons.value_counts().to_string())
 
 assert (reasons == "kept").sum() == len(table)
 assert table.index.equals(reasons.index[reasons == "kept"]), "ImageID is the row's position in the raw index"
-if len(raw) == 223_414:  # the real one
+if len(raw) == 223_414:  # the real data set
     assert len(table) == 131_748
 
 # %% [markdown]
 # ## Labels
 #
-# The index says 1 (positive), 0 (negative), -1 (uncertain) or nothing. The table says 1 for positive and 0
-# for all the rest. That is a *policy*, and others are a setting away (`uncertain_policy`, `blank_policy`);
-# so the catalog keeps the raw codes too.
+# The index holds 1 (positive), 0 (negative), -1 (uncertain) or a blank. The table holds 1 for positive
+# and 0 for everything else. This is a *label policy*; settings select other policies
+# (`uncertain_policy`, `blank_policy`), so the catalog keeps the raw codes too.
 
 # %%
 catalog = metadata.catalog()
@@ -94,8 +95,9 @@ assert codes.sum(axis=1).eq(len(table)).all()
 # %% [markdown]
 # ## Split
 #
-# Patients are dealt to the parts, not images: the heart, the ribs and the pacemaker of one patient are the
-# same on every image, and a network that was trained on one of them has memorized the answer for the others.
+# The split assigns patients to the parts, not images. The heart, the ribs and the pacemaker of a
+# patient are the same on every image, so a network that was trained on one of the images has memorized
+# the answer for the others.
 
 # %%
 split = make_split(catalog, SplitSettings(), seed=0)
@@ -104,8 +106,8 @@ print(pd.DataFrame(split.counts()).T.to_string())
 assert not patients["train"] & patients["val"]
 
 # %% [markdown]
-# Features whose share differs by more than 2 percentage points between the parts are named. With few images
-# there are many:
+# Features are listed if their proportion differs by more than 2 percentage points between the parts.
+# With few images, many features do:
 
 # %%
 check_balance(catalog, split, tolerance=0.02).head(8).round(3)
@@ -122,10 +124,10 @@ assert shared["patient"] == 0 < shared["image"]
 # %% [markdown]
 # ## Dataset
 #
-# An item is a dictionary of `id`, `img` and `labels`. Pixels stay 8-bit until they are on the device: a
-# quarter of the memory and of the copying. Augmentation is one affine warp and one lookup table, and what
-# is drawn depends on (seed, epoch, position) only. The same address gives the same picture, in any process,
-# on any day.
+# An item is a dictionary of `id`, `img` and `labels`. Pixels stay 8-bit until they are on the device,
+# which takes a quarter of the memory and of the copying. Augmentation is one affine warp and one lookup
+# table. Its random values depend only on (seed, epoch, position), so the same address gives the same
+# image in any process.
 
 # %%
 size = place.choose(320, 64)
@@ -150,19 +152,20 @@ for column in range(5):
     axes[1, column].imshow(changed[column]["img"][0].numpy(), vmin=0, vmax=255)
 for axis in axes.ravel():
     axis.axis("off")
-figure.suptitle("As they are, and augmented (more than by default, to be seen)")
+figure.suptitle("Original, and augmented (more than by default)")
 plt.show()
 
 # %% [markdown]
 # ## Loaders
 #
-# Two loaders: the training part in a new order each epoch, augmented; the validation part as it is. The
-# order is drawn from (seed, epoch) too, so the number of worker processes changes nothing but the speed.
+# Two loaders: the training part is augmented, in a new order each epoch; the validation part is
+# unchanged. The order also depends on (seed, epoch) only, so the number of worker processes affects
+# nothing but the speed.
 
 
 # %%
 def first_epoch(workers: int) -> tuple[np.ndarray, np.ndarray]:
-    """The ids and the mean gray level of each image of an epoch, in order."""
+    """Ids and mean gray levels of the images of one epoch, in order."""
     loaders = Loaders(
         catalog, batch_size=32, image_width=size, image_height=size, num_workers=workers, seed=5
     )

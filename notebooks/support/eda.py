@@ -14,13 +14,14 @@
 # %% [markdown]
 # # EDA: what the data set holds, and what it hides
 #
-# Before training: how common each finding is, how they come together, and what gives a finding away
-# *without looking at the lungs*. All of it is on one page with `hilum eda`; here it is piece by piece.
+# Before training, look at how common each finding is, which findings occur together, and what predicts
+# a finding *without the lungs*. `hilum eda` shows all of it on one page. This notebook shows it step by
+# step.
 
 # %% tags=["bootstrap"]
 try:
     from hilum.notebook import bootstrap
-except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clone in your Drive
+except ModuleNotFoundError:  # Colab starts without Hilum: install the clone in your Drive
     import subprocess
     import sys
 
@@ -29,7 +30,7 @@ except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clon
     drive.mount("/content/drive")
     clone = "/content/drive/MyDrive/hilum"
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", clone], check=True)
-    sys.path.insert(0, clone)  # this kernel began before the installation
+    sys.path.insert(0, clone)  # this kernel started before the installation
     from hilum.notebook import bootstrap
 
 place = bootstrap()
@@ -56,8 +57,8 @@ print(f"{catalog.name}: {len(catalog):,} images of {catalog.table['PatientID'].n
 # %% [markdown]
 # ## Imbalance
 #
-# Most findings are in less than 15 % of the images. A model that says "no" to all of them is right most of
-# the time, which is why accuracy is not what we look at.
+# Most findings are in less than 15 % of the images. A model that predicts all of them negative is right
+# most of the time, so accuracy is not a useful score.
 
 # %%
 shares = prevalence(labels, catalog.targets)["prevalence"].sort_values()
@@ -72,7 +73,8 @@ assert np.allclose(shares, catalog.table[list(shares.index)].mean())
 # %% [markdown]
 # ## Several findings at once
 #
-# The number of findings per image, and which come together. Phi is the correlation of two findings: 0 is chance.
+# The number of findings per image, and which findings occur together. Phi is the correlation of two
+# findings; 0 means independent.
 
 # %%
 counts = findings_per_image(labels)
@@ -89,8 +91,8 @@ pairs.sort_values("phi", ascending=False).head(6).round(2)
 # %% [markdown]
 # ## Target vectors
 #
-# Images with the same findings form a group. The groups' sizes fall off steeply: a handful are common, a
-# long tail has one image each. Oversampling works on these groups.
+# Images with the same findings form a group. A few groups are large, and a long tail of groups has one
+# image each. Oversampling works on these groups.
 
 # %%
 vectors = target_vectors(labels)
@@ -108,9 +110,10 @@ if len(catalog) == 131_748:
 # %% [markdown]
 # ## Intrinsic leaks
 #
-# Very ill patients are imaged in bed (AP), with wires and tubes. A network can learn the bed and the wires
-# instead of the lung. So ask: how well do view, devices, age and sex *alone* predict each finding, for
-# patients held out? A ROC AUC well above 0.5 is what a model gets for free.
+# Very ill patients are imaged in bed (AP), with wires and tubes. A network can learn the bed and the
+# wires instead of the lungs. So measure how well view, devices, age and sex *alone* predict each
+# finding, on held-out patients. A ROC AUC well above 0.5 shows how much a model can score without the
+# lungs.
 
 # %%
 leaks = metadata_leaks(catalog, seed=0, replicates=place.choose(200, 50))
@@ -132,8 +135,8 @@ plt.show()
 # %% [markdown]
 # ## Balance between train and val, and how it depends on the number of images
 #
-# A random split of few images differs between its parts by chance. The warning (more than 2 percentage
-# points) gets rarer with more images; that is arithmetic, not quality.
+# In a random split of few images, the parts differ by chance. The warning (more than 2 percentage
+# points) becomes rarer with more images. This is arithmetic, not a sign of quality.
 
 # %%
 sizes = place.choose((200, 500, 1000, 0), (60, 0))

@@ -14,14 +14,14 @@
 # %% [markdown]
 # # Hierarchical paths
 #
-# Google Drive is no file system: each path is looked up name by name over the web, and a folder of 200,000
-# names answers slowly, or not at all. The founding project's way out: folders with at most 50 entries. An
-# image's place is written in its number, so nothing needs to be searched.
+# Google Drive is not a file system: it resolves each name of a path over the web, and a folder of
+# 200,000 names answers slowly or not at all. The founding project used folders with at most 50 entries.
+# The path of an image follows from its number, so no search is needed.
 
 # %% tags=["bootstrap"]
 try:
     from hilum.notebook import bootstrap
-except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clone in your Drive
+except ModuleNotFoundError:  # Colab starts without Hilum: install the clone in your Drive
     import subprocess
     import sys
 
@@ -30,7 +30,7 @@ except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clon
     drive.mount("/content/drive")
     clone = "/content/drive/MyDrive/hilum"
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", clone], check=True)
-    sys.path.insert(0, clone)  # this kernel began before the installation
+    sys.path.insert(0, clone)  # this kernel started before the installation
     from hilum.notebook import bootstrap
 
 place = bootstrap()
@@ -48,9 +48,10 @@ from hilum.sources import open_catalog
 from hilum.sources.catalog import hierarchical_paths
 
 # %% [markdown]
-# ## The number, read in base 50
+# ## The ImageID in base 50
 #
-# The folders are the digits of the ImageID in base 50; the last digit is the file's place in its folder.
+# The folders are the digits of the ImageID in base 50. The last digit is the position of the file in
+# its folder.
 
 # %%
 for image_id in (0, 49, 50, 2500, 131_747, 223_413):
@@ -64,8 +65,8 @@ assert digits == [131_747 // 50**3, 131_747 // 50**2 % 50, 131_747 // 50 % 50]
 # ## How many levels?
 #
 # Two levels of folders with 50 files each hold 50 x 50 x 50 = 125,000 images. The founding project's
-# cleaned set has 131,748, so its "at most 50, in two levels" cannot hold. The number of levels follows from
-# the largest id:
+# cleaned data set has 131,748, so two levels with at most 50 entries are not enough. The number of
+# levels follows from the largest id:
 
 # %%
 assert 50**3 < 131_748
@@ -87,8 +88,8 @@ assert fullest <= 50
 # %% [markdown]
 # ## What a look-up costs
 #
-# If a folder is searched entry by entry, finding one image among n in one folder needs as many as n comparisons;
-# in the hierarchy at most 50 for each level.
+# If a folder is searched entry by entry, finding one of n images in a single folder needs up to n
+# comparisons. In the hierarchy it takes at most 50 per level.
 
 # %%
 counts = np.array([10**k for k in range(2, 8)])
@@ -97,9 +98,9 @@ figure, axes = plt.subplots()
 axes.plot(counts, counts, "o-", label="one folder")
 axes.plot(counts, 50 * levels, "o-", label="at most 50 entries")
 axes.set(
-    title="Entries to look through for one image",
+    title="Comparisons to find one image",
     xlabel="images",
-    ylabel="entries",
+    ylabel="comparisons",
     xscale="log",
     yscale="log",
 )
@@ -110,15 +111,15 @@ assert 50 * levels[-1] <= 300
 # %% [markdown]
 # ## Copying
 #
-# Each file is copied under a temporary name, checked by size and SHA-256, and renamed. A copy that was
-# killed continues when it is run again. Where the file system allows, `link=True` makes hard links,
-# which take no space.
+# Each file is copied under a temporary name, checked by size and SHA-256, and renamed. An interrupted
+# copy continues when it is run again. If the file system allows it, `link=True` makes hard links, which
+# take no space.
 
 # %%
 root = place.folder("chexpert")
 if root:
     catalog = open_catalog("chexpert", root)
-    catalog = catalog.select_images(catalog.table.index[:500])  # enough to see it work
+    catalog = catalog.select_images(catalog.table.index[:500])  # enough for an example
 else:
     catalog = open_catalog("phantom", None, images=place.choose(2400, 160), size=64)
 with tempfile.TemporaryDirectory() as folder:
@@ -133,15 +134,15 @@ with tempfile.TemporaryDirectory() as folder:
     assert build_hierarchy(catalog, folder).copied == 1
     assert lost.is_file()
 
-    # The same pixels arrive in a batch, wherever they are read from.
+    # A batch has the same pixels from both folders.
     settings = {"batch_size": 16, "image_width": 64, "image_height": 64, "num_workers": 0}
-    straight = next(iter(Loaders(catalog, **settings).get_loader()))
+    original = next(iter(Loaders(catalog, **settings).get_loader()))
     hierarchy = Loaders(open_hierarchy(catalog, folder), image_column="Hierarchical_Path", **settings)
     copied = next(iter(hierarchy.get_loader()))
-assert (straight["id"] == copied["id"]).all()
-assert (straight["img"] == copied["img"]).all()
+assert (original["id"] == copied["id"]).all()
+assert (original["img"] == copied["img"]).all()
 
 # %% [markdown]
-# On the command line this is `hilum hierarchy --source chexpert --root DIR --out FOLDER`, and then `hilum
-# train ... --hierarchy FOLDER`. Better still is `hilum pack`: one file instead of 200,000. The hierarchy is
-# for when files must remain files.
+# On the command line this is `hilum hierarchy --source chexpert --root DIR --out FOLDER`, then `hilum
+# train ... --hierarchy FOLDER`. `hilum pack` is better still: one file instead of 200,000. Use the
+# hierarchy if files must remain files.

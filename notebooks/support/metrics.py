@@ -14,13 +14,13 @@
 # %% [markdown]
 # # Metrics
 #
-# The record of a run: what the model gave for each image in each epoch, and how good that was. Here it is
-# fed by hand, so that everything can be checked against scikit-learn.
+# Metrics hold what the model predicts for each image in each epoch, and the scores. This notebook fills
+# them with simulated outputs, so that every score can be compared with scikit-learn.
 
 # %% tags=["bootstrap"]
 try:
     from hilum.notebook import bootstrap
-except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clone in your Drive
+except ModuleNotFoundError:  # Colab starts without Hilum: install the clone in your Drive
     import subprocess
     import sys
 
@@ -29,7 +29,7 @@ except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clon
     drive.mount("/content/drive")
     clone = "/content/drive/MyDrive/hilum"
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", clone], check=True)
-    sys.path.insert(0, clone)  # this kernel began before the installation
+    sys.path.insert(0, clone)  # this kernel started before the installation
     from hilum.notebook import bootstrap
 
 place = bootstrap()
@@ -51,7 +51,7 @@ draw = np.random.default_rng(1)
 
 
 def some_labels(ids: range) -> pd.DataFrame:
-    """Labels of three targets, of which 8, 35 and 15 in a hundred are positive."""
+    """Labels of three targets with prevalences of 8, 35 and 15 %."""
     values = (draw.random((len(ids), 3)) < (0.08, 0.35, 0.15)).astype(np.float32)
     return pd.DataFrame(values, index=pd.Index(ids, name="ImageID"), columns=targets)
 
@@ -60,16 +60,16 @@ train_actual, val_actual = some_labels(range(800)), some_labels(range(5000, 5400
 metrics = Metrics(targets, train_actual, val_actual)
 
 # %% [markdown]
-# ## What a training loop does with it
+# ## Use in a training loop
 #
-# After each batch the ids and the *raw* outputs are appended, in whatever order they came; at the end of
-# the epoch each part is closed. Sigmoid and thresholds are the Metrics' business, as the loss takes raw
-# outputs too.
+# After each batch, the loop appends the ids and the *raw* outputs, in any order. At the end of the
+# epoch it closes each part. Metrics apply the sigmoid and the thresholds; the loss takes raw outputs
+# too.
 
 
 # %%
 def outputs_for(actual: pd.DataFrame, skill: float) -> torch.Tensor:
-    """Raw outputs of a model that knows a little more with more skill."""
+    """Raw outputs of a simulated model; more skill separates positives and negatives better."""
     noise = draw.normal(-1.2, 1.0, actual.shape)
     return torch.from_numpy(noise + skill * actual.to_numpy())
 
@@ -86,7 +86,7 @@ for epoch, skill in enumerate((0.3, 1.1, 1.6, 1.8), 1):
 print(metrics.epochs(), metrics.val_probability_hx[4].shape)
 
 # %% [markdown]
-# ## Every score, checked
+# ## Every score agrees with scikit-learn
 
 # %%
 probabilities, predictions = metrics.val_probability_hx[4], metrics.val_prediction_hx[4]
@@ -107,13 +107,14 @@ assert np.isclose(combined["hamming_loss"], reference.hamming_loss(val_actual, p
 ours.drop(columns=["epoch", "part"]).round(3)
 
 # %% [markdown]
-# The founding document's tables call a column "True Positives" that counts the *actual* positives. Here
-# `positives`, `predicted_positives` and `true_positives` are three columns.
+# In the founding document's tables, a column named "True Positives" counts the *actual* positives.
+# Hilum has three columns: `positives`, `predicted_positives` and `true_positives`.
 #
 # ## Thresholds
 #
-# A prediction is positive from a probability of 0.5 on, unless thresholds are given. They change
-# predictions and nothing else: the probabilities, and the scores made of them, stay as they were.
+# A prediction is positive if its probability is at least 0.5, or at least the given threshold.
+# Thresholds change the predictions only. The probabilities, and the scores computed from them, stay the
+# same.
 
 # %%
 lower = metrics.with_thresholds({"Edema": 0.2})
@@ -128,7 +129,7 @@ assert after["roc_auc"].equals(before["roc_auc"])
 assert after["recall"].iloc[1:].tolist() == before["recall"].iloc[1:].tolist()
 
 # %% [markdown]
-# ## Shown
+# ## Display
 
 # %%
 metrics.display_metrics(metric_data_source="val", include_targets=["Edema", "Pleural_Effusion"])
@@ -137,10 +138,10 @@ metrics.display_metrics(metric_data_source="val", include_targets=["Edema", "Ple
 metrics.display_epoch_progression(show_accuracy_progression=False, show_f1_progression=False)
 
 # %% [markdown]
-# ## What does not exist is not 0
+# ## An undefined score is not 0
 #
-# With no positive image, recall is 0 / 0. Hilum says `NaN` (shown as n/a), warns once, and leaves it out of
-# means. 0 would be a claim: that the model missed something.
+# Without a positive image, recall is 0 / 0. Hilum gives `NaN` (displayed as n/a), warns once, and
+# leaves the score out of means. A value of 0 would claim that the model missed a positive.
 
 # %%
 none_positive = val_actual.assign(Edema=0.0)

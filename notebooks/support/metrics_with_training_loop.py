@@ -14,14 +14,14 @@
 # %% [markdown]
 # # Metrics with TrainingLoop
 #
-# The loop hands every batch's outputs to the Metrics; the Metrics can be asked at the end of each epoch,
-# and afterwards. A score of one epoch says little. The history says whether the model still learns, or
+# The loop passes every batch's outputs to the Metrics, which can be read at the end of each epoch and
+# afterwards. The score of one epoch means little. The history shows whether the model still learns, or
 # memorizes.
 
 # %% tags=["bootstrap"]
 try:
     from hilum.notebook import bootstrap
-except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clone in your Drive
+except ModuleNotFoundError:  # Colab starts without Hilum: install the clone in your Drive
     import subprocess
     import sys
 
@@ -30,7 +30,7 @@ except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clon
     drive.mount("/content/drive")
     clone = "/content/drive/MyDrive/hilum"
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", clone], check=True)
-    sys.path.insert(0, clone)  # this kernel began before the installation
+    sys.path.insert(0, clone)  # this kernel started before the installation
     from hilum.notebook import bootstrap
 
 place = bootstrap()
@@ -62,8 +62,8 @@ loop = TrainingLoop(place.device, net, optimizer, MaskedBCEWithLogitsLoss(), met
 # %% [markdown]
 # ## During training
 #
-# `on_epoch_end` is called when both parts of an epoch are scored. In a notebook `display_metrics` shows
-# tables and curves where you read; all of its parts can be switched off.
+# `on_epoch_end` is called after both parts of an epoch are scored. In a notebook, `display_metrics`
+# shows tables and curves below the cell. Each part can be switched off.
 
 
 # %%
@@ -92,8 +92,8 @@ metrics.display_epoch_progression(include_targets="competition")
 # %% [markdown]
 # ## Memorizing
 #
-# The gap between the loss on images it trains on and on patients it has never seen is the first thing to
-# look at.
+# First compare the loss on the training images with the loss on the validation patients, whom the model
+# has never seen. A growing gap means that the model memorizes.
 
 # %%
 loss = metrics.combined.pivot(index="epoch", columns="part", values="loss")  # noqa: PD010
@@ -107,8 +107,8 @@ assert loss["train"].iloc[-1] < loss["train"].iloc[0]
 # %% [markdown]
 # ## The history is complete
 #
-# Each image of each epoch is there with its probability, so any score can be had later: here who changed
-# sides between the first and the last epoch, at a threshold of 0.5.
+# The history has the probability of each image in each epoch, so any score can be computed later. Here:
+# the number of predictions that change between the first and the last epoch, at a threshold of 0.5.
 
 # %%
 first, last = metrics.val_prediction_hx[1], metrics.val_prediction_hx[EPOCHS]
@@ -120,7 +120,7 @@ assert set(metrics.val_probability_hx) == set(range(1, EPOCHS + 1))
 assert len(last) == len(val_loader.dataset)
 assert (flips["to positive"] - flips["to negative"]).equals(last.astype(int).sum() - first.astype(int).sum())
 
-# A Metrics made from the tables of a run folder is the same.
+# Metrics can also be built from the tables of a run folder.
 again = Metrics.from_predictions(
     {e: metrics.predictions(e) for e in metrics.epochs()}, combined=metrics.combined
 )

@@ -14,14 +14,15 @@
 # %% [markdown]
 # # ModelLoop
 #
-# The founding project gave its ModelLoop up: models of earlier runs stayed in memory until the GPU was
-# full. Here each run is a process. When it ends, the operating system takes everything back; when it
-# crashes, the others continue; and when the machine is switched off, the state table records what is left to do.
+# The founding project abandoned its ModelLoop, because models of earlier runs stayed in memory until
+# the GPU was full. Here each run is a separate process. When it ends, the operating system frees all
+# its memory. If it crashes, the other runs continue. If the machine is switched off, the state table
+# records which runs are left.
 
 # %% tags=["bootstrap"]
 try:
     from hilum.notebook import bootstrap
-except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clone in your Drive
+except ModuleNotFoundError:  # Colab starts without Hilum: install the clone in your Drive
     import subprocess
     import sys
 
@@ -30,7 +31,7 @@ except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clon
     drive.mount("/content/drive")
     clone = "/content/drive/MyDrive/hilum"
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", clone], check=True)
-    sys.path.insert(0, clone)  # this kernel began before the installation
+    sys.path.insert(0, clone)  # this kernel started before the installation
     from hilum.notebook import bootstrap
 
 place = bootstrap()
@@ -57,8 +58,9 @@ base = {
 # %% [markdown]
 # ## A plan before anything starts
 #
-# A grid is every combination; `seeds` repeats each; `runs` are single ones. Every setting of every run is
-# checked first: a sweep does not fail at night over a misspelling.
+# A grid trains every combination of its values, `seeds` repeats each, and `runs` lists single runs. All
+# settings of all runs are checked first, so a sweep does not fail in the night because of a
+# misspelling.
 
 # %%
 loop = ModelLoop(
@@ -78,9 +80,9 @@ print(message)
 assert "learning_rate" in message
 
 # %% [markdown]
-# ## A run that fails spoils one run
+# ## A failed run does not stop the others
 #
-# The second of these asks for a data set that is not there.
+# The second run needs a data set that does not exist.
 
 # %%
 loop = ModelLoop(
@@ -99,10 +101,10 @@ assert len(result.table) == 1
 assert "there-is-no-such-folder" in next(iter(result.failures.values()))
 
 # %% [markdown]
-# ## Run it again: what is finished stays finished
+# ## A second call trains only unfinished runs
 #
-# A sweep continues where it stopped. Only the failed run is left, and it is trained again only on request
-# (`retry_failed=True`).
+# A sweep continues where it stopped. Here only the failed run is left, and it is trained again only on
+# request (`retry_failed=True`).
 
 # %%
 digest = result.run_folders[0].record["digest"]

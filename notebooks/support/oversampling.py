@@ -14,15 +14,15 @@
 # %% [markdown]
 # # Oversampling
 #
-# SMOTE and its kin make new samples between neighbours. Between two radiographs there is no such thing: the
-# features are in the convolutions, which are not trained yet. What we do have is the *target vector*, the
-# whole set of findings of an image. Images with a rare vector are drawn again until each vector occurs
-# `observation_min_count` times.
+# SMOTE and similar methods interpolate new samples between neighbours. This does not work for two
+# radiographs: the useful features are in the convolutions, which are not trained yet. What is available
+# is the *target vector*, the set of all findings of an image. Oversampling repeats images with a rare
+# vector until each vector occurs `observation_min_count` times.
 
 # %% tags=["bootstrap"]
 try:
     from hilum.notebook import bootstrap
-except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clone in your Drive
+except ModuleNotFoundError:  # Colab starts without Hilum: install the clone in your Drive
     import subprocess
     import sys
 
@@ -31,7 +31,7 @@ except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clon
     drive.mount("/content/drive")
     clone = "/content/drive/MyDrive/hilum"
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", clone], check=True)
-    sys.path.insert(0, clone)  # this kernel began before the installation
+    sys.path.insert(0, clone)  # this kernel started before the installation
     from hilum.notebook import bootstrap
 
 place = bootstrap()
@@ -63,7 +63,7 @@ print(f"{len(labels):,} images, {len(vectors)} target vectors, the rarest with {
 print(f"{len(rows):,} rows after oversampling to at least {MIN}")
 assert vectors["frequency_after"].min() == MIN
 assert vectors["frequency_after"].sum() == len(rows)
-assert (rows[: len(labels)] == np.arange(len(labels))).all(), "every image once, then the repeats"
+assert (rows[: len(labels)] == np.arange(len(labels))).all(), "every image once, then the repetitions"
 
 figure, axes = plt.subplots()
 for column, name in (("frequency", "as they are"), ("frequency_after", f"each at least {MIN} times")):
@@ -73,12 +73,13 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
-# ## What it does to the findings
+# ## Effect on the findings
 #
-# Rare vectors are mostly vectors of *several* findings, so nearly every finding becomes more common, and
-# the labels per image go up. The network is shown another world than the one it will be tested in: its
-# probabilities will be too high. At a fixed threshold of 0.5 recall rises and precision falls, without the
-# model having learnt anything. Compare thresholds that were chosen on validation, not recall at 0.5.
+# Rare vectors mostly have *several* findings, so nearly every finding becomes more common, and the
+# number of findings per image increases. The training distribution then differs from the test
+# distribution, and the predicted probabilities are too high. At a fixed threshold of 0.5, recall rises
+# and precision falls, although the model does not discriminate better. So compare models at thresholds
+# chosen on validation, not at 0.5.
 
 # %%
 shares = pd.DataFrame(
@@ -100,17 +101,18 @@ plt.show()
 assert labels[rows].mean() > labels.mean()
 
 # %% [markdown]
-# ## Only after the split
+# ## Oversample only after the split
 #
-# Drawn before the split, a copy of a training image may fall into validation. Here is how many would. Hilum
-# splits first and oversamples the training part alone, so the question does not arise.
+# If oversampling happens before the split, copies of training images can be in the validation part.
+# This cell counts them. Hilum splits first and oversamples only the training part, so this cannot
+# happen.
 
 # %%
 draw = np.random.default_rng(0)
 in_validation = draw.random(len(rows)) < 0.2
 leaked = np.intersect1d(rows[in_validation], rows[~in_validation])
 share = np.isin(rows[in_validation], leaked).mean()
-print(f"oversampled first, then split by row: {share:.0%} of the validation rows are also trained on")
+print(f"oversampled first, then split by row: {share:.0%} of the validation rows are also training rows")
 assert len(leaked)
 
 validation = draw.random(len(labels)) < 0.2
@@ -120,13 +122,13 @@ assert not np.isin(train_rows, np.flatnonzero(validation)).any()
 # %% [markdown]
 # ## Rows or weights
 #
-# `sampling="weights"` draws an epoch of the usual length with chances that give the same shares on average.
-# The epoch costs no more, and different images are repeated each time.
+# `sampling="weights"` draws an epoch of the usual length, with probabilities that give the same
+# prevalences on average. The epoch takes no longer, and different images are repeated in each epoch.
 
 # %%
 weights = oversampling_weights(labels, MIN)
 assert np.isclose(weights.sum(), len(rows))
 by_weights = (labels * weights[:, None]).sum(axis=0) / weights.sum()
 difference = np.abs(by_weights - labels[rows].mean(axis=0)).max()
-print(f"largest difference between the two ways' expected shares: {difference:.3f}")
+print(f"largest difference between the expected prevalences: {difference:.3f}")
 assert difference < 0.02

@@ -14,14 +14,13 @@
 # %% [markdown]
 # # StandardTraining
 #
-# The gateway: settings in, a trained model and a complete run folder out. Its purpose is not to save
-# typing. Every setting has one default, written down in one place, so two runs differ exactly where you
-# made them differ.
+# The main entry point: settings in, a trained model and a complete run folder out. Every setting has
+# one default, defined in one place, so two runs differ exactly in the settings that you change.
 
 # %% tags=["bootstrap"]
 try:
     from hilum.notebook import bootstrap
-except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clone in your Drive
+except ModuleNotFoundError:  # Colab starts without Hilum: install the clone in your Drive
     import subprocess
     import sys
 
@@ -30,7 +29,7 @@ except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clon
     drive.mount("/content/drive")
     clone = "/content/drive/MyDrive/hilum"
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", clone], check=True)
-    sys.path.insert(0, clone)  # this kernel began before the installation
+    sys.path.insert(0, clone)  # this kernel started before the installation
     from hilum.notebook import bootstrap
 
 place = bootstrap()
@@ -74,7 +73,7 @@ print(f"{len(settings)} settings")
 settings.head(12)
 
 # %% [markdown]
-# A misspelt name or an impossible value is refused before anything starts:
+# A misspelt name or an impossible value raises an error before anything starts:
 
 # %%
 for wrong in ({"learning_rat": 1e-3}, {"learning_rate": -1}, {"val_fraction": 0.7, "test_fraction": 0.5}):
@@ -83,7 +82,7 @@ for wrong in ({"learning_rat": 1e-3}, {"learning_rate": -1}, {"val_fraction": 0.
     except HilumError as error:
         print(error)
     else:
-        raise AssertionError("it was not refused")
+        raise AssertionError("no error was raised")
 
 # %% [markdown]
 # ## A run
@@ -97,9 +96,9 @@ for path in sorted(training.folder.path.rglob("*")):
         print(f"{path.relative_to(training.folder.path)!s:48} {path.stat().st_size:>12,}")
 
 # %% [markdown]
-# ## Read back
+# ## Load the run again
 #
-# From the folder alone, later, on another machine:
+# This needs only the folder, at any time, on any machine:
 
 # %%
 StandardTraining.display_run_parameters(training.folder.path)
@@ -112,8 +111,8 @@ assert record["settings"]["learning_rate"] == 1e-3
 # %% [markdown]
 # ## The same settings, the same digest
 #
-# The digest is the SHA-256 of the last epoch's predictions. On one machine's CPU the same settings give the
-# same digest; another seed gives another.
+# The digest is the SHA-256 of the last epoch's predictions. On one machine's CPU, the same settings
+# give the same digest. A different seed gives a different digest.
 
 # %%
 digests = {"plain": training.folder.record["digest"]}

@@ -14,14 +14,14 @@
 # %% [markdown]
 # # TrainingLoop
 #
-# `TrainingLoop(device, net, optimizer, criterion, metrics).train(num_epochs, train_loader, val_loader)`:
-# the loop itself, with nothing around it. To see that it does nothing mysterious, the same training is
-# written out below it, and both must end with the same weights, bit for bit.
+# `TrainingLoop(device, net, optimizer, criterion, metrics).train(num_epochs, train_loader, val_loader)`
+# is the loop alone. To show what it does, the same training is also written as a plain loop. Both must
+# end with the same weights, bit for bit.
 
 # %% tags=["bootstrap"]
 try:
     from hilum.notebook import bootstrap
-except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clone in your Drive
+except ModuleNotFoundError:  # Colab starts without Hilum: install the clone in your Drive
     import subprocess
     import sys
 
@@ -30,7 +30,7 @@ except ModuleNotFoundError:  # Colab begins without Hilum: take it from the clon
     drive.mount("/content/drive")
     clone = "/content/drive/MyDrive/hilum"
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", clone], check=True)
-    sys.path.insert(0, clone)  # this kernel began before the installation
+    sys.path.insert(0, clone)  # this kernel started before the installation
     from hilum.notebook import bootstrap
 
 place = bootstrap()
@@ -55,13 +55,13 @@ EPOCHS, SIZE = place.choose(4, 2), place.choose(64, 32)
 
 
 def new_loaders():
-    """Loaders that draw the same order and the same augmentation each time they are made."""
+    """New loaders with the same order and the same augmentation each time."""
     loaders = Loaders(catalog, batch_size=32, image_width=SIZE, image_height=SIZE, num_workers=0, seed=0)
     return loaders.get_train_val_loaders()
 
 
 def new_net() -> nn.Module:
-    """A ResNet-18 with weights drawn from seed 0."""
+    """A ResNet-18 with the initial weights of seed 0."""
     return build_model("resnet_grayscale", len(catalog.targets), {}, mean=0.5, sd=0.25, seed=0)
 
 
@@ -79,46 +79,46 @@ with warnings.catch_warnings():
     loop.train(EPOCHS, train_loader, val_loader, on_epoch_end=lambda epoch: print(f"epoch {epoch} ended"))
 
 # %% [markdown]
-# ## The same by hand
+# ## The same as a plain loop
 #
-# Five lines do the work: empty the gradients, forward, loss, backward, step. Everything else is moving data
-# to the device and remembering what came out. `train()` and `eval()` matter: batch normalization uses the
-# batch's own statistics in the one and the collected ones in the other. `no_grad` in validation saves the
-# memory of a backward pass that never comes.
+# Five lines do the work: reset the gradients, forward, loss, backward, step. The rest moves data to the
+# device and records results. `train()` and `eval()` matter: batch normalization uses the batch's own
+# statistics in training and the running statistics in evaluation. `no_grad` saves memory in validation,
+# because no backward pass follows.
 
 # %%
 train_loader, val_loader = new_loaders()
-by_hand = new_net().to(place.device)
-optimizer = torch.optim.Adam(by_hand.parameters(), lr=1e-3)
-criterion = MaskedBCEWithLogitsLoss()  # torch's, but that labels which are NaN are left out
+plain_net = new_net().to(place.device)
+optimizer = torch.optim.Adam(plain_net.parameters(), lr=1e-3)
+criterion = MaskedBCEWithLogitsLoss()  # torch's loss, without the labels that are NaN
 losses = {"train": [], "val": []}
 for epoch in range(1, EPOCHS + 1):
     train_loader.batch_sampler.set_epoch(epoch)
-    by_hand.train()
+    plain_net.train()
     total = 0.0
     for batch in train_loader:
         images, labels = batch["img"].to(place.device), batch["labels"].to(place.device)
         optimizer.zero_grad()
-        outputs = by_hand(images)
+        outputs = plain_net(images)
         loss = criterion(outputs, labels)
         loss.backward()
         optimizer.step()
         total += loss.item() * len(images)
     losses["train"].append(total / len(train_loader.dataset))
 
-    by_hand.eval()
+    plain_net.eval()
     total = 0.0
     with torch.no_grad():
         for batch in val_loader:
-            outputs = by_hand(batch["img"].to(place.device))
+            outputs = plain_net(batch["img"].to(place.device))
             total += criterion(outputs, batch["labels"].to(place.device)).item() * len(outputs)
     losses["val"].append(total / len(val_loader.dataset))
 
 # %%
-ours, theirs = dict(net.state_dict()), dict(by_hand.state_dict())
+loop_weights, plain_weights = dict(net.state_dict()), dict(plain_net.state_dict())
 same = torch.equal if place.device == "cpu" else torch.allclose
-different = [name for name in ours if not same(ours[name].cpu(), theirs[name].cpu())]
-print(f"{len(ours)} tensors of weights and statistics, {len(different)} differ")
+different = [name for name in loop_weights if not same(loop_weights[name].cpu(), plain_weights[name].cpu())]
+print(f"{len(loop_weights)} tensors of weights and statistics, {len(different)} differ")
 assert not different
 recorded = metrics.combined.set_index(["part", "epoch"])["loss"]
 for part, values in losses.items():
@@ -136,16 +136,16 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
-# ## What only one of the two does
+# ## What only TrainingLoop does
 #
-# The loop draws dropout from (seed, epoch), reads losses back once an epoch instead of once a batch (each
-# read makes a GPU wait), and stops on a loss that is no number, with the ids of the batch. A copy of the
-# network with a poisoned weight shows it:
+# TrainingLoop derives dropout from (seed, epoch), reads losses once per epoch instead of once per batch
+# (each read makes a GPU wait), and stops at a loss that is not finite, with the ids of the batch. A
+# copy of the network whose first weights are NaN shows this:
 
 # %%
 from hilum import HilumError
 
-broken = copy.deepcopy(by_hand)
+broken = copy.deepcopy(plain_net)
 with torch.no_grad():
     next(broken.parameters()).fill_(float("nan"))
 train_loader, val_loader = new_loaders()

@@ -153,7 +153,7 @@ def test_a_negative_is_refused(tiny_bundle, images, monkeypatch, capsys):
 
 def test_exporting_a_folder_that_is_not_a_run(monkeypatch, capsys, tmp_path):
     assert hilum(monkeypatch, "export", tmp_path, "--out", tmp_path / "b") == 2
-    assert "no run folder" in capsys.readouterr().err
+    assert "not a run folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--csv", "--json"])

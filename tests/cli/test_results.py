@@ -59,7 +59,7 @@ def test_json_is_one_object_and_nothing_else(two_runs):
 def test_a_folder_that_is_no_run_is_named(two_runs, tmp_path):
     result = CliRunner().invoke(compare, [two_runs[0], str(tmp_path)])
     assert isinstance(result.exception, HilumError)
-    assert f"{tmp_path}: this is no run folder" in str(result.exception)
+    assert f"{tmp_path}: this is not a run folder" in str(result.exception)
 
 
 def test_too_few_samples_are_refused(two_runs):

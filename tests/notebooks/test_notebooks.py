@@ -1,4 +1,4 @@
-"""The notebooks as files. `make notebooks` runs each of them in a kernel, where what it asserts must hold."""
+"""Checks of the notebooks' files. `make notebooks` runs each notebook in a kernel, with its assertions."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.glob("*/*.py"))
 
-#: What the founding document asks for, folder by folder.
+#: Number of notebooks per folder, from the founding document.
 EXPECTED = {
     "educational": 7,
     "kaggle_pneumonia": 1,
@@ -48,10 +48,10 @@ def test_each_explains_and_asserts(name):
     kinds = [kind for kind, _ in cells(name)]
     assert kinds[0] == "markdown"
     title = cells(name)[0][1]
-    assert title.startswith("# # "), "a notebook begins with its title"
+    assert title.startswith("# # "), "a notebook starts with its title"
     code = [ast.parse(source) for kind, source in cells(name) if kind == "code"]
     asserts = sum(isinstance(node, ast.Assert) for tree in code for node in ast.walk(tree))
-    assert asserts >= 3, "a notebook asserts what it claims"
+    assert asserts >= 3, "a notebook needs at least 3 assertions"
     assert kinds.count("markdown") >= 3
 
 
@@ -59,8 +59,8 @@ def test_the_bootstrap_cell_is_the_same_in_all():
     assert len({bootstrap_cell(name) for name in NOTEBOOKS}) == 1
 
 
-def test_the_bootstrap_cell_installs_from_the_drive_where_hilum_is_absent(monkeypatch, tmp_path):
-    """A stand-in for Colab: no hilum, a google.colab that mounts, pip that makes hilum importable."""
+def test_the_bootstrap_cell_installs_from_the_drive_if_hilum_is_missing(monkeypatch, tmp_path):
+    """Simulates Colab: no hilum, a google.colab that mounts, a pip that makes hilum importable."""
     drive, commands = tmp_path / "drive", []
     clone = drive / "MyDrive" / "hilum"
     module = types.ModuleType("google.colab")
@@ -91,7 +91,7 @@ def test_the_bootstrap_cell_installs_from_the_drive_where_hilum_is_absent(monkey
 
 
 @pytest.mark.slow
-def test_outputs_and_figures_are_in_the_file_that_execute_writes(tmp_path, monkeypatch):
+def test_the_written_file_has_outputs_and_figures(tmp_path, monkeypatch):
     for name in ("HILUM_DATA", "HILUM_RUNS", "HILUM_CACHE"):
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
     nbformat = pytest.importorskip("nbformat")
@@ -114,7 +114,7 @@ def test_outputs_and_figures_are_in_the_file_that_execute_writes(tmp_path, monke
     assert any("180 combinations agree" in output.get("text", "") for output in outputs)
 
 
-def test_an_unknown_notebook_is_named():
+def test_an_unknown_notebook_is_an_error():
     done = subprocess.run(
         [sys.executable, FOLDER / "execute.py", "support/metrix"], capture_output=True, text=True
     )

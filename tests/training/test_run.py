@@ -183,7 +183,7 @@ def test_the_parameters_of_a_run_are_printed(finished, capsys):
 
 def test_reading_back_what_is_no_run_is_refused(tmp_path):
     for read in (StandardTraining.load_metrics, StandardTraining.display_run_parameters):
-        with pytest.raises(HilumError, match="this is no run folder"):
+        with pytest.raises(HilumError, match="this is not a run folder"):
             read(tmp_path)
 
 
@@ -430,7 +430,7 @@ def test_running_out_of_memory_halves_what_is_computed_at_once_and_is_recorded(t
         ({"loss_kwargs": {"gama": 2}}, "has no setting 'gama'"),
         ({"precision": "16"}, "precision: 16 needs a GPU"),
         ({"devices": 2}, "Start your script with torchrun"),
-        ({"init_from": "nowhere"}, "nowhere: this is no run folder"),
+        ({"init_from": "nowhere"}, "nowhere: this is not a run folder"),
     ],
 )
 def test_settings_of_the_training_that_cannot_work_are_refused_and_leave_nothing(
