@@ -97,7 +97,8 @@ def make_app(
         api.include_router(routes_runs.router)
         api.include_router(_runs_page)
     api.include_router(_router)
-    _describe_token(api, token is not None)
+    if token is not None:
+        _describe_token(api)
     return SecurityMiddleware(api, token, loopback_only)
 
 
@@ -160,10 +161,8 @@ async def page_file(name: str) -> Response:
     return FileResponse(path, media_type=_MEDIA_TYPES[path.suffix])
 
 
-def _describe_token(api: FastAPI, needed: bool) -> None:
+def _describe_token(api: FastAPI) -> None:
     """States in OpenAPI that all paths but /healthz need a token."""
-    if not needed:
-        return
     schema = api.openapi()
     schema.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     for path, methods in schema["paths"].items():

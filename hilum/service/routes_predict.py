@@ -62,7 +62,7 @@ class Predictor:
 
     def __init__(self, models: SingleModel | ModelPool, limits: ServiceLimits, metrics: ServiceMetrics):
         self.models, self.limits, self.metrics = models, limits, metrics
-        self._uploads = Uploads(limits)
+        self.uploads = Uploads(limits)
         self._decoders = ThreadPoolExecutor(max_workers=2, thread_name_prefix="hilum-decode")
         self._image_slots = asyncio.Semaphore(limits.images)
         self._open_requests = 0
@@ -96,24 +96,6 @@ class Predictor:
         finally:
             self._open_requests -= 1
             self.metrics.open_requests.set(self._open_requests)
-
-    @asynccontextmanager
-    async def files(self, request: Request, field: str, max_files: int) -> AsyncIterator[list[Upload]]:
-        """The files of the request's body, which must arrive in half of the time.
-
-        Raises:
-            ServiceError: as `Uploads.files`, or 408.
-        """
-        upload = self._uploads.files(request, field, max_files)
-        try:
-            async with asyncio.timeout(self.limits.seconds / 2):
-                files = await upload.__aenter__()
-        except TimeoutError:
-            raise ServiceError(408, "slow", "The upload took too long.") from None
-        try:
-            yield files
-        finally:
-            await upload.__aexit__(None, None, None)
 
     async def in_decoder(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Calls a function in a decoder thread, so that the model's thread and the event loop stay free."""
@@ -227,7 +209,7 @@ async def predict(
         for target in targets:
             if target != "suggested":
                 check_target(target, batcher.reader.targets)
-        async with predictor.files(request, "files", predictor.limits.files) as files:
+        async with predictor.uploads.files(request, "files", predictor.limits.files) as files:
             # All begin at once; an error waits for the others, so that it is that of the first file.
             reads = (predictor.read(batcher, file, pixels, targets, method) for file in files)
             outcomes = await asyncio.gather(*reads, return_exceptions=True)
@@ -261,7 +243,7 @@ async def heatmap(
     """
     async with predictor.models.using(run) as batcher, predictor.admitted():
         check_target(target, batcher.reader.targets)
-        async with predictor.files(request, "file", 1) as files:
+        async with predictor.uploads.files(request, "file", 1) as files:
             image = await predictor.prepare(batcher.reader, files[0])
             return heatmap_response(*await predictor.heatmap(batcher, image, target, method))
 

@@ -1,5 +1,6 @@
 """Files from a request's body into memory: nothing is written to disk, and nothing is read past the limits."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -47,7 +48,7 @@ class Upload:
 
 
 class Uploads:
-    """Reads the files of requests, together at most `limits.upload_bytes`."""
+    """Reads the files of requests: together at most `limits.upload_bytes`, each in half of `limits.seconds`."""
 
     def __init__(self, limits: ServiceLimits):
         self._limits = limits
@@ -63,22 +64,26 @@ class Uploads:
             max_files: at most this many; at least one is required.
 
         Raises:
-            ServiceError: 400, 413, 415 or 422 for any other body, 503 if memory is short.
+            ServiceError: 400, 413, 415 or 422 for any other body, 408 if it takes too long, 503 if memory is short.
         """
         boundary = _boundary(request.headers.get("content-type", ""))
         form = _Form(boundary, field_name, max_files, self._limits)
         counted = 0
         try:
             form.check_declared_length(request.headers.get("content-length"))
-            async for chunk in request.stream():
-                form.feed(chunk)
-                self.bytes_held += form.bytes_held - counted
-                counted = form.bytes_held
-                if self.bytes_held > self._limits.upload_bytes:
-                    raise busy("The service holds as many uploads as it can.")
+            try:
+                async with asyncio.timeout(self._limits.seconds / 2):
+                    async for chunk in request.stream():
+                        form.feed(chunk)
+                        self.bytes_held += form.bytes_held - counted
+                        counted = form.bytes_held
+                        if self.bytes_held > self._limits.upload_bytes:
+                            raise busy("The service holds as many uploads as it can.")
+            except TimeoutError:
+                raise ServiceError(408, "slow", "The upload took too long.") from None
+            except ClientDisconnect:
+                raise ServiceError(400, "disconnected", "The upload was interrupted.") from None
             yield form.files()
-        except ClientDisconnect:
-            raise ServiceError(400, "disconnected", "The upload was interrupted.") from None
         finally:
             self.bytes_held -= counted
 

@@ -1,12 +1,15 @@
+import asyncio
 import logging
 import tempfile
 
 import pytest
 from fastapi.testclient import TestClient
+from starlette.requests import ClientDisconnect
 
 from hilum.inference.image import Limits
 from hilum.service.app import make_app
-from hilum.service.uploads import ServiceLimits
+from hilum.service.errors import ServiceError
+from hilum.service.uploads import ServiceLimits, Uploads
 
 FORM = "multipart/form-data; boundary=b"
 PART = b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\nx'
@@ -67,6 +70,35 @@ def test_a_body_that_is_not_a_form_with_files_is_refused(client, content, conten
     response = client.post("/v1/predict", content=content, headers={"content-type": content_type})
     assert response.status_code == status
     assert response.json()["error"]["message"]
+
+
+class StoppingRequest:
+    """A request whose body stops after a first part: it never continues, or the client disconnects."""
+
+    def __init__(self, disconnects):
+        self.headers, self._disconnects = {"content-type": FORM}, disconnects
+
+    async def stream(self):
+        yield PART % b"files"
+        if self._disconnects:
+            raise ClientDisconnect
+        await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize(
+    ("disconnects", "status", "code"), [(False, 408, "slow"), (True, 400, "disconnected")]
+)
+def test_an_upload_that_stops_is_refused_and_no_longer_held(disconnects, status, code):
+    uploads = Uploads(ServiceLimits(seconds=0.1))
+
+    async def receive():
+        async with uploads.files(StoppingRequest(disconnects), "files", 2):
+            pass
+
+    with pytest.raises(ServiceError) as error:
+        asyncio.run(receive())
+    assert (error.value.status, error.value.code) == (status, code)
+    assert uploads.bytes_held == 0
 
 
 def test_nothing_uploaded_reaches_a_file_or_a_log(client, radiographs, make_png, monkeypatch, caplog, capfd):
