@@ -1,7 +1,6 @@
 """/v1/predict, /v1/heatmap and /v1/model: files in, findings out; nothing is stored."""
 
 import asyncio
-import base64
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from hilum.inference import DEFAULT_METHOD, HEATMAP_METHODS, RESEARCH_USE, Heatm
 from hilum.inference.image import PreparedImage
 from hilum.inference.overlay import fit_to_image
 from hilum.inference.reader import ImageResult, OcclusionCheck, Reader, study_result
+from hilum.report.format import data_uri
 from hilum.service.errors import Responses, ServiceError, busy, error_responses, image_error
 from hilum.service.middleware import ServiceMetrics
 from hilum.service.model_pool import Batcher, ModelPool, SingleModel
@@ -137,8 +137,8 @@ class Predictor:
             pictures, checks = {}, {}
             for target in _heatmap_targets(result, heatmaps):
                 picture, checks[target] = await self.heatmap(batcher, image, target, method)
-                pictures[target] = _data_uri(picture)
-            pixels = _data_uri(await self.in_decoder(encode_png, image.pixels)) if with_pixels else None
+                pictures[target] = data_uri(picture)
+            pixels = data_uri(await self.in_decoder(encode_png, image.pixels)) if with_pixels else None
             return ImageAnswer(**vars(result), pixels=pixels, heatmaps=pictures, occlusion=checks)
 
     async def heatmap(
@@ -302,10 +302,6 @@ def encode_png(gray: np.ndarray) -> bytes:
 def _encode_heatmap(heatmap: np.ndarray) -> bytes:
     """A PNG whose gray levels 0 to 255 are a heatmap's 0 to 1."""
     return encode_png(np.rint(np.clip(np.nan_to_num(heatmap), 0, 1) * 255).astype(np.uint8))
-
-
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def _shrunk_shape(shape: tuple[int, ...], max_side: int) -> tuple[int, int]:

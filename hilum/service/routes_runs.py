@@ -160,8 +160,7 @@ def mistakes(
     most: Annotated[int, Query(ge=1, le=500)] = 60,
 ) -> dict[str, Any]:
     """On the validation part in the best epoch: the worst of each target first, then the second worst of each."""
-    predictions, images = _validation_of(run)
-    missed = kind == "missed"
+    (predictions, images), missed = _validation_of(run), kind == "missed"
     if target is not None:
         check_target(target, run.targets, run.path.name)
         predictions = predictions.select(targets=[target])
@@ -282,11 +281,10 @@ def _pixels(run: RunFolder, image_id: int, side: int | None) -> np.ndarray:
         raise ServiceError(409, "no-image", f"Image {image_id}: its path is outside the data set.")
     levels = images.pixels(image_id, side)
     if levels is None:
-        raise ServiceError(
-            404,
-            "no-image",
-            f"The radiograph of image {image_id} is not available: the data set is not where the run read it.",
+        message = (
+            f"The radiograph of image {image_id} is not available: the data set is not where the run read it."
         )
+        raise ServiceError(404, "no-image", message)
     return levels
 
 
