@@ -249,7 +249,7 @@ def test_a_bad_image_is_found_when_asked_and_nothing_is_written(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--source", "nhi"], "There is no source 'nhi'. Did you mean 'nih'?"),
+        (["--source", "nhi"], "Unknown source 'nhi'. Did you mean 'nih'?"),
         (["--source", "nih"], "root is missing: give the folder of the nih data set (--root DIR)."),
         (["--source", "nih", "--root", "none"], "none: there is no such folder."),
         (["--source", "chexpert", "--root", ".", "--source-kwargs", "3"], "Setting source_kwargs: 3 must be"),

@@ -35,6 +35,14 @@ def xy(x: ArrayLike, y: ArrayLike) -> np.ndarray:
     return np.stack([x, y], axis=-1)
 
 
+def ellipse(
+    x: float, y: float, radius_x: float, radius_y: float, steps: int = 32, closed: bool = False
+) -> np.ndarray:
+    """Points of an ellipse around (x, y), float64 of shape (steps, 2); `closed` ends it at its start."""
+    angle = np.linspace(0, 2 * np.pi, steps, endpoint=closed)
+    return xy(x + radius_x * np.cos(angle), y + radius_y * np.sin(angle))
+
+
 def curve(points: ArrayLike, steps: int = 6) -> np.ndarray:
     """Smooth lines through points: Catmull-Rom splines.
 
@@ -167,9 +175,8 @@ class Canvas:
 
     def spot(self, centre: Sequence[float], radius_x: float, radius_y: float) -> np.ndarray:
         """A Gaussian spot with a peak of 1 and these standard deviations."""
-        return np.exp(
-            -0.5 * (((self.x - centre[0]) / radius_x) ** 2 + ((self.y - centre[1]) / radius_y) ** 2)
-        )
+        across, down = (self.x - centre[0]) / radius_x, (self.y - centre[1]) / radius_y
+        return np.exp(-0.5 * (across**2 + down**2))
 
 
 class Exposure(NamedTuple):

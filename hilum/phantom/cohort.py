@@ -117,9 +117,8 @@ def _labels(causes: np.ndarray, tendency: dict[str, float], rng: np.random.Gener
     severities: dict[str, float] = {}
     for name, rate in RATES.items():
         loads = _LOADS[name]
-        own = (
-            np.sqrt(rate.persistence) * tendency[name] + np.sqrt(1 - rate.persistence) * rng.standard_normal()
-        )
+        own = np.sqrt(rate.persistence) * tendency[name]
+        own += np.sqrt(1 - rate.persistence) * rng.standard_normal()
         liability = float(loads @ causes + np.sqrt(1 - loads @ loads) * own)
         labels[name], severities[name] = _report(rate, 1 - _NORMAL.cdf(liability), rng)
     found = any(severities[name] > 0.25 for name in OPACITIES)

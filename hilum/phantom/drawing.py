@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from hilum.phantom.anatomy import SIDES, SIGN, Chest, Patient, Scene, branching, draw_patient, frontal_chest
-from hilum.phantom.canvas import Canvas, curve, draw_exposure, expose, ramp, ribbons, xy
+from hilum.phantom.canvas import Canvas, curve, draw_exposure, ellipse, expose, ramp, ribbons, xy
 from hilum.phantom.cohort import OPACITIES
 from hilum.phantom.findings import DRAWN, add_devices, draw_sites, heart_ratio, raised_diaphragm
 from hilum.randomness import generator
@@ -226,13 +226,13 @@ def _skeleton(canvas: Canvas, chest: Chest) -> np.ndarray:
 def _spine(canvas: Canvas, chest: Chest) -> np.ndarray:
     bend = chest.patient.scoliosis
     heights = np.linspace(-1.3, 1.3, 27)
-    middle = np.stack([bend * np.sin(3 * heights), heights], axis=1).astype(np.float32)
+    middle = xy(bend * np.sin(3 * heights), heights).astype(np.float32)
     column, bodies = canvas.fine_plane(), canvas.fine_plane()
     canvas.fill(column, ribbons(middle, 0.15), 1.0)
     half = (0.052 + 0.018 * (heights + 1))[:, None]
     across = half * np.array([-1, 1, 1, -1])
     along = np.broadcast_to(np.array([-1, -1, 1, 1]) * 0.036, across.shape)
-    canvas.fill(bodies, middle[:, None] + np.stack([across, along], axis=2), 0.75)
+    canvas.fill(bodies, middle[:, None] + xy(across, along), 0.75)
     canvas.lines(bodies, middle[:, None] + np.array([(0, -0.01), (0, 0.03)]), 0.02, 1.0)
     layers = [0.2 * canvas.blur(canvas.downsample(plane), 0.006) for plane in (column, bodies)]
     return layers[0] + layers[1]
@@ -277,13 +277,8 @@ def _bowel_gas(scene: Scene, rng: np.random.Generator) -> None:
     canvas, (x, y) = scene.canvas, scene.chest.domes[1]
     present, wide, tall = rng.uniform(size=3)
     if present < 0.6:
-        bubble = canvas.area(_ellipse((x * 0.95, y + 0.13), 0.07 + 0.09 * wide, 0.035 + 0.05 * tall))
+        bubble = canvas.area(ellipse(x * 0.95, y + 0.13, 0.07 + 0.09 * wide, 0.035 + 0.05 * tall))
         scene.air += 0.26 * canvas.blur(bubble, 0.012)
-
-
-def _ellipse(centre: tuple[float, float], radius_x: float, radius_y: float) -> np.ndarray:
-    angle = np.linspace(0, 2 * np.pi, 32, endpoint=False)
-    return np.stack([centre[0] + radius_x * np.cos(angle), centre[1] + radius_y * np.sin(angle)], axis=1)
 
 
 # --- The lateral view ---
@@ -311,7 +306,9 @@ def lateral_attenuation(
     bones = patient.bone * _side_bones(canvas)
     tissue = 0.16 * canvas.blur(heart, 0.03) + 0.3 * ramp(canvas.y, 0.3, 0.8) + 0.03 * canvas.noise(rng, 0.4)
     tissue += 0.5 * ramp(canvas.y, -0.62, -0.9)  # the raised arms
-    airway = 0.3 * _side_trachea(canvas)
+    plane = canvas.fine_plane()
+    canvas.lines(plane, [curve([(-0.12, -1.2), (-0.08, -0.7), (0.01, -0.2)])], 0.08, 0.9)
+    airway = 0.3 * canvas.blur(canvas.downsample(plane), 0.014)
     return np.maximum(2.5 * body + bones + tissue - 1.5 * aerated + 0.36 * vessels * aerated - airway, 0)
 
 
@@ -336,13 +333,11 @@ def _side_lung(patient: Patient) -> np.ndarray:
 
 def _side_heart(canvas: Canvas, patient: Patient, enlarged: float) -> np.ndarray:
     grow = 1 + 0.45 * enlarged
-    centre = (-0.26, patient.base - 0.30)
-    angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    along, across = 0.33 * grow * np.cos(angle), 0.21 * grow * np.sin(angle)
+    along, across = ellipse(0, 0, 0.33 * grow, 0.21 * grow, 40).T
     turn = np.deg2rad(52)
-    x = centre[0] + np.cos(turn) * along - np.sin(turn) * across + 0.05 * (grow - 1)
-    y = centre[1] + np.sin(turn) * along + np.cos(turn) * across
-    return canvas.blur(canvas.area(np.stack([x, y], axis=1)), 0.025)
+    x = -0.26 + np.cos(turn) * along - np.sin(turn) * across + 0.05 * (grow - 1)
+    y = patient.base - 0.30 + np.sin(turn) * along + np.cos(turn) * across
+    return canvas.blur(canvas.area(xy(x, y)), 0.025)
 
 
 def _side_fluid(canvas: Canvas, severities: Mapping[str, float], rng: np.random.Generator) -> np.ndarray:
@@ -356,12 +351,6 @@ def _side_fluid(canvas: Canvas, severities: Mapping[str, float], rng: np.random.
             at = (rng.uniform(-0.2, 0.35), rng.uniform(-0.3, 0.3))
             fluid = 1 - (1 - fluid) * (1 - (0.2 + 0.4 * severity) * canvas.spot(at, 0.14, 0.12))
     return fluid
-
-
-def _side_trachea(canvas: Canvas) -> np.ndarray:
-    plane = canvas.fine_plane()
-    canvas.lines(plane, [curve([(-0.12, -1.2), (-0.08, -0.7), (0.01, -0.2)])], 0.08, 0.9)
-    return canvas.blur(canvas.downsample(plane), 0.014)
 
 
 def _side_bones(canvas: Canvas) -> np.ndarray:

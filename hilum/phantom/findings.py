@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hilum.phantom.anatomy import SIGN, Chest, Scene, branching
-from hilum.phantom.canvas import Canvas, curve, ramp, xy
+from hilum.phantom.canvas import Canvas, curve, ellipse, ramp, xy
 
 
 class Sites(NamedTuple):
@@ -288,29 +288,21 @@ DRAWN: dict[str, Finding] = {
 }
 
 
-Plane = np.ndarray
-
-
-def _ring(centre: tuple[float, float], radius: float) -> np.ndarray:
-    angle = np.linspace(0, 2 * np.pi, 17)
-    return np.stack([centre[0] + radius * np.cos(angle), centre[1] + radius * np.sin(angle)], axis=1)
-
-
-def _leads(canvas: Canvas, plane: Plane, chest: Chest, rng: np.random.Generator) -> None:
+def _leads(canvas: Canvas, plane: np.ndarray, chest: Chest, rng: np.random.Generator) -> None:
     """ECG electrodes on the chest with their wires."""
     width = chest.half_width
     spots = xy([-0.75 * width, 0.75 * width, -0.85 * width, 0.9 * width, 0.2], [-0.5, -0.5, 0.25, 0.28, 0.1])
     chosen = rng.permutation(len(spots))[: rng.integers(3, 6)]
     for spot in chosen:
         x, y = spots[spot] + rng.normal(0, 0.06, 2)
-        canvas.lines(plane, [_ring((x, y), 0.026)], 0.012, 0.75)
-        canvas.fill(plane, _ring((x, y), 0.012), 0.95)
+        canvas.lines(plane, [ellipse(x, y, 0.026, 0.026, 17, closed=True)], 0.012, 0.75)
+        canvas.fill(plane, ellipse(x, y, 0.012, 0.012, 17, closed=True), 0.95)
         end = (np.sign(x) * rng.uniform(0.5, 1.1), rng.uniform(0.7, 1.2))
         bend = (0.5 * (x + end[0]) + rng.normal(0, 0.15), 0.5 * (y + end[1]) + rng.normal(0, 0.1))
         canvas.lines(plane, [curve([(x, y), bend, end], 10)], 0.010, 0.55)
 
 
-def _central_line(canvas: Canvas, plane: Plane, chest: Chest, rng: np.random.Generator) -> None:
+def _central_line(canvas: Canvas, plane: np.ndarray, chest: Chest, rng: np.random.Generator) -> None:
     """A venous catheter through a jugular or subclavian vein into the superior vena cava."""
     tip = (chest.shift - 0.10, rng.uniform(-0.2, 0.02))
     side = rng.choice([-1.0, 1.0])
@@ -321,21 +313,21 @@ def _central_line(canvas: Canvas, plane: Plane, chest: Chest, rng: np.random.Gen
     canvas.lines(plane, [curve(path, 10)], 0.014, 0.72)
 
 
-def _endotracheal_tube(canvas: Canvas, plane: Plane, chest: Chest, rng: np.random.Generator) -> None:
+def _endotracheal_tube(canvas: Canvas, plane: np.ndarray, chest: Chest, rng: np.random.Generator) -> None:
     """A tube in the trachea, its tip above the carina."""
     x, tip = chest.shift - 0.01, chest.patient.carina - rng.uniform(0.06, 0.2)
     for edge in (-0.017, 0.017):
         canvas.lines(plane, [curve([(edge, -1.2), (x + edge, -0.7), (x + edge, tip)])], 0.011, 0.7)
 
 
-def _gastric_tube(canvas: Canvas, plane: Plane, chest: Chest, rng: np.random.Generator) -> None:
+def _gastric_tube(canvas: Canvas, plane: np.ndarray, chest: Chest, rng: np.random.Generator) -> None:
     """A tube down the oesophagus into the stomach."""
     x, (dome_x, dome_y) = chest.shift, chest.domes[1]
     path = [(0.01, -1.2), (x + 0.02, -0.4), (x + 0.05, 0.2), (0.1, dome_y + 0.1), (dome_x, dome_y + 0.25)]
     canvas.lines(plane, [curve(path, 10)], 0.015, 0.72)
 
 
-def _pacemaker(canvas: Canvas, plane: Plane, chest: Chest, rng: np.random.Generator) -> None:
+def _pacemaker(canvas: Canvas, plane: np.ndarray, chest: Chest, rng: np.random.Generator) -> None:
     """A generator below the left collar bone with leads to the right side of the heart."""
     x, y = 0.62 * chest.half_width + 0.03, -0.42 + rng.normal(0, 0.03)
     angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
@@ -348,7 +340,7 @@ def _pacemaker(canvas: Canvas, plane: Plane, chest: Chest, rng: np.random.Genera
         canvas.lines(plane, [curve(path, 10)], 0.014, 0.85)
 
 
-def _chest_tube(canvas: Canvas, plane: Plane, chest: Chest, rng: np.random.Generator) -> None:
+def _chest_tube(canvas: Canvas, plane: np.ndarray, chest: Chest, rng: np.random.Generator) -> None:
     """A drain through the lateral wall up towards the apex."""
     side = int(rng.integers(0, 2))
     sign = SIGN[side]
@@ -360,7 +352,7 @@ def _chest_tube(canvas: Canvas, plane: Plane, chest: Chest, rng: np.random.Gener
     canvas.lines(plane, [curve(path, 10)], 0.008, 0.9)
 
 
-DEVICES: dict[str, Callable[[Canvas, Plane, Chest, np.random.Generator], None]] = {
+DEVICES: dict[str, Callable[[Canvas, np.ndarray, Chest, np.random.Generator], None]] = {
     "leads": _leads,
     "line": _central_line,
     "tube": _endotracheal_tube,

@@ -47,9 +47,7 @@ def open_catalog(source: str, root: str | Path | None, **filters: Any) -> "Catal
         HilumError: an unknown source or filter, or an error in the files.
     """
     if source not in SOURCES:
-        raise HilumError(
-            f"There is no source {source!r}.{nearest(source, SOURCES)} Known: {', '.join(SOURCES)}."
-        )
+        raise HilumError(f"Unknown source {source!r}.{nearest(source, SOURCES)} Known: {', '.join(SOURCES)}.")
     module = import_module("hilum.phantom" if source == "phantom" else f"hilum.sources.{source}")
     parameters = inspect.signature(getattr(module, "FILTERS_OF", module.open_catalog)).parameters
     known = [name for name in parameters if name != "root"]

@@ -66,19 +66,15 @@ class Catalog:
         if self.fixed_split is not None:
             if not self.fixed_split.index.equals(self.table.index):
                 raise HilumError(
-                    f"{where}: the fixed split must have the table's ImageIDs, in the same order."
+                    f"{where}: the fixed split must have the table's ImageIDs in the same order."
                 )
             expected = f"is not a part of a split. Known parts are {', '.join(FIXED_PARTS)}."
             parts = self.fixed_split.rename("fixed split")
             _check_values(parts, parts.isin(FIXED_PARTS), expected, where)
         if self.codes is not None:
             if not self.codes.index.equals(self.table.index) or tuple(self.codes.columns) != self.targets:
-                raise HilumError(
-                    f"{where}: the codes must have the table's ImageIDs and targets, in this order."
-                )
-            expected = (
-                "is not a code. Codes are 1 (positive), 0 (negative), -1 (uncertain) or NaN (not mentioned)."
-            )
+                raise HilumError(f"{where}: the codes must have the table's ImageIDs and targets in order.")
+            expected = "is not a code: 1 (positive), 0 (negative), -1 (uncertain) or NaN (not mentioned)."
             _check_numbers(self.codes, self.targets, (0, 1, -1), expected, where)
 
     def __len__(self) -> int:
@@ -210,9 +206,7 @@ def _check_index(table: pd.DataFrame, targets: tuple[str, ...], where: str) -> N
 
 def _check_features(table: pd.DataFrame, where: str) -> None:
     paths, patients = table["Image_Path"], table["PatientID"]
-    twice = (
-        "appears twice. Remove one of the two rows: an image counted twice may be on both sides of the split."
-    )
+    twice = "appears twice. Remove one row: an image counted twice may be on both sides of the split."
     _check_values(paths, ~paths.duplicated(), twice, where)
     outside = "leads out of the data set's folder. Paths must be below it."
     _check_values(paths, ~paths.astype(str).str.contains(r"(?:^|/)\.\.(?:/|$)|^/"), outside, where)

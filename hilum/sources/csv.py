@@ -47,11 +47,9 @@ class CsvTable:
         wrong = np.flatnonzero(~np.asarray(valid, dtype=bool))
         if len(wrong):
             others = f" ({len(wrong) - 1:,} more like it)" if len(wrong) > 1 else ""
-            line = wrong[0] + 2  # line 1 is the header
+            place = f"{self.path}, line {wrong[0] + 2}, column {column!r}"  # line 1 is the header
             value = self.cells[column].iloc[wrong[0]]
-            raise HilumError(
-                f"{self.path}, line {line}, column {column!r}: {value!r} {problem}{others}. {remedy}"
-            )
+            raise HilumError(f"{place}: {value!r} {problem}{others}. {remedy}")
 
     def check_unique(self, column: str, repeated: pd.Series | None = None) -> None:
         """Checks that no line repeats the value of an earlier one; `repeated` marks the lines that do."""

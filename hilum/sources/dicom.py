@@ -115,9 +115,7 @@ def show_dicom(header: "Dataset", path: str | Path, window: tuple[float, float] 
 def _stored_samples(header: "Dataset", path: str | Path) -> np.ndarray:
     """The samples as stored, (height, width), signed or unsigned."""
     if "PixelData" not in header:
-        raise ImageError(
-            "unreadable", f"{path}: the DICOM file has no pixel data.", "Restore it, or leave its row out."
-        )
+        raise unreadable(f"{path}: the DICOM file has no pixel data.")
     kind = str(header.get("PhotometricInterpretation") or "without PhotometricInterpretation")
     if kind not in _MONOCHROME:
         raise ImageError(
@@ -147,7 +145,7 @@ def _stored_samples(header: "Dataset", path: str | Path) -> np.ndarray:
                 "Install one: pip install pylibjpeg pylibjpeg-openjpeg python-gdcm.",
             ) from None
         raise unreadable(
-            f"{path}: the DICOM pixels cannot be decoded: {reason}. The file is damaged or truncated."
+            f"{path}: the DICOM pixels cannot be decoded, the file is damaged: {reason}."
         ) from None
 
 

@@ -168,7 +168,7 @@ def _target_columns(raw: CsvTable, given: Sequence[str] | None, others: set[str 
             found.append(name)
     if not found:
         raise HilumError(
-            f"{raw.path}: no column holds only 1, 0, -1 and blanks. Name the target columns with targets."
+            f"{raw.path}: no column holds only 1, 0, -1 and blanks. Name the columns with targets."
         )
     return found
 
@@ -185,9 +185,7 @@ def _labels(raw: CsvTable, names: list[str], uncertain: str | None) -> pd.DataFr
             raw.check(name, ~raw[name].isin(_UNCERTAIN_CODES), "is uncertain", remedy)
         target = canonical_target(name)
         if target in labels:
-            raise HilumError(
-                f"{raw.path}: the target {target} has two columns, {name!r} is the second. Name one."
-            )
+            raise HilumError(f"{raw.path}: the target {target} has two columns; the second is {name!r}.")
         labels[target] = raw.map(name, codes).astype("float64")
     return pd.DataFrame(labels)
 

@@ -65,9 +65,7 @@ def open_catalog(root: Path, name: str | None = None, targets: Sequence[str] | N
     except HilumError:
         raise
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError) as error:
-        raise HilumError(
-            f"{path}: this is not a readable .npz: {error}. Restore it from medmnist.com."
-        ) from None
+        raise HilumError(f"{path}: not a readable .npz: {error}. Restore it from medmnist.com.") from None
     counts = [len(known) for known in labels]
     rows = zip(PARTS, counts, strict=True)
     table = feature_table(
@@ -91,9 +89,7 @@ def _choose(root: Path, name: str | None) -> Path:
             raise HilumError(f"{root}: name asks for {name!r}. Give the folder as root, or leave name out.")
         return root
     if not root.is_dir():
-        raise HilumError(
-            f"{root}: there is no such file or folder. root must be a MedMNIST .npz or its folder."
-        )
+        raise HilumError(f"{root}: there is no such file or folder. Give a MedMNIST .npz or its folder.")
     files = {path.stem: path for path in sorted(root.glob("*.npz")) if not path.name.startswith(".")}
     found = [path for stem, path in files.items() if name in (None, stem)]
     if len(found) != 1:
@@ -141,9 +137,7 @@ def _target_names(path: Path, given: Sequence[str] | None, labels: list[np.ndarr
             )
     targets = tuple(canonical_target(name) for name in names)
     if len(set(targets)) < len(targets):
-        raise HilumError(
-            f"targets: {', '.join(names)} name a finding twice. Give each label column another name."
-        )
+        raise HilumError(f"targets: {', '.join(names)} name a finding twice. Give each column its own name.")
     return targets
 
 

@@ -87,9 +87,7 @@ def open_catalog(
                 )
         name = entry.get("name", entry["source"])
         if name in catalogs:
-            raise HilumError(
-                f"source_kwargs of: two sources are named {name!r}. Give one of them another name."
-            )
+            raise HilumError(f"source_kwargs of: two sources are named {name!r}. Give one another name.")
         folder = entry.get("root")
         if folder is not None and root is not None:
             folder = Path(root) / folder
@@ -109,9 +107,7 @@ def _named(catalogs: Mapping[str, Catalog] | Sequence[Catalog]) -> dict[str, Cat
         names = [catalog.name for catalog in catalogs]
         for name in names:
             if names.count(name) > 1:
-                raise HilumError(
-                    f"merge: two catalogs are named {name!r}. Give a dictionary with other names."
-                )
+                raise HilumError(f"merge: two catalogs are named {name!r}. Give a dictionary of them.")
         catalogs = dict(zip(names, catalogs, strict=True))
     if len(catalogs) < 2:
         raise HilumError(f"merge needs two or more catalogs; it has {len(catalogs)}.")
@@ -149,9 +145,8 @@ def _prefixed(position: int, name: str, catalog: Catalog, shared: tuple[str, ...
     if catalog.table.index.min() < 0 or catalog.table.index.max() >= ID_STRIDE:
         raise HilumError(f"merge: the ImageIDs of {name} must be within 0..{ID_STRIDE - 1:,}.")
     chosen = catalog.select_targets(list(shared))
-    table = chosen.table[[*FEATURE_COLUMNS, *chosen.targets]].set_axis(
-        [*FEATURE_COLUMNS, *shared], axis="columns"
-    )
+    table = chosen.table[[*FEATURE_COLUMNS, *chosen.targets]]
+    table = table.set_axis([*FEATURE_COLUMNS, *shared], axis="columns")
     table.insert(len(FEATURE_COLUMNS), "Source", name)
     table["PatientID"] = f"{name}/" + table["PatientID"].astype("str")
     # Some data sets have numbers, some text and some nothing: text fits all.

@@ -52,9 +52,8 @@ def open_catalog(root: Path, views: Sequence[str] = ("AP", "PA"), labeller: str 
     check_choices("views", views, VIEWS)
     if labeller not in _LABELLERS:
         raise HilumError(f"labeller must be {' or '.join(_LABELLERS)}; it is {labeller!r}.")
-    labels_path, metadata_path, split_path = (
-        first_file(root, _file_names(kind), "MIMIC-CXR-JPG") for kind in (labeller, "metadata", "split")
-    )
+    paths = [first_file(root, _file_names(kind), "MIMIC-CXR-JPG") for kind in (labeller, "metadata", "split")]
+    labels_path, metadata_path, split_path = paths
     codes = _codes_of_studies(labels_path)
     raw = read_csv(metadata_path, ("dicom_id", "subject_id", "study_id", "ViewPosition"))
     images = _images(raw).assign(part=_parts(split_path, raw))
@@ -114,7 +113,5 @@ def _parts(split_path: Path, raw: CsvTable) -> pd.Series:
     split.check_unique("dicom_id")
     parts = split.map("split", _PARTS).set_axis(split["dicom_id"])
     known = raw["dicom_id"].isin(parts.index)
-    raw.check(
-        "dicom_id", known, f"has no part in {split_path.name}", "Take both files from the same edition."
-    )
+    raw.check("dicom_id", known, f"has no part in {split_path.name}", "Take both from the same edition.")
     return raw["dicom_id"].map(parts)

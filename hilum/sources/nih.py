@@ -76,10 +76,9 @@ def _findings(raw: CsvTable) -> pd.DataFrame:
 
 
 def _image_paths(root: Path, raw: CsvTable) -> pd.Series:
-    archives = sorted(
-        (path.relative_to(root).as_posix() for path in root.glob("images_*/images")), reverse=True
-    )
-    paths = first_present(root, [f"{folder}/" + raw["Image Index"] for folder in (*archives, "images")])
+    folders = [*sorted(root.glob("images_*/images"), reverse=True), root / "images"]
+    below = [folder.relative_to(root).as_posix() for folder in folders]
+    paths = first_present(root, [f"{folder}/" + raw["Image Index"] for folder in below])
     raw.check_present("Image Index", paths != "", root)
     return paths
 

@@ -182,7 +182,7 @@ def test_a_table_of_another_kind_or_place_is_refused(small_catalog, tmp_path):
             "chexprt",
             "x",
             {},
-            r"no source 'chexprt'\. Did you mean 'chexpert'\? Known: chexpert, nih, .*phantom",
+            r"Unknown source 'chexprt'\. Did you mean 'chexpert'\? Known: chexpert, nih, .*phantom",
         ),
         ("nih", None, {}, r"root is missing: give the folder of the nih data set \(--root DIR\)"),
         ("chexpert", None, {}, "root is missing"),

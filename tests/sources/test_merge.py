@@ -172,7 +172,7 @@ class TestAsASource:
             ([{"root": "x"}, {}], "entry 1 is {'root': 'x'}"),
             ([{"source": "nih", "rot": "x"}, {}], r"entry 1: unknown key 'rot'\. Did you mean 'root'\?"),
             ([{"source": "nih"}, {}], "root is missing: give the folder of the nih data set"),
-            ([{"source": "nhi", "root": "x"}, {}], "There is no source 'nhi'"),
+            ([{"source": "nhi", "root": "x"}, {}], "Unknown source 'nhi'"),
         ],
     )
     def test_mistakes(self, of, message):
@@ -181,7 +181,7 @@ class TestAsASource:
 
     def test_two_of_one_name(self, nih):
         entry = {"source": "nih", "root": str(nih.root)}
-        with pytest.raises(HilumError, match=r"two sources are named 'nih'\. Give one of them another name"):
+        with pytest.raises(HilumError, match=r"two sources are named 'nih'\. Give one another name"):
             open_catalog("merge", None, of=[entry, entry])
         assert len(open_catalog("merge", None, of=[entry, entry | {"name": "again"}])) == 2 * len(nih)
 
