@@ -23,6 +23,7 @@ from hilum.metrics.comparison import (
     score_runs,
     settings_difference,
 )
+from hilum.metrics.predictions import Predictions
 
 SCORES = ("recall", "roc_auc", "avg_precision")
 
@@ -100,15 +101,18 @@ def claims(population: Population, simulation: int, replicates: int) -> dict[str
     seeds = population.seeds
     reference, other = list(range(seeds)), list(range(seeds, 2 * seeds))
     matched_to = [[run % seeds] if population.split_by_seed else reference for run in range(2 * seeds)]
-    scores = score_runs(
-        labels,
-        probabilities,
-        patients,
-        np.full((2 * seeds, 1), 0.5),
-        matched_to,
-        replicates=replicates,
-        seed=simulation,
-    )
+    runs = [
+        Predictions(
+            y_true=labels[run],
+            y_score=probabilities[run],
+            image_ids=np.arange(len(patients)),
+            patients=patients,
+            targets=("finding",),
+            thresholds=np.array([0.5]),
+        )
+        for run in range(2 * seeds)
+    ]
+    scores = score_runs(runs, matched_to, replicates=replicates, seed=simulation)
     claimed: dict[str, dict[str, bool]] = {"models": {}, "settings": {}}
     for score in SCORES:
         values, sampled, degrees = of_one_target(scores, score)

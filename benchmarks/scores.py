@@ -25,8 +25,8 @@ import pandas as pd
 from hilum import demo
 from hilum.config import RunConfig, settings_from_toml
 from hilum.metrics import UndefinedScoreWarning
-from hilum.metrics.intervals import mean_with_interval, scores_with_intervals
 from hilum.metrics.predictions import Predictions
+from hilum.metrics.scores import mean_with_interval, scores_with_intervals
 from hilum.phantom import write_phantom
 from hilum.run_folder import RunFolder
 from hilum.training.run import StandardTraining
@@ -39,9 +39,7 @@ MEAN = "mean over the findings"
 def scores_of(folder: RunFolder, replicates: int) -> pd.DataFrame:
     """One row per finding, and one for their mean: `positives`, and each of `SCORES` with `_low` and `_high`."""
     best = Predictions.from_run(folder)
-    table = scores_with_intervals(
-        best.y_true, best.y_score, best.patients, best.targets, best.thresholds, replicates=replicates
-    )
+    table = scores_with_intervals(best, replicates=replicates)
     means = {score: mean_with_interval(best.bootstrap(replicates), score) for score in SCORES}
     last = {"target": MEAN, "positives": int(table["positives"].sum())}
     for score, found in means.items():

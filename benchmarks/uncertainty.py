@@ -17,8 +17,13 @@ import time
 import numpy as np
 from sklearn import metrics as reference
 
-from hilum.metrics.bootstrap import ScoreReplicates, score_replicates
-from hilum.metrics.resampling import patient_weights, percentile_interval
+from hilum.metrics.intervals import (
+    ScoreReplicates,
+    patient_weights,
+    percentile_interval,
+    score_replicates,
+)
+from hilum.metrics.predictions import Predictions
 
 COVERED = ("roc_auc", "avg_precision", "recall", "precision")
 COMPARED = ("recall", "precision", "roc_auc", "avg_precision")
@@ -31,6 +36,19 @@ THRESHOLDS = np.array([0.3, 0.4, 0.5])
 PREVALENCE_NAMES = ("rare", "uncommon", "common")
 
 Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def predictions_of(sample: Sample, thresholds: np.ndarray) -> Predictions:
+    """The sample as one object."""
+    labels, probabilities, patients = sample
+    return Predictions(
+        y_true=labels,
+        y_score=probabilities,
+        image_ids=np.arange(len(labels)),
+        patients=patients,
+        targets=tuple(f"target {place}" for place in range(labels.shape[1])),
+        thresholds=thresholds,
+    )
 
 
 def clustered_sample(patients: int, seed: int) -> Sample:
@@ -79,7 +97,7 @@ def measure_speed(images: int, replicates: int, runs: int, naive_replicates: int
     """Times both sides `runs` times each, in turn, after one run that warms up and compares results."""
     sample = validation_part(images)
     thresholds = np.full(sample[0].shape[1], 0.5)
-    ours = score_replicates(*sample, thresholds, replicates=replicates).replicates
+    ours = score_replicates(predictions_of(sample, thresholds), replicates=replicates).replicates
     theirs = with_scikit_learn(sample, naive_replicates)
     difference = max(
         float(np.abs(ours[score][:naive_replicates] - theirs[row]).max())
@@ -90,7 +108,7 @@ def measure_speed(images: int, replicates: int, runs: int, naive_replicates: int
         start = time.perf_counter()
         with_scikit_learn(sample, naive_replicates)
         middle = time.perf_counter()
-        score_replicates(*sample, thresholds, replicates=replicates)
+        score_replicates(predictions_of(sample, thresholds), replicates=replicates)
         fast.append(time.perf_counter() - middle)
         naive.append((middle - start) * replicates / naive_replicates)
     ratios = [slow / quick for slow, quick in zip(naive, fast, strict=True)]
@@ -124,7 +142,7 @@ def measure_coverage(
     """
 
     def replicated(sample: Sample, sample_replicates: int, draws: int) -> ScoreReplicates:
-        return score_replicates(*sample, THRESHOLDS, replicates=sample_replicates, seed=draws)
+        return score_replicates(predictions_of(sample, THRESHOLDS), replicates=sample_replicates, seed=draws)
 
     truth = replicated(clustered_sample(truth_patients, seed=seed), 0, 0).estimate
     held = {

@@ -269,7 +269,7 @@ class EvaluationTables:
 
     Attributes:
         record: `evaluation.json`.
-        scores: by image, see `hilum.metrics.intervals.scores_with_intervals`.
+        scores: by image, see `hilum.metrics.scores.scores_with_intervals`.
         study_scores: the same by study; None if the data set has no studies.
         calibration: see `hilum.metrics.calibration.calibration_table`; `calibrated` marks the rows after the
             run's own calibration.

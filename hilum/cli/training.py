@@ -243,7 +243,7 @@ def find_lr(
         click.echo(f"The loss diverged after {len(found.table)} of {steps} steps.")
     if out is not None:
         from hilum.files import replacing
-        from hilum.plots.learning_rate import learning_rate_figure
+        from hilum.plots.curves import learning_rate_figure
 
         with replacing(out) as partial:
             learning_rate_figure(found).savefig(partial, format="png")

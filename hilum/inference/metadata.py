@@ -13,8 +13,8 @@ from hilum.errors import HilumError
 from hilum.files import write_json
 from hilum.inference import RESEARCH_USE
 from hilum.inference.quality_checks import measure_reference
-from hilum.metrics.intervals import scores_with_intervals
 from hilum.metrics.predictions import Predictions
+from hilum.metrics.scores import scores_with_intervals
 from hilum.run_folder import RunFolder
 from hilum.sources.images import read_gray
 
@@ -38,7 +38,7 @@ def model_metadata(folder: RunFolder) -> dict[str, Any]:
         `preprocessing` (`width`, `height`, `fit`, `interpolation`, `bit_depth`, `channels`, `pixel_mean`,
         `pixel_sd`, `views`: the training images by view, `reference`: see `hilum.inference.quality_checks`, or None,
         and `reference_lack`: why it is missing); `calibration` (as run.json has it, or None); `scores` (one object
-        per target, on the validation part: see `hilum.metrics.intervals`); `provenance`; `research_use`.
+        per target, on the validation part: see `hilum.metrics.scores`); `provenance`; `research_use`.
 
     Raises:
         HilumError: no epoch is finished yet.
@@ -115,14 +115,7 @@ def _views(folder: RunFolder) -> dict[str, int] | None:
 
 def _scores(folder: RunFolder) -> list[dict[str, Any]]:
     predictions = Predictions.from_run(folder)
-    table = scores_with_intervals(
-        predictions.y_true,
-        predictions.y_score,
-        predictions.patients,
-        predictions.targets,
-        predictions.thresholds.tolist(),
-        seed=folder.record["seed"],
-    )
+    table = scores_with_intervals(predictions, seed=folder.record["seed"])
     return json.loads(table.to_json(orient="records"))
 
 

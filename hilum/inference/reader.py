@@ -227,7 +227,7 @@ def order_findings(findings: Sequence[Finding]) -> tuple[Finding, ...]:
 
 
 def study_result(results: Sequence[ImageResult]) -> StudyResult:
-    """The images of one study as one: the mean of their probabilities, as `hilum.metrics.study_level` takes it.
+    """The images of one study as one: the mean of their probabilities, as in `Predictions.aggregate`.
 
     Calibrated probabilities are averaged as well. Images that were not read do not count.
     """

@@ -1,17 +1,16 @@
-"""Whether a probability means what it says: of the images given 0.3, are three in ten positive?
+"""Calibration: of the images with a probability of 0.3, are three in ten positive?
 
 Brier score: Brier 1950, "Verification of forecasts expressed in terms of probability". Expected calibration
 error: Naeini, Cooper & Hauskrecht 2015, "Obtaining well calibrated probabilities using Bayesian binning".
 Temperature scaling: Guo et al. 2017, "On calibration of modern neural networks" (arXiv 1706.04599). Platt
 scaling: Platt 1999, "Probabilistic outputs for support vector machines".
 
-A calibration is fitted on the validation part. Scored on the same images it looks better than it is; an
-evaluation on other images tells.
+A calibration is fitted on the validation part, so on the same images it looks better than it is: judge it by an
+evaluation on other images.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,11 +18,15 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from hilum.errors import HilumError, nearest
-from hilum.metrics.ranking import NAN, refuse_bad_labels, refuse_bad_probabilities
+from hilum.metrics.intervals import wilson_interval
+from hilum.metrics.ranking import NAN, check_labels, check_probabilities
+
+if TYPE_CHECKING:
+    from hilum.metrics.predictions import Predictions
 
 METHODS = ("temperature", "platt")
 
-#: A float32 probability is 0 or 1 where the logit left its range; this is the distance it is taken to have.
+#: A float32 probability of 0 or 1 is taken to be this far from it, so that its logit is finite.
 _LEAST = 2.0**-26
 
 
@@ -42,32 +45,36 @@ class ReliabilityCurve:
     counts: np.ndarray
 
     def expected_calibration_error(self) -> float:
-        """The mean distance of share and probability, each bin weighted by its images; NaN without any."""
+        """The mean distance of share and probability, each bin weighted by its images; NaN without images."""
         if not self.counts.sum():
             return NAN
         return float(np.average(np.abs(self.positive_share - self.mean_probability), weights=self.counts))
 
+    def interval(self) -> tuple[np.ndarray, np.ndarray]:
+        """Wilson's 95 % interval of each share, as if all images were independent; each (B,)."""
+        return wilson_interval(self.positive_share, self.counts)
+
 
 def reliability_curve(
-    labels: np.ndarray, probabilities: np.ndarray, bins: int = 10, *, equal_counts: bool = True
+    y_true: np.ndarray, y_score: np.ndarray, bins: int = 10, *, equal_counts: bool = True
 ) -> ReliabilityCurve:
     """Sorts one target's images into bins.
 
     Args:
-        labels: (N,), 1, 0 or NaN (left out).
-        probabilities: (N,) from 0 to 1.
-        bins: at most so many; images of one probability share a bin, so there may be fewer.
-        equal_counts: bins of about equally many images, which a rare finding needs; else of equal width.
+        y_true: (N,), 1, 0 or NaN (left out).
+        y_score: (N,) probabilities from 0 to 1.
+        bins: largest number of bins; images of equal probability share a bin, so there may be fewer.
+        equal_counts: bins of about equally many images, as a rare finding needs; else of equal width.
 
     Raises:
-        HilumError: a label or a probability that is none.
+        HilumError: a label other than 1, 0 or NaN, or a probability that is not from 0 to 1.
     """
-    labels, probabilities = _known(labels, probabilities, "the target")
+    labels, probabilities = _known(y_true, y_score, "the target")
     if not len(labels):
         empty = np.empty(0)
         return ReliabilityCurve(empty, empty, empty.astype(np.int64))
     if equal_counts:
-        # By rank within the distinct values, so that no tie is cut in two.
+        # By rank within the distinct values, so that ties stay in one bin.
         order = np.argsort(probabilities, kind="stable")
         ranks = np.empty(len(order))
         ranks[order] = np.arange(len(order))
@@ -82,41 +89,33 @@ def reliability_curve(
     return ReliabilityCurve(sums[0] / counts[kept], sums[1] / counts[kept], counts[kept])
 
 
-def calibration_table(labels: np.ndarray, probabilities: np.ndarray, targets: Sequence[str]) -> pd.DataFrame:
-    """How far each target's probabilities are from what happens.
+def reliability_curves(predictions: "Predictions") -> dict[str, ReliabilityCurve]:
+    """Target -> its `reliability_curve` in ten bins of about equal counts."""
+    return {
+        target: reliability_curve(predictions.y_true[:, column], predictions.y_score[:, column])
+        for column, target in enumerate(predictions.targets)
+    }
 
-    Args:
-        labels: (N, T), 1, 0 or NaN (left out).
-        probabilities: (N, T) from 0 to 1.
-        targets: (T,) names.
+
+def calibration_table(predictions: "Predictions") -> pd.DataFrame:
+    """How far each target's probabilities are from the observed frequencies.
 
     Returns:
         One row per target: `target`; `brier`, the mean squared distance of probability and label;
-        `brier_of_prevalence`, what the prevalence alone would have; `ece`, the expected calibration error
+        `brier_of_prevalence`, the Brier score of the prevalence alone; `ece`, the expected calibration error
         over ten bins of about equal counts; `mean_probability` and `prevalence`. All 0..1, NaN without a
         known label.
-
-    Raises:
-        HilumError: a label or a probability that is none.
     """
     rows = []
-    for column, target in enumerate(targets):
-        actual, given = _known(labels[:, column], probabilities[:, column], target)
+    for column, target in enumerate(predictions.targets):
+        actual, given = _known(predictions.y_true[:, column], predictions.y_score[:, column], target)
         if not len(actual):
             rows.append((target, NAN, NAN, NAN, NAN, NAN))
             continue
         share = float(actual.mean())
+        brier = float(np.mean((given - actual) ** 2))
         error = reliability_curve(actual, given).expected_calibration_error()
-        rows.append(
-            (
-                target,
-                float(np.mean((given - actual) ** 2)),
-                share * (1 - share),
-                error,
-                float(given.mean()),
-                share,
-            )
-        )
+        rows.append((target, brier, share * (1 - share), error, float(given.mean()), share))
     columns = ["target", "brier", "brier_of_prevalence", "ece", "mean_probability", "prevalence"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -125,14 +124,14 @@ def calibration_table(labels: np.ndarray, probabilities: np.ndarray, targets: Se
 class Calibration:
     """A rising function of each target's logit: slope times logit plus intercept.
 
-    The order of the images stays as it is, and with it ROC AUC and average precision.
+    The order of the images does not change, so neither do ROC AUC and average precision.
 
     Attributes:
         method: "temperature" (intercept 0, slope 1 / temperature) or "platt".
         targets: (T,) names.
         slopes: (T,) float64, above 0.
         intercepts: (T,) float64.
-        notes: target -> why it was left as it is; only those that were.
+        notes: target -> why it is not calibrated.
     """
 
     method: str
@@ -142,8 +141,14 @@ class Calibration:
     notes: dict[str, str]
 
     def apply(self, probabilities: np.ndarray) -> np.ndarray:
-        """Probabilities (..., T) to calibrated ones, float64. 0 and 1 stay nearly 0 and 1."""
+        """Calibrated probabilities (..., T), float64. 0 and 1 stay nearly 0 and 1."""
         return expit(self.slopes * _logits(probabilities) + self.intercepts)
+
+    def apply_to(self, predictions: "Predictions") -> "Predictions":
+        """The predictions with calibrated probabilities; their targets are found by name."""
+        columns = [self.targets.index(target) for target in predictions.targets]
+        logits = _logits(predictions.y_score)
+        return replace(predictions, y_score=expit(self.slopes[columns] * logits + self.intercepts[columns]))
 
     def as_record(self) -> dict[str, Any]:
         """As JSON values."""
@@ -160,7 +165,7 @@ class Calibration:
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "Calibration":
-        """The calibration that gave this record."""
+        """The calibration of such a record."""
         fits = record["targets"]
         return cls(
             method=record["method"],
@@ -171,32 +176,29 @@ class Calibration:
         )
 
 
-def fit_calibration(
-    labels: np.ndarray, probabilities: np.ndarray, targets: Sequence[str], method: str
-) -> Calibration:
+def fit_calibration(predictions: "Predictions", method: str) -> Calibration:
     """The scaling of each target's logit that makes its labels most likely.
 
-    A target is left as it is, with a note, if its labels are all alike, or if the best slope is not above
-    0 (it would turn the order of the images round) or without bound (probabilities that separate the
-    classes completely have no best one).
+    A target is not changed, with a note, if its known labels are all equal, if the best slope is not above 0
+    (it would reverse the order of the images), or if its probabilities separate the classes completely (the
+    best slope is then infinite).
 
     Args:
-        labels: (N, T), 1, 0 or NaN (left out).
-        probabilities: (N, T) from 0 to 1.
-        targets: (T,) names.
-        method: "temperature" fits the slope alone, "platt" slope and intercept. Labels are taken as they
-            are, without the smoothing that Platt proposes for small samples.
+        predictions: labels and probabilities to fit on.
+        method: "temperature" fits the slope alone, "platt" slope and intercept. Labels are used without
+            the smoothing that Platt proposes for small samples.
 
     Raises:
-        HilumError: another method, or a label or a probability that is none.
+        HilumError: an unknown method.
     """
     if method not in METHODS:
         raise HilumError(
-            f"calibration: {method!r} is no method.{nearest(method, METHODS)} Known: {', '.join(METHODS)}."
+            f"calibration: {method!r} is not a method.{nearest(method, METHODS)} Known: {', '.join(METHODS)}."
         )
-    slopes, intercepts, notes = np.ones(len(targets)), np.zeros(len(targets)), {}
+    targets, notes = predictions.targets, {}
+    slopes, intercepts = np.ones(len(targets)), np.zeros(len(targets))
     for column, target in enumerate(targets):
-        actual, given = _known(labels[:, column], probabilities[:, column], target)
+        actual, given = _known(predictions.y_true[:, column], predictions.y_score[:, column], target)
         if not len(actual) or actual.min() == actual.max():
             there = "no image has a known label" if not len(actual) else "all known labels are alike"
             notes[target] = f"left as it is: {there}"
@@ -211,7 +213,7 @@ def fit_calibration(
             notes[target] = "left as it is: its probabilities separate the labels completely"
             continue
         slopes[column], intercepts[column] = slope, intercept
-    return Calibration(method, tuple(targets), slopes, intercepts, notes)
+    return Calibration(method, targets, slopes, intercepts, notes)
 
 
 def _fit(labels: np.ndarray, logits: np.ndarray, *, with_intercept: bool) -> tuple[float, float]:
@@ -225,13 +227,8 @@ def _fit(labels: np.ndarray, logits: np.ndarray, *, with_intercept: bool) -> tup
         return losses.mean(), inputs.T @ (expit(outputs) - labels) / len(labels)
 
     start = np.array([1.0, 0.0][: inputs.shape[1]])
-    found = minimize(
-        loss_and_gradient,
-        start,
-        jac=True,
-        method="L-BFGS-B",
-        options={"gtol": 1e-10, "ftol": 1e-14},
-    )
+    options = {"gtol": 1e-10, "ftol": 1e-14}
+    found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
     return float(found.x[0]), float(found.x[1]) if with_intercept else 0.0
 
 
@@ -239,11 +236,10 @@ def _logits(probabilities: np.ndarray) -> np.ndarray:
     return logit(np.clip(np.asarray(probabilities, dtype=np.float64), _LEAST, 1 - _LEAST))
 
 
-def _known(labels: np.ndarray, probabilities: np.ndarray, target: str) -> tuple[np.ndarray, np.ndarray]:
+def _known(y_true: np.ndarray, y_score: np.ndarray, target: str) -> tuple[np.ndarray, np.ndarray]:
     """The images with a known label, both as float64."""
-    labels = np.asarray(labels, dtype=np.float64)
-    probabilities = np.asarray(probabilities, dtype=np.float64)
-    refuse_bad_labels(labels, target)
-    refuse_bad_probabilities(probabilities, target)
+    labels, probabilities = np.asarray(y_true, dtype=np.float64), np.asarray(y_score, dtype=np.float64)
+    check_labels(labels, target)
+    check_probabilities(probabilities, target)
     known = ~np.isnan(labels)
     return labels[known], probabilities[known]

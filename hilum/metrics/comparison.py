@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from hilum.metrics.bootstrap import score_replicates
+from hilum.metrics.intervals import cell_counts, patient_weights
+from hilum.metrics.predictions import Predictions
 from hilum.metrics.ranking import NAN
-from hilum.metrics.resampling import cell_counts, patient_weights
 
 CONFIDENCE = 0.95
 SIGNIFICANCE = 1 - CONFIDENCE
@@ -189,10 +189,7 @@ class RunScores:
 
 
 def score_runs(
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    patients: np.ndarray,
-    thresholds: np.ndarray,
+    runs: Sequence[Predictions],
     matched_to: Sequence[Sequence[int]],
     *,
     replicates: int = 1000,
@@ -200,39 +197,36 @@ def score_runs(
 ) -> RunScores:
     """Scores several runs on the same patients and on the same bootstrap samples of them.
 
-    Recall at matched precision is the highest recall at any threshold with at least the precision that
-    the reference has at its frozen threshold. That precision and the threshold that reaches it are found
-    anew in each sample; a sample in which none reaches it has recall 0, that of predicting nothing.
+    Recall at matched precision is the highest recall at any threshold with at least the precision that the
+    reference has at its frozen threshold. That precision, and the threshold that reaches it, are found again
+    in each sample; a sample in which no threshold reaches it has recall 0, that of predicting nothing.
 
     Args:
-        labels: (S, N, T), 1 positive, 0 negative, NaN unknown or not evaluated by the run.
-        probabilities: (S, N, T) from 0 to 1; any where the label is NaN.
-        patients: (N,) whose image it is.
-        thresholds: (S, T) each run's frozen operating points.
+        runs: S runs' predictions for the same images, row by row, and the same targets, at their frozen
+            operating points. A label is NaN where it is unknown or the run did not evaluate the image.
         matched_to: for each run, the runs whose mean precision its recall is matched to.
-        replicates: how many samples of the patients.
+        replicates: number of samples of the patients.
         seed: of the samples.
     """
-    runs, images, targets = labels.shape
-    codes = np.unique(patients, return_inverse=True)[1]
-
-    def columns(values: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(values.transpose(1, 0, 2).reshape(images, runs * targets))
-
-    scored = score_replicates(
-        columns(labels), columns(probabilities), codes, thresholds.ravel(), replicates=replicates, seed=seed
+    targets = len(runs[0].targets)
+    together = Predictions(
+        y_true=np.concatenate([run.y_true for run in runs], axis=1),
+        y_score=np.concatenate([run.y_score for run in runs], axis=1),
+        image_ids=runs[0].image_ids,
+        patients=runs[0].patient_codes,
+        targets=[f"{target} of run {place}" for place, run in enumerate(runs) for target in run.targets],
+        thresholds=np.concatenate([run.thresholds for run in runs]),
     )
-    estimate, replicated, rested_on = {}, {}, {}
+    scored = together.bootstrap(replicates, seed)
+    estimate, replicated, patients = {}, {}, {}
     for score in COMPARED_SCORES:
         if score != MATCHED:
-            estimate[score] = scored.estimate[score].reshape(runs, targets)
-            replicated[score] = scored.replicates[score].reshape(-1, runs, targets)
-            rested_on[score] = scored.patients[score].reshape(runs, targets)
-    estimate[MATCHED], replicated[MATCHED] = _matched_recalls(
-        labels, probabilities, codes, thresholds, matched_to, replicates, seed
-    )
-    rested_on[MATCHED] = rested_on["recall"]
-    return RunScores(estimate, replicated, rested_on)
+            estimate[score] = scored.estimate[score].reshape(len(runs), targets)
+            replicated[score] = scored.replicates[score].reshape(-1, len(runs), targets)
+            patients[score] = scored.patients[score].reshape(len(runs), targets)
+    estimate[MATCHED], replicated[MATCHED] = _matched_recalls(runs, matched_to, replicates, seed)
+    patients[MATCHED] = patients["recall"]
+    return RunScores(estimate, replicated, patients)
 
 
 def models_difference(
@@ -337,33 +331,25 @@ def _why_undefined(score: str, degrees_of_freedom: float, reference: float, othe
 
 
 def _matched_recalls(
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    codes: np.ndarray,
-    thresholds: np.ndarray,
-    matched_to: Sequence[Sequence[int]],
-    replicates: int,
-    seed: int,
+    runs: Sequence[Predictions], matched_to: Sequence[Sequence[int]], replicates: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Recall at matched precision, (S, T), and over samples of the patients, (R, S, T)."""
-    runs, _, targets = labels.shape
-    patient_count = int(codes.max()) + 1
+    targets, patient_count = len(runs[0].targets), runs[0].patient_count
     # The sample in row 0 is all patients, once each.
     weights = np.concatenate(
         [np.ones((1, patient_count), dtype=np.int16), patient_weights(patient_count, replicates, seed)]
     )
-    recalls = np.full((len(weights), runs, targets), NAN)
+    recalls = np.full((len(weights), len(runs), targets), NAN)
     for target in range(targets):
-        curves = [
-            _PrecisionRecall(labels[run, :, target], probabilities[run, :, target], codes, weights)
-            for run in range(runs)
+        curves = [_PrecisionRecall(run, target, weights) for run in runs]
+        reached = [
+            curve.precision_at(run.thresholds[target]) for run, curve in zip(runs, curves, strict=True)
         ]
-        reached = [curve.precision_at(thresholds[run, target]) for run, curve in enumerate(curves)]
         for run, matched in enumerate(matched_to):
             precision = np.mean([reached[position] for position in matched], axis=0)
             recalls[:, run, target] = curves[run].recall_at_precision(precision)
     estimate = recalls[0]
-    # Undefined in all samples alike where it is undefined on all patients; else 0 where unreachable.
+    # Undefined in all samples where it is undefined on all patients; else 0 where no threshold reaches it.
     replicated = np.where(np.isnan(estimate) | ~np.isnan(recalls[1:]), recalls[1:], 0.0)
     return estimate, replicated
 
@@ -371,31 +357,29 @@ def _matched_recalls(
 class _PrecisionRecall:
     """One run's precision and recall for one target at every threshold, on every sample of the patients.
 
-    Recall can rise only where a positive is reached, so images are counted in steps from one distinct
+    Recall rises only where a positive is reached, so images are counted in steps from one distinct
     probability of a positive to the next: there are few positives, and many images.
     """
 
-    def __init__(
-        self, labels: np.ndarray, probabilities: np.ndarray, codes: np.ndarray, weights: np.ndarray
-    ) -> None:
-        known = ~np.isnan(labels)
-        self.labels, self.probabilities = labels[known], probabilities[known]
-        self.codes, self.weights = codes[known], weights
-        self.steps = np.unique(self.probabilities[self.labels == 1])[::-1]
+    def __init__(self, run: Predictions, target: int, weights: np.ndarray) -> None:
+        known = ~np.isnan(run.y_true[:, target])
+        self.positive, self.y_score = run.y_true[known, target] == 1, run.y_score[known, target]
+        self.codes, self.weights = run.patient_codes[known], weights
+        self.steps = np.unique(self.y_score[self.positive])[::-1]
         if not len(self.steps):
             return
-        # The first step at or below each image's probability; past the last one nothing more is found.
-        step = np.searchsorted(-self.steps, -self.probabilities, side="left")
+        # The first step at or below each image's probability; below the last one nothing more is found.
+        step = np.searchsorted(-self.steps, -self.y_score, side="left")
         inside = step < len(self.steps)
-        cells = 2 * step[inside] + (self.labels[inside] == 1)
+        cells = 2 * step[inside] + self.positive[inside]
         counts = cell_counts(weights, self.codes[inside], cells, 2 * len(self.steps))
         self.found = np.cumsum(counts[:, 1::2], axis=1)
         self.predicted = self.found + np.cumsum(counts[:, ::2], axis=1)
 
     def precision_at(self, threshold: float) -> np.ndarray:
         """(samples,) at a frozen threshold; NaN where nothing is predicted positive."""
-        reached = self.probabilities >= self.probabilities.dtype.type(threshold)
-        cells = (self.labels[reached] == 1).astype(np.int64)
+        reached = self.y_score >= self.y_score.dtype.type(threshold)
+        cells = self.positive[reached].astype(np.int64)
         counts = cell_counts(self.weights, self.codes[reached], cells, 2)
         predicted = counts.sum(axis=1)
         return np.where(predicted > 0, counts[:, 1] / np.maximum(predicted, 1), NAN)

@@ -1,20 +1,20 @@
-"""Scores and figures shown where the reader is: in a notebook, or as text in a terminal.
+"""Scores and figures shown in a notebook, or as text in a terminal.
 
-A notebook gets styled tables and figures in place. A terminal gets tables; its figures are written as PNG
-files if a folder is given. In a notebook a folder gets them too.
+A notebook shows styled tables and figures. A terminal shows tables; figures are written as PNG files if a folder is
+given, also from a notebook.
 """
 
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from hilum.errors import HilumError, nearest
 from hilum.files import replacing
-from hilum.metrics.scores import combined_scores
+from hilum.metrics.scores import COMBINED_TITLES, SCORE_NAMES, combined_scores, score_title
 from hilum.targets import resolve_targets
 
 if TYPE_CHECKING:
@@ -25,14 +25,13 @@ if TYPE_CHECKING:
 #: Columns of counts; all other numbers are shown with three decimals.
 COUNTS = ("epoch", "positives", "negatives", "predicted_positives", "true_positives")
 #: Headings of narrow columns in a terminal, so that eleven columns fit into one line.
-SHORT_HEADINGS = {
+SHORT_HEADINGS = SCORE_NAMES | {
     "positives": "pos",
     "negatives": "neg",
     "predicted_positives": "pred pos",
     "true_positives": "true pos",
     "precision": "prec",
-    "f1": "F1",
-    "roc_auc": "ROC AUC",
+    "accuracy": "accuracy",
     "avg_precision": "avg prec",
     "threshold": "thr",
 }
@@ -41,7 +40,7 @@ NO_FOLDER = "Figures are not drawn in a terminal: give figures_to=<folder> to wr
 
 
 class MetricDataSource(StrEnum):
-    """Which part of the data is shown. Its words do as well: "train", "val", "both"."""
+    """The part of the data to show; also given as text: "train", "val", "both"."""
 
     Train = "train"
     Val = "val"
@@ -49,11 +48,11 @@ class MetricDataSource(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> "MetricDataSource":
-        words = [member.value for member in cls]
-        if str(value).lower() in words:
+        names = [member.value for member in cls]
+        if str(value).lower() in names:
             return cls(str(value).lower())
         raise HilumError(
-            f"metric_data_source is {value!r}.{nearest(str(value), words)} Known: {', '.join(words)}."
+            f"metric_data_source is {value!r}.{nearest(str(value), names)} Known: {', '.join(names)}."
         )
 
 
@@ -73,23 +72,23 @@ def show_epoch(
     """Shows one epoch's scores and curves; train and validation curves share their panels.
 
     Args:
-        metrics: what is shown.
-        source: which parts.
+        metrics: of the run.
+        source: parts to show.
         combined: whether to show the scores of all targets together.
         itemized: whether to show the scores of each target.
         roc: whether to show ROC curves.
         precision_recall: whether to show precision-recall curves.
         include_targets: names, aliases or a named set; all targets by default.
-        average: how combined scores are averaged, see `combined_scores`.
-        grid: most panels beside each other, height of a row and width of a full row in inches.
-        epoch: its number; by default the last that is closed.
+        average: of the combined scores, see `combined_scores`.
+        grid: largest number of panels in a row, height of a row and width of a full row in inches.
+        epoch: its number; by default the last closed epoch.
         figures_to: folder for PNG files.
 
     Returns:
         The files that were written.
 
     Raises:
-        HilumError: an epoch or part that is not closed, or a target that is not known.
+        HilumError: an epoch or part that is not closed, or an unknown target.
     """
     parts, epoch = _parts_and_epoch(metrics, MetricDataSource(source), epoch)
     targets = resolve_targets(include_targets, metrics.target_columns)
@@ -127,10 +126,10 @@ def show_progression(
     include_targets: str | Sequence[str] | None = None,
     figures_to: str | Path | None = None,
 ) -> list[Path]:
-    """Shows how scores went from epoch to epoch.
+    """Shows the scores from epoch to epoch.
 
     Args:
-        metrics: what is shown.
+        metrics: of the run.
         tables: whether to show the numbers too.
         combined: whether to show loss, accuracy and Hamming loss of all targets together.
         score_names: columns of `Metrics.scores`, a figure each.
@@ -141,7 +140,7 @@ def show_progression(
         The files that were written.
 
     Raises:
-        HilumError: no epoch is closed, or a target that is not known.
+        HilumError: no epoch is closed, or an unknown target.
     """
     if not metrics.epochs():
         raise HilumError("There is no progression to show: no epoch is closed.")
@@ -152,7 +151,7 @@ def show_progression(
         if combined:
             screen.table(metrics.combined, "All targets together, by epoch")
         for name in score_names:
-            # Not pivot_table: it averages, and drops what is NaN.
+            # Not pivot_table, which averages and drops NaN.
             by_epoch = scores.pivot(index=["epoch", "part"], columns="target", values=name)  # noqa: PD010
             by_epoch = by_epoch[list(targets)]
             screen.table(by_epoch.rename_axis(columns=None).reset_index(), f"{name} by epoch")
@@ -161,9 +160,9 @@ def show_progression(
     from hilum.plots.curves import combined_progression_figure, progression_figure
 
     if combined:
-        screen.figure(combined_progression_figure(metrics.combined), "progression-combined")
+        screen.figure(combined_progression_figure(metrics.combined, COMBINED_TITLES), "progression-combined")
     for name in score_names:
-        figure = progression_figure(scores, name, targets=targets)
+        figure = progression_figure(scores, name, score_title(name), targets=targets)
         screen.figure(figure, f"progression-{name.replace('_', '-')}")
     return screen.written
 
@@ -177,7 +176,7 @@ def in_notebook() -> bool:
 
 
 class _Screen:
-    """Where tables and figures go, and which files were written."""
+    """Shows tables and figures, and keeps the list of written files."""
 
     def __init__(self, figures_to: str | Path | None) -> None:
         self.folder = None if figures_to is None else Path(figures_to)
@@ -185,7 +184,7 @@ class _Screen:
         self.written: list[Path] = []
 
     def draws(self) -> bool:
-        """Whether figures have anywhere to go; says what to do if they have not."""
+        """Whether figures are shown or written; prints the remedy if not."""
         if not self.is_notebook and self.folder is None:
             print(NO_FOLDER)
             return False
@@ -238,11 +237,11 @@ def _print_table(table: pd.DataFrame, title: str) -> None:
         cells = [_cell(name, value) for value in table[name]]
         heading = SHORT_HEADINGS.get(str(name), str(name).replace("_", " "))
         if pd.api.types.is_numeric_dtype(table[name].dtype):
-            least = max(map(len, cells), default=1)  # a number is never cut, its heading is broken instead
+            least = max(map(len, cells), default=1)  # the heading is broken, never a number
             shown.add_column(heading.replace(" ", "\n"), justify="right", min_width=least, overflow="fold")
         else:
-            words = [word for cell in cells for word in cell.split()]
-            shown.add_column(heading, min_width=min(14, max(map(len, words), default=1)), overflow="fold")
+            longest = max((len(part) for cell in cells for part in cell.split()), default=1)
+            shown.add_column(heading, min_width=min(14, longest), overflow="fold")
     for row in table.itertuples(index=False):
         shown.add_row(*(_cell(name, value) for name, value in zip(table.columns, row, strict=True)))
     console = Console()
@@ -250,7 +249,7 @@ def _print_table(table: pd.DataFrame, title: str) -> None:
     console.print(shown)
 
 
-def _cell(column: str, value: object) -> str:
+def _cell(column: str, value: Any) -> str:
     if isinstance(value, str):
         return value.replace("_", " ")
     if pd.isna(value):
@@ -261,7 +260,7 @@ def _cell(column: str, value: object) -> str:
 def _parts_and_epoch(
     metrics: "Metrics", source: MetricDataSource, epoch: int | None
 ) -> tuple[list[str], int]:
-    """The parts to show, those asked for that the epoch has, and the epoch."""
+    """The parts to show, those of `source` that the epoch has, and the epoch."""
     asked = ["train", "val"] if source == MetricDataSource.Both else [source.value]
     closed = metrics.epochs() if source == MetricDataSource.Both else metrics.epochs(source.value)
     if not closed or (epoch is not None and epoch not in closed):

@@ -1,4 +1,4 @@
-"""The record of a run's epochs: what the model gave for each image, and how good that was."""
+"""The history of a run: the probabilities, predictions and scores of each epoch."""
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,12 +16,10 @@ from hilum.metrics.predictions import (
     ActualLabels,
     PendingEpoch,
     labels_of_part,
-    ledger_columns,
-    ledger_of_part,
-    losses_of_table,
+    predictions_table,
     probabilities_of_part,
     sigmoid,
-    targets_of_ledger,
+    targets_of_table,
 )
 from hilum.metrics.ranking import Ranking
 from hilum.metrics.scores import (
@@ -32,17 +30,18 @@ from hilum.metrics.scores import (
     scores_of_rankings,
 )
 from hilum.metrics.thresholds import Thresholds, resolve_thresholds
+from hilum.run_folder import RunFolder
 
 
 class UndefinedScoreWarning(UserWarning):
-    """A target has scores without a value, because a part has no positive or no negative image of it."""
+    """A target has undefined scores, because a part has no positive or no negative image of it."""
 
 
 class Metrics:
-    """Takes the raw outputs of each batch, and keeps probabilities, predictions and scores per epoch.
+    """Collects the raw outputs of each batch, and keeps probabilities, predictions and scores per epoch.
 
-    A probability is the sigmoid of the output; a prediction is 1 where it reaches the target's threshold,
-    else 0. Thresholds affect nothing but predictions, and the scores that are made from them.
+    A probability is the sigmoid of the output; a prediction is 1 where the probability reaches the target's
+    threshold, else 0. Thresholds affect only predictions and the scores that are computed from them.
 
     Attributes:
         target_columns: (T,) names.
@@ -51,8 +50,8 @@ class Metrics:
         train_probability_hx, val_probability_hx: epoch -> DataFrame (N, T) float32, index ImageID.
         train_prediction_hx, val_prediction_hx: epoch -> DataFrame (N, T) int8, index ImageID.
 
-    Rows are sorted by ImageID. An image that oversampling showed several times in an epoch has a row for
-    each; these stay in the order in which they were appended.
+    Rows are sorted by ImageID. An image that oversampling repeats in an epoch has a row for each repeat, in
+    the order in which they were appended.
     """
 
     def __init__(
@@ -66,13 +65,13 @@ class Metrics:
 
         Args:
             target_columns: (T,) names, in the order of the model's outputs.
-            train_actual: indexed by integer ImageID, with the target columns: 1, 0 or NaN (unknown: left
+            train_actual: indexed by integer ImageID, with the target columns: 1, 0 or NaN (unknown, left
                 out of every score). Of a repeated ImageID the first row counts.
-            val_actual: the same for the validation part, or None if there is none.
+            val_actual: the same for the validation part, or None without one.
             target_thresholds: see `resolve_thresholds`; 0.5 each by default.
 
         Raises:
-            HilumError: labels or thresholds that cannot be used.
+            HilumError: labels or thresholds that are not valid.
         """
         self.target_columns = tuple(target_columns)
         self.target_thresholds = resolve_thresholds(target_thresholds, self.target_columns)
@@ -90,12 +89,12 @@ class Metrics:
         self._combined: dict[tuple[int, str], dict[str, float]] = {}
         self._warned: set[tuple[str, str]] = set()
 
-    # ---- what the training loop calls -------------------------------------------------------------
+    # ---- collecting an epoch -----------------------------------------------------------------------
 
     def append_epoch_batch_data(self, ids: Any, outputs: Any, is_validation: bool = False) -> None:
-        """Keeps one batch of the epoch that is running.
+        """Keeps one batch of the current epoch.
 
-        The values stay on their device until the epoch is closed, so this waits for nothing.
+        The values stay on their device until the epoch is closed, so no batch waits for the device.
 
         Args:
             ids: (B,) integer ImageIDs, tensor or array.
@@ -103,50 +102,46 @@ class Metrics:
             is_validation: whether the batch is of the validation part.
 
         Raises:
-            HilumError: other shapes, or a validation batch without `val_actual`.
+            HilumError: shapes that do not match, or a validation batch without `val_actual`.
         """
         self._pending[self._part(is_validation)].append(ids, outputs)
 
     def take_pending(self, is_validation: bool = False) -> list[tuple[Any, Any]]:
-        """The appended batches of a part as (ids, outputs), on the CPU; afterwards none is appended.
+        """Removes the appended batches of a part and returns them as (ids, outputs), on the CPU.
 
-        For several devices, which bring their batches together before they close an epoch.
+        Several devices gather their batches with it before they close an epoch.
 
         Raises:
-            HilumError: a validation part is asked for without `val_actual`.
+            HilumError: the validation part without `val_actual`.
         """
         return self._pending[self._part(is_validation)].take()
 
     def close_epoch(self, epoch: int, is_validation: bool = False, loss: float = float("nan")) -> None:
-        """Turns the appended batches of one part into its tables and scores of this epoch.
+        """Computes the tables and scores of an epoch from the appended batches of one part.
 
         Args:
             epoch: its number.
             is_validation: which part.
-            loss: mean loss of the part, kept beside the combined scores.
+            loss: mean loss of the part, kept with the combined scores.
 
         Raises:
             HilumError: no batches, an ImageID that the part does not have, an output that is NaN, or an
-                epoch that is closed already.
+                epoch that is already closed.
         """
         part = self._part(is_validation)
         pending = self._pending[part]
         if epoch in self._probability_hx[part]:
-            raise HilumError(f"Epoch {epoch} of {part} is closed already; its scores cannot change any more.")
+            raise HilumError(f"Epoch {epoch} of {part} is already closed; its scores cannot change.")
         if not len(pending):
             raise HilumError(f"Epoch {epoch} of {part} is empty: no batch was appended before close_epoch.")
         ids, logits = pending.read()
         order = np.argsort(ids, kind="stable")
         index = pd.Index(ids[order], name="ImageID")
-        self._record(
-            epoch,
-            part,
-            pd.DataFrame(sigmoid(logits[order]), index=index, columns=list(self.target_columns)),
-            loss,
-        )
+        probabilities = pd.DataFrame(sigmoid(logits[order]), index=index, columns=list(self.target_columns))
+        self._record(epoch, part, probabilities, loss)
         pending.clear()
 
-    # ---- what was recorded -------------------------------------------------------------------------
+    # ---- results -----------------------------------------------------------------------------------
 
     @property
     def scores(self) -> pd.DataFrame:
@@ -154,9 +149,8 @@ class Metrics:
         columns = ["epoch", "part", *ITEMIZED_COLUMNS]
         if not self._itemized:
             return pd.DataFrame(columns=columns)
-        return pd.concat([self._itemized[key] for key in _in_order(self._itemized)], ignore_index=True)[
-            columns
-        ]
+        tables = [self._itemized[key] for key in _in_order(self._itemized)]
+        return pd.concat(tables, ignore_index=True)[columns]
 
     @property
     def combined(self) -> pd.DataFrame:
@@ -199,43 +193,43 @@ class Metrics:
 
     @property
     def df_train_probability(self) -> pd.DataFrame | None:
-        """Probabilities of the train part in the epoch closed last; None before the first."""
+        """Probabilities of the train part in the last closed epoch; None before the first."""
         return _last(self.train_probability_hx)
 
     @property
     def df_val_probability(self) -> pd.DataFrame | None:
-        """Probabilities of the validation part in the epoch closed last; None before the first."""
+        """Probabilities of the validation part in the last closed epoch; None before the first."""
         return _last(self.val_probability_hx)
 
     @property
     def df_train_prediction(self) -> pd.DataFrame | None:
-        """Predictions of the train part in the epoch closed last; None before the first."""
+        """Predictions of the train part in the last closed epoch; None before the first."""
         return _last(self.train_prediction_hx)
 
     @property
     def df_val_prediction(self) -> pd.DataFrame | None:
-        """Predictions of the validation part in the epoch closed last; None before the first."""
+        """Predictions of the validation part in the last closed epoch; None before the first."""
         return _last(self.val_prediction_hx)
 
     def epochs(self, part: str | None = None) -> list[int]:
-        """The numbers of the closed epochs of a part, rising; of either part if it is None."""
+        """The numbers of the closed epochs of a part, rising; of any part if it is None."""
         return sorted({epoch for epoch, closed in self._itemized if part in (None, closed)})
 
     def actual(self, epoch: int, part: str) -> pd.DataFrame:
-        """Actual labels, row for row those of the epoch's probabilities: (N, T) float32, index ImageID."""
+        """Actual labels of the rows of the epoch's probabilities: (N, T) float32, index ImageID."""
         probabilities = self._closed(epoch, part)
         values = self._actual[part].of(probabilities.index.to_numpy())
         return pd.DataFrame(values, index=probabilities.index, columns=list(self.target_columns))
 
     def rankings(self, epoch: int, part: str) -> dict[str, Ranking]:
-        """Target -> `Ranking`: everything that the curves of an epoch are drawn from."""
+        """Target -> `Ranking`, from which the curves of an epoch are drawn."""
         probabilities = self._closed(epoch, part)
         return rank_targets(self.actual(epoch, part), probabilities, self.target_columns)
 
-    # ---- to a run folder and back ------------------------------------------------------------------
+    # ---- run folder --------------------------------------------------------------------------------
 
     def predictions(self, epoch: int) -> pd.DataFrame:
-        """An epoch's probabilities beside the actual labels, as the run folder keeps them.
+        """An epoch's probabilities and actual labels, as the run folder keeps them.
 
         Returns:
             `part` (train, then val), `ImageID`, `draw` (occurrence number of an image in the epoch), then
@@ -245,13 +239,25 @@ class Metrics:
             HilumError: neither part of the epoch is closed.
         """
         tables = [
-            ledger_of_part(part, self.actual(epoch, part).to_numpy(), self._probability_hx[part][epoch])
+            predictions_table(part, self.actual(epoch, part).to_numpy(), self._probability_hx[part][epoch])
             for part in PARTS
             if epoch in self._probability_hx[part]
         ]
         if not tables:
             raise HilumError(f"Epoch {epoch} is not closed; closed are {self.epochs() or 'none'}.")
-        return pd.concat(tables, ignore_index=True)[ledger_columns(self.target_columns)]
+        return pd.concat(tables, ignore_index=True)
+
+    @classmethod
+    def from_run(cls, folder: RunFolder | str | Path) -> "Metrics":
+        """Reads all epochs of a run, at the thresholds of its settings.
+
+        Raises:
+            HilumError: no epoch has ended yet, or a file is missing.
+        """
+        folder = folder if isinstance(folder, RunFolder) else RunFolder(folder)
+        combined = folder.combined()
+        predictions = {epoch: folder.predictions(epoch) for epoch in combined["epoch"].unique().tolist()}
+        return cls.from_predictions(predictions, folder.record["thresholds"], combined)
 
     @classmethod
     def from_predictions(
@@ -260,19 +266,19 @@ class Metrics:
         thresholds: Thresholds = None,
         combined: pd.DataFrame | None = None,
     ) -> "Metrics":
-        """The Metrics that gave these tables.
+        """The Metrics of these tables.
 
         Args:
-            predictions: epoch -> what `predictions(epoch)` gave.
+            predictions: epoch -> table, as from `predictions(epoch)`.
             thresholds: see `resolve_thresholds`.
-            combined: what `combined` gave, for the losses (they cannot be computed again); NaN without.
+            combined: as from `combined`, for the losses (they cannot be computed again); NaN without.
 
         Raises:
             HilumError: no tables, other columns, or tables of different targets.
         """
         if not predictions:
             raise HilumError("There are no predictions to make metrics from: no epoch was given.")
-        targets = {epoch: targets_of_ledger(table) for epoch, table in predictions.items()}
+        targets = {epoch: targets_of_table(table) for epoch, table in predictions.items()}
         if len(set(targets.values())) > 1:
             raise HilumError(f"The epochs are not of one run, their targets differ: {targets}.")
         target_columns = next(iter(targets.values()))
@@ -280,20 +286,20 @@ class Metrics:
         metrics = cls(
             target_columns, actual["train"], None if actual["val"].empty else actual["val"], thresholds
         )
-        metrics.take_up(predictions, combined)
+        metrics.restore(predictions, combined)
         return metrics
 
-    def take_up(self, predictions: Mapping[int, pd.DataFrame], combined: pd.DataFrame | None = None) -> None:
-        """Adds epochs that were closed before, as those of a run that is taken up again.
+    def restore(self, predictions: Mapping[int, pd.DataFrame], combined: pd.DataFrame | None = None) -> None:
+        """Adds epochs that were closed before, such as those of a run that is resumed.
 
         Args:
-            predictions: epoch -> what `predictions(epoch)` gave.
-            combined: what `combined` gave, for the losses; NaN without.
+            predictions: epoch -> table, as from `predictions(epoch)`.
+            combined: as from `combined`, for the losses; NaN without.
 
         Raises:
             HilumError: an ImageID that the part does not have.
         """
-        losses = losses_of_table(combined)
+        losses = {} if combined is None else combined.set_index(["epoch", "part"])["loss"].to_dict()
         for epoch in sorted(predictions):
             for part in PARTS:
                 probabilities = probabilities_of_part(predictions[epoch], part, self.target_columns)
@@ -301,14 +307,14 @@ class Metrics:
                     self._record(epoch, part, probabilities, losses.get((epoch, part), float("nan")))
 
     def with_thresholds(self, thresholds: Thresholds) -> "Metrics":
-        """The same epochs judged at other thresholds; this object stays as it is."""
+        """The same epochs at other thresholds; this object does not change."""
         other = Metrics(self.target_columns, self.train_actual, self.val_actual, thresholds)
         other._warned |= self._warned
         for epoch, part in _in_order(self._itemized):
             other._record(epoch, part, self._probability_hx[part][epoch], self._losses[epoch, part])
         return other
 
-    # ---- for people --------------------------------------------------------------------------------
+    # ---- display -----------------------------------------------------------------------------------
 
     def display_metrics(
         self,
@@ -352,8 +358,8 @@ class Metrics:
         include_targets: str | Sequence[str] | None = None,
         figures_to: str | Path | None = None,
     ) -> list[Path]:
-        """Shows how the scores went from epoch to epoch; see `hilum.metrics.display.show_progression`."""
-        wanted = {
+        """Shows the scores from epoch to epoch; see `hilum.metrics.display.show_progression`."""
+        shown = {
             "recall": show_recall_progression,
             "precision": show_precision_progression,
             "f1": show_f1_progression,
@@ -364,17 +370,17 @@ class Metrics:
             self,
             tables=show_result_data_frames,
             combined=show_accuracy_progression,
-            score_names=[name for name, show in wanted.items() if show],
+            score_names=[name for name, show in shown.items() if show],
             include_targets=include_targets,
             figures_to=figures_to,
         )
 
-    # ---- inside ------------------------------------------------------------------------------------
+    # ---- private -----------------------------------------------------------------------------------
 
     def _record(self, epoch: int, part: str, probabilities: pd.DataFrame, loss: float) -> None:
-        """Scores one part of an epoch and enters it; probabilities (N, T) float32, index sorted ImageID."""
+        """Scores one part of an epoch and keeps it; probabilities (N, T) float32, index sorted ImageID."""
         labels = self._actual[part].of(probabilities.index.to_numpy())
-        # Compared in float32, as `Ranking.confusion` does: tables and counts must never disagree.
+        # Compared in float32, as in `Ranking.confusion`: tables and counts must agree.
         reached = probabilities.to_numpy() >= self.target_thresholds.astype(np.float32)
         rankings = rank_targets(labels, probabilities, self.target_columns)
         itemized = scores_of_rankings(rankings, self.target_thresholds)
@@ -390,19 +396,19 @@ class Metrics:
         )
 
     def _warn_of_undefined(self, part: str, rankings: dict[str, Ranking]) -> None:
-        """Once per part and target: it is a fact of the data, not of an epoch."""
+        """Warns once per part and target: the reason is the data, not the epoch."""
         for target, ranking in rankings.items():
             lack = ranking.lack()
             if lack is None or (part, target) in self._warned:
                 continue
             self._warned.add((part, target))
-            lost = (
+            scores = (
                 "ROC AUC is"
                 if ranking.positives
                 else "recall, precision, F1, ROC AUC and average precision are"
             )
             warnings.warn(
-                f"{target}: {lack} in {part}, so its {lost} undefined there: NaN in the tables, and left "
+                f"{target}: {lack} in {part}, so its {scores} undefined there: NaN in the tables, and left "
                 "out of averages over targets.",
                 UndefinedScoreWarning,
                 stacklevel=4,
@@ -410,7 +416,7 @@ class Metrics:
 
     def _part(self, is_validation: bool) -> str:
         if is_validation and "val" not in self._actual:
-            raise HilumError("There is a validation batch, but this Metrics was made without val_actual.")
+            raise HilumError("There is a validation batch, but this Metrics has no val_actual.")
         return "val" if is_validation else "train"
 
     def _closed(self, epoch: int, part: str) -> pd.DataFrame:
@@ -423,7 +429,7 @@ class Metrics:
 
 
 def _in_order(keys: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
-    """Rising epochs, train before val, in whatever order they were closed."""
+    """By epoch, train before val, in any order of closing."""
     return sorted(keys, key=lambda key: (key[0], PARTS.index(key[1])))
 
 

@@ -5,12 +5,11 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from hilum.data.label_policies import UNCERTAIN_CLASS
 from hilum.data.oversampling import oversample
 from hilum.data.split import AGE_BANDS
-from hilum.metrics.resampling import cell_counts, patient_weights, percentile_interval
+from hilum.metrics.intervals import cell_counts, patient_weights, percentile_interval, wilson_interval
 from hilum.sources.catalog import Catalog
 
 #: Raw codes (hilum.sources) and the columns that count them.
@@ -30,24 +29,19 @@ def prevalence(labels: np.ndarray, targets: Sequence[str]) -> pd.DataFrame:
         (Wilson 1927, "Probable inference, the law of succession, and statistical inference",
         J. Am. Stat. Assoc. 22, 209-212). NaN where no image is labelled.
     """
-    positives = (labels == 1).sum(axis=0)
-    negatives = (labels == 0).sum(axis=0)
-    rows = [
-        _proportion(int(count), int(count + others))
-        for count, others in zip(positives, negatives, strict=True)
-    ]
-    counts = {"positives": positives, "negatives": negatives, "left_out": np.isnan(labels).sum(axis=0)}
-    index = pd.Index(targets, name="target")
-    shares = pd.DataFrame(rows, columns=["prevalence", "low", "high"], index=index)
-    return pd.concat([pd.DataFrame(counts, index=index), shares], axis=1)
-
-
-def _proportion(count: int, total: int) -> tuple[float, float, float]:
-    """The share and its Wilson 95 % interval."""
-    if not total:
-        return np.nan, np.nan, np.nan
-    interval = binomtest(count, total).proportion_ci(0.95, method="wilson")
-    return count / total, interval.low, interval.high
+    positives, negatives = (labels == 1).sum(axis=0), (labels == 0).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = positives / (positives + negatives)
+        low, high = wilson_interval(share, positives + negatives)
+    columns = {
+        "positives": positives,
+        "negatives": negatives,
+        "left_out": np.isnan(labels).sum(axis=0),
+        "prevalence": share,
+        "low": low,
+        "high": high,
+    }
+    return pd.DataFrame(columns, index=pd.Index(targets, name="target"))
 
 
 def findings_per_image(labels: np.ndarray) -> pd.Series:

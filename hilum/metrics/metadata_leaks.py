@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from hilum.metrics.resampling import cell_counts, patient_weights, percentile_interval
+from hilum.metrics.intervals import cell_counts, patient_weights, percentile_interval
+from hilum.metrics.ranking import pairs_won
 from hilum.randomness import generator
 from hilum.sources.catalog import Catalog
 
@@ -216,9 +217,6 @@ def _out_of_fold_scores(combinations: np.ndarray, positives: np.ndarray, negativ
 def _mean_auc(scores: np.ndarray, positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
     """The mean over the folds of the AUC in each, (rows,); folds without both classes are left out.
 
-    The AUC is the probability that a positive image scores above a negative one, ties counting half
-    (Hanley and McNeil 1982, Radiology 143, 29-36).
-
     Args:
         scores: (FOLDS, U).
         positives: (rows, FOLDS, U) images.
@@ -230,10 +228,7 @@ def _mean_auc(scores: np.ndarray, positives: np.ndarray, negatives: np.ndarray) 
         ranks = sparse.csr_array(
             (np.ones(len(order)), (np.arange(len(order)), order)), shape=(len(order), len(distinct))
         )
-        positive, negative = positives[:, fold] @ ranks, negatives[:, fold] @ ranks
-        below = np.cumsum(negative, axis=1) - negative / 2
-        pairs = positive.sum(axis=1) * negative.sum(axis=1)
-        won = (positive * below).sum(axis=1)
+        won, pairs = pairs_won(positives[:, fold] @ ranks, negatives[:, fold] @ ranks)
         total += np.divide(won, pairs, out=np.zeros(len(pairs)), where=pairs > 0)
         defined += pairs > 0
     return np.divide(total, defined, out=np.full(len(total), np.nan), where=defined > 0)

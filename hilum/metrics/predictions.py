@@ -1,6 +1,6 @@
 """Predictions: the object that scores are computed from, and the table of an epoch in the run folder."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from hilum.errors import HilumError, nearest
-from hilum.metrics.bootstrap import ScoreReplicates, score_replicates
-from hilum.metrics.ranking import refuse_bad_labels, refuse_bad_probabilities
+from hilum.metrics.intervals import ScoreReplicates, score_replicates
+from hilum.metrics.ranking import Ranking, check_labels, check_probabilities, rank
 from hilum.metrics.thresholds import Thresholds, resolve_thresholds
 from hilum.run_folder import RunFolder
 
 PARTS = ("train", "val")
+#: How the probabilities of a group's images become one.
+AGGREGATES = ("mean", "max")
 KEY_COLUMNS = ("part", "ImageID", "draw")
 
 
@@ -65,8 +68,8 @@ class Predictions:
             object.__setattr__(self, name, value)
         self._check_shapes()
         for column, target in enumerate(self.targets):
-            refuse_bad_labels(self.y_true[:, column], target, self.image_ids)
-            refuse_bad_probabilities(self.y_score[:, column], target, self.image_ids)
+            check_labels(self.y_true[:, column], target, self.image_ids)
+            check_probabilities(self.y_score[:, column], target, self.image_ids)
         missing = np.flatnonzero(pd.isna(self.patients))
         if len(missing):
             raise HilumError(
@@ -121,7 +124,7 @@ class Predictions:
         patients = folder.split().drop_duplicates("ImageID").set_index("ImageID")["PatientID"]
         points = folder.operating_thresholds()
         try:
-            targets = targets_of_ledger(table)
+            targets = targets_of_table(table)
             y_score = probabilities_of_part(table, part, targets)
             if y_score.empty:
                 raise HilumError(f"there are no predictions of the part {part!r}.")
@@ -144,6 +147,14 @@ class Predictions:
     def predicted(self) -> np.ndarray:
         """(N, T) bool: which probabilities reach the threshold, compared in the probabilities' precision."""
         return self.y_score >= self.thresholds.astype(self.y_score.dtype)
+
+    @cached_property
+    def rankings(self) -> dict[str, Ranking]:
+        """Target -> `Ranking`: every curve and area follows from it."""
+        return {
+            target: rank(self.y_true[:, column], self.y_score[:, column], target, self.image_ids)
+            for column, target in enumerate(self.targets)
+        }
 
     @cached_property
     def patient_codes(self) -> np.ndarray:
@@ -198,6 +209,43 @@ class Predictions:
             thresholds=self.thresholds[columns],
         )
 
+    def aggregate(self, groups: np.ndarray, how: str = "mean") -> "Predictions":
+        """The images of each study or patient as one row; groups are sorted.
+
+        A radiologist reports a study, not an image: CheXpert's own evaluation takes the maximum over a
+        study's views (Irvin et al. 2019, arXiv 1901.07031). A label is positive if one of the group's known
+        labels is, and NaN if none is known. ImageID and patient are those of the group's first image.
+
+        Args:
+            groups: (N,) the study or patient of each image; a group must be of one patient.
+            how: "mean" or "max" of the probabilities. The mean is of probabilities, not of logits, so that a
+                confident image counts as much as any other.
+
+        Raises:
+            HilumError: an unknown `how`, or another number of groups.
+        """
+        if how not in AGGREGATES:
+            raise HilumError(f"how is {how!r}.{nearest(how, AGGREGATES)} Known: {', '.join(AGGREGATES)}.")
+        if len(groups) != len(self):
+            raise HilumError(f"groups is ({len(groups)},); expected one group per image, ({len(self)},).")
+        distinct, first, group_of = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
+        order = np.argsort(group_of, kind="stable")
+        starts = np.searchsorted(group_of[order], np.arange(len(distinct)))
+        if how == "max":
+            y_score = np.maximum.reduceat(self.y_score[order], starts, axis=0)
+        else:
+            sums = np.add.reduceat(self.y_score[order].astype(np.float64), starts, axis=0)
+            counts = np.diff(starts, append=len(order))[:, None]
+            y_score = np.clip(sums / counts, 0, 1).astype(self.y_score.dtype)
+        return replace(
+            self,
+            # fmax ignores NaN unless all values are NaN.
+            y_true=np.fmax.reduceat(self.y_true[order], starts, axis=0),
+            y_score=y_score,
+            image_ids=self.image_ids[first],
+            patients=self.patients[first],
+        )
+
     def with_thresholds(self, thresholds: Thresholds) -> "Predictions":
         """The same predictions at other thresholds; see `hilum.metrics.thresholds.resolve_thresholds`."""
         return replace(self, thresholds=resolve_thresholds(thresholds, self.targets))
@@ -207,17 +255,10 @@ class Predictions:
 
         Args:
             replicates: number of samples.
-            seed: of the draws; see `hilum.metrics.bootstrap.score_replicates`.
+            seed: of the draws; see `hilum.metrics.intervals.score_replicates`.
         """
         if (replicates, seed) not in self._bootstraps:
-            self._bootstraps[replicates, seed] = score_replicates(
-                self.y_true,
-                self.y_score,
-                self.patients,
-                self.thresholds,
-                replicates=replicates,
-                seed=seed,
-            )
+            self._bootstraps[replicates, seed] = score_replicates(self, replicates=replicates, seed=seed)
         return self._bootstraps[replicates, seed]
 
 
@@ -227,17 +268,8 @@ def _as_float(values: np.ndarray) -> np.ndarray:
     return values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)
 
 
-def ledger_columns(targets: Sequence[str]) -> list[str]:
-    """Names of the columns, in order."""
-    return [
-        *KEY_COLUMNS,
-        *(f"label_{target}" for target in targets),
-        *(f"prob_{target}" for target in targets),
-    ]
-
-
-def ledger_of_part(part: str, labels: np.ndarray, probabilities: pd.DataFrame) -> pd.DataFrame:
-    """The rows of one part.
+def predictions_table(part: str, labels: np.ndarray, probabilities: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one part of `predictions/epoch-0001.parquet`.
 
     Args:
         part: "train" or "val".
@@ -247,35 +279,43 @@ def ledger_of_part(part: str, labels: np.ndarray, probabilities: pd.DataFrame) -
     Returns:
         `part` (str), `ImageID` and `draw` (int64), `label_<target>` and `prob_<target>` (float32).
     """
-    targets = list(probabilities.columns)
     ids = probabilities.index.to_numpy()
     values = np.concatenate([labels, probabilities.to_numpy()], axis=1)
-    table = pd.DataFrame(values, columns=ledger_columns(targets)[len(KEY_COLUMNS) :])
+    table = pd.DataFrame(values, columns=_columns(probabilities.columns)[len(KEY_COLUMNS) :])
     table.insert(0, "part", part)
     table.insert(1, "ImageID", ids)
     table.insert(2, "draw", draw_numbers(ids))
     return table
 
 
-def targets_of_ledger(table: pd.DataFrame) -> tuple[str, ...]:
-    """The targets that a table of predictions is about.
+def _columns(targets: Iterable[str]) -> list[str]:
+    targets = list(targets)
+    return [
+        *KEY_COLUMNS,
+        *(f"label_{target}" for target in targets),
+        *(f"prob_{target}" for target in targets),
+    ]
+
+
+def targets_of_table(table: pd.DataFrame) -> tuple[str, ...]:
+    """The targets of a predictions table.
 
     Raises:
-        HilumError: columns other than those of `ledger_columns`.
+        HilumError: columns other than those of `predictions_table`.
     """
     targets = tuple(name.removeprefix("label_") for name in table.columns if name.startswith("label_"))
-    expected = ledger_columns(targets)
+    expected = _columns(targets)
     if not targets or list(table.columns) != expected:
         surplus = sorted(set(table.columns).symmetric_difference(expected)) or ["their order"]
         raise HilumError(
-            "This is no table of predictions: expected the columns part, ImageID, draw, label_<target>…, "
+            "This is not a table of predictions: expected the columns part, ImageID, draw, label_<target>…, "
             f"prob_<target>…; wrong here: {', '.join(surplus)}."
         )
     return targets
 
 
 def labels_of_part(tables: Iterable[pd.DataFrame], part: str, targets: Sequence[str]) -> pd.DataFrame:
-    """What the tables of all epochs say is true of a part's images: ImageID once, target columns."""
+    """The actual labels of a part in the tables of its epochs: each ImageID once, target columns."""
     columns = [f"label_{target}" for target in targets]
     rows = [table.loc[table["part"] == part, ["ImageID", *columns]] for table in tables]
     actual = pd.concat(rows).drop_duplicates("ImageID").set_index("ImageID").sort_index()
@@ -291,26 +331,16 @@ def probabilities_of_part(table: pd.DataFrame, part: str, targets: Sequence[str]
     )
 
 
-def losses_of_table(combined: pd.DataFrame | None) -> Mapping[tuple[int, str], float]:
-    """The loss of each epoch and part of a table of combined scores."""
-    if combined is None:
-        return {}
-    return {
-        (int(epoch), part): float(loss)
-        for epoch, part, loss in combined[["epoch", "part", "loss"]].itertuples(index=False)
-    }
-
-
 class ActualLabels:
-    """The labels of one part (train or val), looked up by ImageID.
+    """The labels of one part, found by ImageID.
 
     Attributes:
-        part: its name, for messages.
+        part: "train" or "val", for messages.
         table: DataFrame indexed by rising, unique ImageID, target columns, float32: 1, 0 or NaN.
     """
 
     def __init__(self, part: str, actual: pd.DataFrame, targets: Sequence[str]) -> None:
-        """Of an ImageID that occurs more than once (oversampling repeats images) the first row is kept.
+        """Of a repeated ImageID (oversampling repeats images) the first row is kept.
 
         Raises:
             HilumError: a target column that is missing, an index that is not of integers, or a label
@@ -331,7 +361,7 @@ class ActualLabels:
         self._ids = once.index.to_numpy(dtype=np.int64)
         self._values = once.to_numpy()
         for column, target in enumerate(targets):
-            refuse_bad_labels(self._values[:, column], f"{part}_actual, {target}", self._ids)
+            check_labels(self._values[:, column], f"{part}_actual, {target}", self._ids)
 
     def of(self, ids: np.ndarray) -> np.ndarray:
         """Labels of `ids` (N,) int64, repeats allowed: (N, T) float32, in their order.
@@ -342,32 +372,31 @@ class ActualLabels:
         rows = np.searchsorted(self._ids, ids)
         unknown = ids[self._ids[np.minimum(rows, len(self._ids) - 1)] != ids] if len(self._ids) else ids
         if len(unknown):
-            several = ", ".join(map(str, np.unique(unknown)[:3]))
+            examples = ", ".join(map(str, np.unique(unknown)[:3]))
             raise HilumError(
-                f"{len(np.unique(unknown))} ImageIDs of this epoch are not in {self.part}_actual, e.g. {several}. "
+                f"{len(np.unique(unknown))} ImageIDs of this epoch are not in {self.part}_actual, e.g. {examples}. "
                 "Outputs and actual labels must be of the same part of the same split."
             )
         return self._values[rows]
 
 
 class PendingEpoch:
-    """Collects batches where they are; reads them back once, so that no batch waits for the device."""
+    """Collects the batches of one part on their device, and reads them back once, so that no batch waits."""
 
     def __init__(self, part: str, target_count: int) -> None:
-        """An empty one, for the part "train" or "val"."""
+        """An empty buffer for the part "train" or "val"."""
         self.part = part
         self.target_count = target_count
-        self._ids: list[Any] = []
-        self._outputs: list[Any] = []
+        self._batches: list[tuple[Any, Any]] = []
 
     def __len__(self) -> int:
         """Number of batches."""
-        return len(self._ids)
+        return len(self._batches)
 
     def append(self, ids: Any, outputs: Any) -> None:
         """Keeps a copy of one batch: ids (B,) integers, outputs (B, T) raw logits; tensors or arrays.
 
-        A copy, as a compiled model may write its next outputs into the same memory.
+        A copy, because a compiled model may write its next outputs into the same memory.
 
         Raises:
             HilumError: other shapes.
@@ -378,43 +407,36 @@ class PendingEpoch:
                 f"{self.part} batch: ids are {tuple(ids.shape)} and outputs {tuple(outputs.shape)}; expected "
                 f"(B,) and (B, {self.target_count}): one raw output for each of {self.target_count} targets."
             )
-        self._ids.append(ids)
-        self._outputs.append(outputs)
+        self._batches.append((ids, outputs))
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
-        """All batches in the order they came: ids (N,) int64 and logits (N, T) float32."""
-        ids, logits = _joined(self._ids), _joined(self._outputs)
+        """All batches in the order of appending: ids (N,) int64 and logits (N, T) float32."""
+        ids, logits = (_joined(list(values)) for values in zip(*self._batches, strict=True))
         if ids.dtype.kind not in "iu":
             raise HilumError(f"{self.part} epoch: ids are {ids.dtype}; expected integer ImageIDs.")
         return ids.astype(np.int64, copy=False), logits
 
     def take(self) -> list[tuple[Any, Any]]:
-        """All batches as (ids, outputs), on the CPU; none is left here."""
-        taken = [
-            (_on_cpu(ids), _on_cpu(outputs)) for ids, outputs in zip(self._ids, self._outputs, strict=True)
-        ]
+        """Removes all batches and returns them as (ids, outputs), on the CPU."""
+        taken = [(_on_cpu(ids), _on_cpu(outputs)) for ids, outputs in self._batches]
         self.clear()
         return taken
 
     def clear(self) -> None:
-        """Forgets all batches."""
-        self._ids.clear()
-        self._outputs.clear()
+        """Removes all batches."""
+        self._batches.clear()
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """Probabilities 1 / (1 + exp(-x)) as float32, computed in float64; NaN stays NaN.
 
-    Above a logit of 17 float32 has no number left below 1: such outputs become ties at 1.
+    Above a logit of 17 float32 has no number below 1: such outputs become ties at 1.
     """
-    logits = logits.astype(np.float64)
-    # The exponent is never positive, so nothing overflows, and small probabilities keep their digits.
-    decay = np.exp(-np.abs(logits))
-    return (np.where(logits >= 0, 1.0, decay) / (1 + decay)).astype(np.float32)
+    return expit(logits.astype(np.float64)).astype(np.float32)
 
 
 def draw_numbers(sorted_ids: np.ndarray) -> np.ndarray:
-    """Occurrence number 0, 1, … of each ImageID among its equals; ids (N,) sorted, result (N,) int64.
+    """Occurrence number 0, 1, … of each ImageID; ids (N,) sorted, result (N,) int64.
 
     >>> draw_numbers(np.array([4, 7, 7, 7, 9])).tolist()
     [0, 0, 1, 2, 0]
@@ -425,7 +447,7 @@ def draw_numbers(sorted_ids: np.ndarray) -> np.ndarray:
 
 
 def _own_copy(values: Any, as_float: bool = False) -> Any:
-    """A copy that nobody else writes to: a tensor on its own device, anything else as an array."""
+    """A copy: a tensor on its own device, anything else as an array."""
     if hasattr(values, "detach"):
         copy = values.detach().clone()
         return copy.float() if as_float else copy
@@ -439,6 +461,6 @@ def _on_cpu(values: Any) -> Any:
 def _joined(batches: list[Any]) -> np.ndarray:
     if not hasattr(batches[0], "detach"):
         return np.concatenate(batches)
-    import torch  # loaded already, by whoever made the tensors
+    import torch  # imported already, as there are tensors
 
     return torch.cat(batches).cpu().numpy()

@@ -1,9 +1,8 @@
-"""Which epoch is the best: scores compared in order of importance, each with a difference that counts as none.
+"""Which epoch is the best: scores compared in order of importance, each with a tolerance.
 
-Recall comes first, but recall alone is no fair judge: calling everything positive has all of it. So it is
-read at the thresholds that the run's policies choose. Where a policy asks for a recall, every epoch has it,
-and its price in ROC AUC and precision decides; under any other policy, a threshold that calls nearly all images
-positive counts as a recall of 0.
+Recall comes first, but predicting everything positive has a recall of 1. So recall is taken at the thresholds that
+the run's policies choose. Where a policy asks for a recall, every epoch has it, and ROC AUC and precision decide.
+Under any other policy, a threshold that predicts nearly all images positive counts as a recall of 0.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from hilum.errors import HilumError, nearest
 from hilum.metrics.history import Metrics
 from hilum.metrics.ranking import NAN, Ranking
+from hilum.metrics.scores import mean_of_defined
 from hilum.metrics.thresholds import NEARLY_ALL, Policy, choose_threshold
 
 SCORES = ("recall", "roc_auc", "precision", "avg_precision", "f1")
@@ -25,7 +25,7 @@ class Criterion:
 
     Attributes:
         score: one of `SCORES`, as the mean over the targets that have it.
-        tolerance: a difference that is not larger is none, 0 or more.
+        tolerance: a difference up to this one does not count; 0 or more.
     """
 
     score: str
@@ -36,7 +36,7 @@ def parse_rule(texts: Sequence[str]) -> tuple[Criterion, ...]:
     """Reads the setting `best_rule`.
 
     Raises:
-        HilumError: an unknown score, a tolerance that is no number from 0 to 1, a score twice, or none.
+        HilumError: an unknown score, a tolerance that is not from 0 to 1, a score given twice, or no score.
 
     >>> parse_rule(["recall:0.01", "precision"])
     (Criterion(score='recall', tolerance=0.01), Criterion(score='precision', tolerance=0.0))
@@ -50,7 +50,7 @@ def parse_rule(texts: Sequence[str]) -> tuple[Criterion, ...]:
                 f"best_rule: there is no score {score!r}.{nearest(score, SCORES)} Scores are {', '.join(SCORES)}."
             )
         if score in [criterion.score for criterion in rule]:
-            raise HilumError(f"best_rule: {score} is given twice; the second would never be asked.")
+            raise HilumError(f"best_rule: {score} is given twice; the second would have no effect.")
         rule.append(Criterion(score, _tolerance(text, tolerance) if colon else 0.0))
     if not rule:
         raise HilumError(f"best_rule: it is empty. Give at least one of {', '.join(SCORES)}.")
@@ -68,13 +68,13 @@ def _tolerance(text: str, number: str) -> float:
 
 
 class BestEpoch:
-    """Follows the epochs of a run and knows the best so far.
+    """The best epoch of a run so far.
 
     Args:
         rule: the scores, the most important first.
         policies: target → how its threshold is chosen.
-        hand_thresholds: (targets,) used where a policy is "fixed" or there is no positive.
-        patience: stop after so many epochs without a better one; None never.
+        manual_thresholds: (targets,) used where a policy is "fixed" or no image is positive.
+        patience: number of epochs without a better one before the run stops; None for no early stopping.
 
     Attributes:
         epoch: the best so far; 0 before the first.
@@ -85,17 +85,17 @@ class BestEpoch:
         self,
         rule: Sequence[Criterion],
         policies: Mapping[str, Policy],
-        hand_thresholds: Sequence[float],
+        manual_thresholds: Sequence[float],
         patience: int | None = None,
-    ):
+    ) -> None:
         self.rule, self.policies, self.patience = tuple(rule), policies, patience
-        self.hand_thresholds = hand_thresholds
+        self.manual_thresholds = manual_thresholds
         self.epoch = 0
         self.scores: dict[str, float] = {}
         self._last = 0
 
     def take(self, epoch: int, metrics: Metrics) -> bool:
-        """Looks at an epoch that has been scored; true if it is the best so far."""
+        """Compares an epoch that has been scored; true if it is the best so far."""
         scores = self.means(metrics, epoch)
         self._last = epoch
         if self.epoch and not self._better(scores):
@@ -105,39 +105,38 @@ class BestEpoch:
 
     @property
     def out_of_patience(self) -> bool:
-        """Whether the run should stop: no epoch has been better for long enough."""
+        """Whether early stopping ends the run: the last `patience` epochs were not better."""
         return self.patience is not None and self._last - self.epoch >= self.patience
 
     def means(self, metrics: Metrics, epoch: int) -> dict[str, float]:
         """The mean of every score over the targets that have it, on validation at the policies' thresholds."""
         rankings = metrics.rankings(epoch, "val")
         rows = [
-            _scores_at_policy(rankings[target], self.policies[target], hand)
-            for target, hand in zip(metrics.target_columns, self.hand_thresholds, strict=True)
+            _scores_at_policy(rankings[target], self.policies[target], manual)
+            for target, manual in zip(metrics.target_columns, self.manual_thresholds, strict=True)
         ]
-        values = {name: np.array([row[name] for row in rows]) for name in SCORES}
-        return {name: float(np.nanmean(of)) if not np.isnan(of).all() else NAN for name, of in values.items()}
+        return {name: mean_of_defined(np.array([row[name] for row in rows])) for name in SCORES}
 
     def _better(self, scores: Mapping[str, float]) -> bool:
         for criterion in self.rule:
             gain = scores[criterion.score] - self.scores[criterion.score]
-            if np.isnan(gain):  # a score that only one of the two has cannot decide
+            if np.isnan(gain):  # a score that one of the two lacks cannot decide
                 continue
-            # In the float's own grain: 0.91 - 0.90 is not larger than 0.01.
+            # Up to rounding: 0.91 - 0.90 is not larger than 0.01.
             if abs(gain) > criterion.tolerance + 1e-12:
                 return bool(gain > 0)
         return False
 
 
-def _scores_at_policy(ranking: Ranking, policy: Policy, hand: float) -> dict[str, float]:
-    counts = ranking.confusion(choose_threshold(ranking, policy, hand))
+def _scores_at_policy(ranking: Ranking, policy: Policy, manual: float) -> dict[str, float]:
+    counts = ranking.confusion(choose_threshold(ranking, policy, manual))
     labelled = ranking.positives + ranking.negatives
     recall, precision = counts.recall, counts.precision
     nearly_all = counts.predicted_positives >= NEARLY_ALL * labelled
     if policy.kind != "recall" and ranking.positives and ranking.negatives and nearly_all:
         recall = 0.0
     if ranking.positives and not counts.predicted_positives:
-        precision = 0.0  # or an epoch that dares nothing would leave its worst targets out of the mean
+        precision = 0.0  # otherwise the worst targets would be left out of the mean
     return {
         "recall": recall,
         "roc_auc": ranking.roc_auc(),

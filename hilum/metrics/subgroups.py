@@ -1,57 +1,49 @@
-"""Is a model as good in every group, and does it see the finding or what comes with it?
+"""Whether a model is as good in every group of images, and whether it uses a shortcut.
 
-A model can score well by a by-product of the finding: chest tubes give away treated pneumothoraces
-(Oakden-Rayner et al. 2020, "Hidden stratification", arXiv 1909.12475), portable films the very ill (Zech et
-al. 2018, PLOS Medicine 15(11) e1002683). Within a group whose images all have, or all lack, the by-product it
-is of no use; so a ROC AUC that falls when only pairs of images of one group are compared tells of it. The
-AUC within groups is the mean of the groups' AUCs, each weighted by its pairs of a positive and a negative:
-the covariate-adjusted AUC of Janes & Pepe 2009, doi 10.1093/biomet/asp002, with the pairs as weights.
+A model can score well by a by-product of the finding: chest tubes reveal treated pneumothoraces (Oakden-Rayner et
+al. 2020, "Hidden stratification", arXiv 1909.12475), portable radiographs reveal very ill patients (Zech et al.
+2018, PLOS Medicine 15(11) e1002683). Within a group whose images all have, or all lack, the by-product it is of no
+use. So a ROC AUC that falls when only pairs of images of one group are compared is a sign of a shortcut. The AUC
+within groups is the mean of the groups' AUCs, each weighted by its pairs of a positive and a negative: the
+covariate-adjusted AUC of Janes & Pepe 2009, doi 10.1093/biomet/asp002, with the pairs as weights.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from hilum.metrics.intervals import scores_with_intervals
-from hilum.metrics.ranking import NAN
-from hilum.metrics.resampling import patient_weights
+from hilum.metrics.intervals import patient_weights
+from hilum.metrics.ranking import NAN, pairs_won
+from hilum.metrics.scores import scores_with_intervals
 
-#: Fewer positive images or patients than this, and a group's scores are shown but marked.
+if TYPE_CHECKING:
+    from hilum.metrics.predictions import Predictions
+
+#: A group with fewer positive images or patients than this is marked.
 FEWEST = 10
 
-#: What a possible shortcut must have at least: this much AUC lost within groups, and a column that by
-#: itself tells positives from negatives this well, at the lower end of its interval.
+#: A possible shortcut loses at least this AUC within groups, and its column alone has at least this AUC (lower
+#: end of its interval).
 LEAST_LOSS, LEAST_COLUMN_AUC = 0.03, 0.55
 
-#: From this AUC of the column alone (lower end of its interval) on, the finding is given away: whatever the
-#: model does, these images cannot tell the finding from the column.
+#: From this AUC of the column alone (lower end of its interval) on, the column gives the finding away: these images
+#: cannot show whether a model uses the finding or the column.
 GIVEN_AWAY = 0.8
 
 SIGNIFICANCE = 0.05
 
 
 def scores_by_group(
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    patients: np.ndarray,
-    groups: pd.Series,
-    targets: Sequence[str],
-    thresholds: np.ndarray,
-    *,
-    replicates: int = 200,
-    seed: int = 0,
+    predictions: "Predictions", groups: pd.Series, *, replicates: int = 200, seed: int = 0
 ) -> pd.DataFrame:
     """The scores in each group, at the same thresholds.
 
     Args:
-        labels: (N, T), 1, 0 or NaN.
-        probabilities: (N, T) from 0 to 1.
-        patients: (N,) whose image it is.
+        predictions: N images.
         groups: (N,) the name of each image's group.
-        targets: (T,) names.
-        thresholds: (T,) of the frozen operating points.
         replicates: of the patient bootstrap.
         seed: of its draws.
 
@@ -61,72 +53,51 @@ def scores_by_group(
     """
     tables = []
     for group in sorted(groups.unique()):
-        rows = (groups == group).to_numpy()
-        table = scores_with_intervals(
-            labels[rows],
-            probabilities[rows],
-            patients[rows],
-            targets,
-            thresholds,
-            replicates=replicates,
-            seed=seed,
-        )
-        its_patients = len(np.unique(patients[rows]))
-        few = (table["positives"] < FEWEST) | (its_patients < FEWEST)
-        for place, (name, value) in enumerate(
-            {"group": group, "images": int(rows.sum()), "patients": its_patients, "few": few}.items()
-        ):
-            table.insert(place, name, value)
+        selected = predictions.select(rows=(groups == group).to_numpy())
+        table = scores_with_intervals(selected, replicates=replicates, seed=seed)
+        table.insert(0, "group", group)
+        table.insert(1, "images", len(selected))
+        table.insert(2, "patients", selected.patient_count)
+        table.insert(3, "few", (table["positives"] < FEWEST) | (selected.patient_count < FEWEST))
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
 
 def auc_within_groups(
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    patients: np.ndarray,
-    columns: dict[str, pd.Series],
-    targets: Sequence[str],
-    *,
-    replicates: int = 200,
-    seed: int = 0,
+    predictions: "Predictions", columns: Mapping[str, pd.Series], *, replicates: int = 200, seed: int = 0
 ) -> pd.DataFrame:
-    """For each column and target the pooled AUC, the AUC within the column's groups, and what is lost.
+    """For each column and target the pooled AUC, the AUC within the column's groups, and the loss.
 
     Args:
-        labels: (N, T), 1, 0 or NaN.
-        probabilities: (N, T) from 0 to 1.
-        patients: (N,) whose image it is.
+        predictions: N images.
         columns: name -> (N,) the group of each image.
-        targets: (T,) names.
         replicates: of the patient bootstrap; its standard deviation is the standard error.
         seed: of its draws.
 
     Returns:
         A row per column and target: `column`, `target`, `pooled_auc`, `within_auc`, `loss` (their
-        difference) with `loss_low` and `loss_high` (95 %), the one-sided `p` that nothing is lost, corrected
-        over all rows (Benjamini-Hochberg); `column_auc`, how well the groups alone, ordered by their
-        prevalence, tell positives from negatives, with `column_auc_low` and `column_auc_high`;
-        `given_away` (bool), the column alone is as good as a model; `possible_shortcut` (bool), that, or AUC
-        is lost within groups that the column tells apart; and `lack`, why there is no AUC within groups, or "".
+        difference) with `loss_low` and `loss_high` (95 %), the one-sided `p` of no loss, corrected over all
+        rows (Benjamini-Hochberg); `column_auc`, how well the groups alone, ordered by their prevalence,
+        separate positives from negatives, with `column_auc_low` and `column_auc_high`; `given_away` (bool),
+        the column alone is as good as a model; `possible_shortcut` (bool), that, or AUC is lost within groups
+        that the column separates; and `lack`, why there is no AUC within groups, or "".
     """
-    distinct, patient_of = np.unique(patients, return_inverse=True)
-    weights = patient_weights(len(distinct), replicates, seed).astype(np.float32)
-    weights = np.concatenate([np.ones((1, len(distinct)), np.float32), weights])  # first, each patient once
+    codes, count = predictions.patient_codes, predictions.patient_count
+    weights = patient_weights(count, replicates, seed).astype(np.float32)
+    weights = np.concatenate([np.ones((1, count), np.float32), weights])  # first, each patient once
     rows = []
-    for position, target in enumerate(targets):
-        known = ~np.isnan(labels[:, position])
-        positive = labels[known, position] == 1
-        given = np.asarray(probabilities[known, position], dtype=np.float64)
-        drawn = weights[:, patient_of[known]]
-        won, pairs = _pairs_won(positive, given, drawn)
-        pooled = _share(won, pairs)
+    for position, target in enumerate(predictions.targets):
+        known = ~np.isnan(predictions.y_true[:, position])
+        positive = predictions.y_true[known, position] == 1
+        y_score = predictions.y_score[known, position].astype(np.float64)
+        drawn = weights[:, codes[known]]
+        pooled = _share(*_pairs_won(positive, y_score, drawn))
         for column, groups in columns.items():
             group_of = groups.to_numpy()[known]
-            within, compared = _within(positive, given, drawn, group_of)
+            within, compared = _within(positive, y_score, drawn, group_of)
             alone = _column_auc(positive, group_of, drawn)
             row = _row(column, target, pooled, within, alone, positive, compared)
-            row["positive_patients"] = len(np.unique(patient_of[known][positive]))
+            row["positive_patients"] = len(np.unique(codes[known][positive]))
             rows.append(row)
     table = pd.DataFrame(rows)
     if table.empty:
@@ -142,7 +113,7 @@ def auc_within_groups(
     ).reset_index(drop=True)
 
 
-def in_words(row: pd.Series) -> str:
+def describe_shortcut(row: pd.Series) -> str:
     """A possible shortcut as a sentence, with its figures.
 
     Args:
@@ -152,7 +123,7 @@ def in_words(row: pd.Series) -> str:
     alone = f"{column} alone tells positive from negative with an AUC of {row['column_auc']:.2f}"
     if row["lack"]:
         return (
-            f"{finding}: the model may be using {column} in place of the finding, and these images cannot tell: "
+            f"{finding}: the model may be using {column} instead of the finding, and these images cannot tell: "
             f"{alone}, and {row['lack']}."
         )
     lost = (
@@ -170,7 +141,7 @@ def _row(
     alone: np.ndarray,
     positive: np.ndarray,
     compared: int,
-) -> dict:
+) -> dict[str, Any]:
     loss = pooled - within
     lack = ""
     if not positive.any() or positive.all():
@@ -202,15 +173,15 @@ def _row(
 
 
 def _within(
-    positive: np.ndarray, given: np.ndarray, drawn: np.ndarray, group_of: np.ndarray
+    positive: np.ndarray, y_score: np.ndarray, drawn: np.ndarray, group_of: np.ndarray
 ) -> tuple[np.ndarray, int]:
-    """The AUC within groups of each sample, (R + 1,), and how many positives have a negative in their group."""
+    """The AUC within groups of each sample, (R + 1,), and the positives that have a negative in their group."""
     won, pairs = np.zeros(len(drawn)), np.zeros(len(drawn))
     compared = 0
     for group in np.unique(group_of):
         rows = group_of == group
         if positive[rows].any() and not positive[rows].all():
-            more_won, more_pairs = _pairs_won(positive[rows], given[rows], drawn[:, rows])
+            more_won, more_pairs = _pairs_won(positive[rows], y_score[rows], drawn[:, rows])
             won, pairs = won + more_won, pairs + more_pairs
             compared += int(positive[rows].sum())
     return _share(won, pairs), compared
@@ -225,27 +196,17 @@ def _column_auc(positive: np.ndarray, group_of: np.ndarray, drawn: np.ndarray) -
     return _share(*_pairs_won(positive, prevalence[place], drawn))
 
 
-def _pairs_won(positive: np.ndarray, given: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of a positive and a negative in each sample, and in how many the positive ranks higher.
-
-    A tie is half a pair won.
-
-    Args:
-        positive: (N,) bool.
-        given: (N,) what is ranked by.
-        drawn: (R, N) how often each image is drawn.
-    """
-    order = np.argsort(given, kind="stable")
-    ranked = given[order]
-    starts = np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1])) if len(ranked) else np.empty(0, int)
-    if not len(starts):
+def _pairs_won(positive: np.ndarray, y_score: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`pairs_won` of images: positive (N,) bool, y_score (N,); drawn (R, N) is how often each is drawn."""
+    order = np.argsort(y_score, kind="stable")
+    ranked = y_score[order]
+    if not len(ranked):
         return np.zeros(len(drawn)), np.zeros(len(drawn))
+    starts = np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1]))
     times = drawn[:, order]
     positives = np.add.reduceat(times * positive[order], starts, axis=1)
     negatives = np.add.reduceat(times * ~positive[order], starts, axis=1)
-    below = np.cumsum(negatives, axis=1, dtype=np.float64) - negatives / 2
-    won = np.einsum("rk,rk->r", positives, below)
-    return won, positives.sum(axis=1, dtype=np.float64) * negatives.sum(axis=1, dtype=np.float64)
+    return pairs_won(positives, negatives)
 
 
 def _share(won: np.ndarray, pairs: np.ndarray) -> np.ndarray:

@@ -1,10 +1,9 @@
-"""The operating point of each target: the threshold that is frozen with a run, and what it is worth.
+"""The operating point of each target: the threshold that is frozen with a run, and its scores.
 
-A model is read at a threshold. It is chosen by a policy on the validation part, at the best epoch, and then left
-alone: chosen again on test images, it would flatter the model. On the part that it was chosen on, an operating
-point looks slightly better than it is, and the interval of its recall does not repeat the choice: the threshold
-is held as it is while patients are drawn. For `recall>=0.9` the recall on new patients is below 0.9 about as
-often as above it.
+A policy chooses the threshold on the validation part, at the best epoch; then it stays fixed. Chosen again on test
+images, it would flatter the model. On the part that it was chosen on, an operating point looks slightly better than
+it is, and the interval of its recall does not repeat the choice: the threshold stays fixed while patients are
+drawn. For `recall>=0.9` the recall on new patients is below 0.9 about as often as above it.
 
 Sources: Youden 1950, "Index for rating diagnostic tests", Cancer 3, 32-35; van Rijsbergen 1979, "Information
 Retrieval", chapter 7, for F-beta.
@@ -14,18 +13,21 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from hilum.errors import HilumError, nearest
-from hilum.metrics.bootstrap import score_replicates
-from hilum.metrics.ranking import NAN, Confusion, Ranking, rank
+from hilum.metrics.ranking import NAN, Confusion, Ranking
 from hilum.targets import canonical_target
+
+if TYPE_CHECKING:
+    from hilum.metrics.predictions import Predictions
 
 DEFAULT_THRESHOLD = 0.5
 
 Thresholds = None | float | Sequence[float] | Mapping[str, float] | np.ndarray
+_Value = TypeVar("_Value")
 
 
 def resolve_thresholds(thresholds: Thresholds, targets: Sequence[str]) -> np.ndarray:
@@ -38,7 +40,7 @@ def resolve_thresholds(thresholds: Thresholds, targets: Sequence[str]) -> np.nda
 
     Raises:
         HilumError: a name that is not among the targets or is given twice, too many or too few values,
-            or one that is not a number from 0 to 1.
+            or a value that is not a number from 0 to 1.
 
     >>> resolve_thresholds({"Effusion": 0.3}, ["Edema", "Pleural_Effusion"]).tolist()
     [0.5, 0.3]
@@ -48,8 +50,8 @@ def resolve_thresholds(thresholds: Thresholds, targets: Sequence[str]) -> np.nda
     if isinstance(thresholds, Real):
         values = [thresholds] * len(targets)
     elif isinstance(thresholds, Mapping):
-        by_target = _by_target(thresholds, targets)
-        values = [by_target.get(target, DEFAULT_THRESHOLD) for target in targets]
+        named = _by_target("target_thresholds", thresholds, targets)
+        values = [named.get(target, DEFAULT_THRESHOLD) for target in targets]
     else:
         values = list(thresholds)
         if len(values) != len(targets):
@@ -65,17 +67,18 @@ def resolve_thresholds(thresholds: Thresholds, targets: Sequence[str]) -> np.nda
     return np.array(values, dtype=np.float64)
 
 
-def _by_target(thresholds: Mapping[str, float], targets: Sequence[str]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for name, value in thresholds.items():
+def _by_target(setting: str, values: Mapping[str, _Value], targets: Sequence[str]) -> dict[str, _Value]:
+    """The values by target, which may be named by alias."""
+    found: dict[str, _Value] = {}
+    for name, value in values.items():
         target = name if name in targets else canonical_target(name)
         if target not in targets:
             raise HilumError(
-                f"target_thresholds: there is no target {name!r}.{nearest(name, targets)} "
+                f"{setting}: there is no target {name!r}.{nearest(name, targets)} "
                 f"The targets are {', '.join(targets)}."
             )
         if target in found:
-            raise HilumError(f"target_thresholds: {target} is given twice. Name each target once.")
+            raise HilumError(f"{setting}: {target} is given twice. Name each target once.")
         found[target] = value
     return found
 
@@ -90,7 +93,7 @@ def _is_probability(value: object) -> bool:
 DEFAULT_POLICY = "recall>=0.9"
 FIXED_POLICY = "fixed"
 
-#: Intervals of fewer positives are too wide to decide by.
+#: With fewer positives, intervals are too wide for a decision.
 FEW_POSITIVES = 10
 NEARLY_ALL = 0.95
 
@@ -131,7 +134,7 @@ def parse_policy(text: str) -> Policy:
     """Reads a policy.
 
     Raises:
-        HilumError: text that is no policy; the message lists what is allowed.
+        HilumError: if the text is not a policy; the message lists what is allowed.
 
     >>> parse_policy("recall>=0.9"), str(parse_policy("fbeta"))
     (Policy(kind='recall', value=0.9), 'fbeta:2')
@@ -146,73 +149,61 @@ def parse_policy(text: str) -> Policy:
         value = float(match[1] or 2)
         if value > 0 and (kind == "fbeta" or value <= 1):
             return Policy(kind, value)
-    raise HilumError(f"threshold_policy: {text!r} is no policy. Allowed are {_ALLOWED}.")
+    raise HilumError(f"threshold_policy: {text!r} is not a policy. Allowed are {_ALLOWED}.")
 
 
 def resolve_policies(
-    setting: str | Mapping[str, str] | None, targets: Sequence[str], hand_thresholds_given: bool
+    setting: str | Mapping[str, str] | None, targets: Sequence[str], manual_thresholds: bool
 ) -> dict[str, Policy]:
     """The policy of each target, in their order.
 
     Args:
-        setting: one policy for all; or policies by name or alias of the target, the others having the
-            default; or None for the default.
+        setting: one policy for all; or policies by name or alias of the target, where a target that is not
+            named gets the default; or None for the default.
         targets: names.
-        hand_thresholds_given: the default is then "fixed", and "recall>=0.9" otherwise.
+        manual_thresholds: whether thresholds are set; the default is then "fixed", and else "recall>=0.9".
 
     Raises:
-        HilumError: text that is no policy, a name that is not among the targets or is given twice.
+        HilumError: text that is not a policy, a name that is not among the targets or is given twice.
     """
-    default = parse_policy(FIXED_POLICY if hand_thresholds_given else DEFAULT_POLICY)
+    default = parse_policy(FIXED_POLICY if manual_thresholds else DEFAULT_POLICY)
     if setting is None:
         return dict.fromkeys(targets, default)
     if not isinstance(setting, Mapping):
         return dict.fromkeys(targets, parse_policy(setting))
-    named: dict[str, Policy] = {}
-    for name, text in setting.items():
-        target = name if name in targets else canonical_target(name)
-        if target not in targets:
-            raise HilumError(
-                f"threshold_policy: there is no target {name!r}.{nearest(name, targets)} "
-                f"The targets are {', '.join(targets)}."
-            )
-        if target in named:
-            raise HilumError(f"threshold_policy: {target} is given twice. Name each target once.")
-        named[target] = parse_policy(text)
-    return {target: named.get(target, default) for target in targets}
+    named = _by_target("threshold_policy", setting, targets)
+    return {target: parse_policy(named[target]) if target in named else default for target in targets}
 
 
-def choose_threshold(ranking: Ranking, policy: Policy | str, hand: float = DEFAULT_THRESHOLD) -> float:
-    """The threshold that a policy picks from one target's ranking.
+def choose_threshold(ranking: Ranking, policy: Policy | str, manual: float = DEFAULT_THRESHOLD) -> float:
+    """The threshold that a policy chooses from one target's ranking.
 
-    All but "fixed" pick one of the probabilities that occur, so that it is the same number at their
-    precision and images with one probability stay together.
+    All policies but "fixed" choose one of the probabilities that occur, so images with one probability stay
+    together. Of equally good thresholds the highest is chosen, which predicts the fewest positives.
 
-    - "fixed": `hand`.
+    - "fixed": `manual`.
     - "recall>=R": the highest threshold with that recall.
-    - "precision>=P": of the thresholds with that precision the one with the highest recall. If there is
-      none, the one with the highest precision: it is as near as the model comes.
+    - "precision>=P": of the thresholds with that precision the one with the highest recall. If no threshold
+      has that precision, the one with the highest precision.
     - "fbeta:B": the one with the highest F-beta.
     - "youden": the one with the highest recall + specificity; without negatives, the highest recall.
-
-    Of equally good thresholds the highest is taken, which predicts the fewest positives.
 
     Args:
         ranking: of the part to choose on.
         policy: or its text.
-        hand: the threshold given by hand, also used where there is no positive to choose by.
+        manual: the threshold of "fixed", also used where no image is positive.
     """
     policy = parse_policy(policy) if isinstance(policy, str) else policy
     if policy.kind == "fixed" or not ranking.positives:
-        return float(hand)
+        return float(manual)
     found, reached = ranking.true_positives, ranking.true_positives + ranking.false_positives
     if policy.kind == "recall":
         # In whole images: 0.9 of 10 positives is 9, although 0.9 * 10 need not be exactly 9 in floats.
-        wanted = int(np.ceil(policy.value * ranking.positives - 1e-9))
-        place = int(np.searchsorted(found, max(wanted, 1)))
+        least = int(np.ceil(policy.value * ranking.positives - 1e-9))
+        place = int(np.searchsorted(found, max(least, 1)))
     elif policy.kind == "precision":
-        place = _place_of_precision(ranking, policy.value)
-        place = int(np.argmax(found / reached)) if place is None else place
+        best = _place_of_precision(ranking, policy.value)
+        place = int(np.argmax(found / reached)) if best is None else best
     elif policy.kind == "fbeta":
         weight = policy.value**2
         place = int(np.argmax((1 + weight) * found / (weight * ranking.positives + reached)))
@@ -224,7 +215,7 @@ def choose_threshold(ranking: Ranking, policy: Policy | str, hand: float = DEFAU
 
 
 def recall_at_precision(ranking: Ranking, precision: float) -> float:
-    """The highest recall at a threshold with at least this precision; NaN if no threshold has it."""
+    """The highest recall at any threshold with at least this precision; NaN if no threshold has it."""
     place = _place_of_precision(ranking, precision) if ranking.positives else None
     return NAN if place is None else int(ranking.true_positives[place]) / ranking.positives
 
@@ -240,61 +231,46 @@ def _place_of_precision(ranking: Ranking, precision: float) -> int | None:
 
 
 def freeze_operating_points(
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    patients: np.ndarray,
-    targets: Sequence[str],
-    policies: Mapping[str, Policy],
-    hand_thresholds: Sequence[float],
-    *,
-    replicates: int = 1000,
-    seed: int = 0,
+    predictions: "Predictions", policies: Mapping[str, Policy], *, replicates: int = 1000, seed: int = 0
 ) -> dict[str, dict[str, Any]]:
-    """Chooses every target's threshold and says what it is worth on the same images.
+    """Chooses every target's threshold, and scores it on the same images.
 
-    See the module's text on why it looks slightly better than it is.
+    The text of the module explains why these scores look slightly too good.
 
     Args:
-        labels: (N, T), 1 positive, 0 negative, NaN unknown.
-        probabilities: (N, T) from 0 to 1.
-        patients: (N,) whose image it is.
-        targets: (T,) names.
+        predictions: to choose on. Their thresholds are kept where the policy is "fixed" or no image is
+            positive.
         policies: by target, see `resolve_policies`.
-        hand_thresholds: (T,) used where the policy is "fixed" or there is no positive.
         replicates: bootstrap samples of patients for the interval of the recall.
-        seed: of these.
+        seed: of the samples.
 
     Returns:
         By target, ready for JSON (None where undefined): `threshold`, `policy` (text), `recall`, `recall_low`,
         `recall_high` (its 95 % interval), `precision`, `specificity`, `predicted_positive_rate`, `positives`,
         `negatives`, and `notes`, see `call_outs`.
-
-    Raises:
-        HilumError: as `hilum.metrics.bootstrap.score_replicates`.
     """
-    labels, probabilities = np.asarray(labels), np.asarray(probabilities)
-    rankings = [
-        rank(labels[:, column], probabilities[:, column], target) for column, target in enumerate(targets)
-    ]
     thresholds = [
-        choose_threshold(ranking, policies[target], hand)
-        for target, ranking, hand in zip(targets, rankings, hand_thresholds, strict=True)
+        choose_threshold(ranking, policies[target], threshold)
+        for (target, ranking), threshold in zip(
+            predictions.rankings.items(), predictions.thresholds, strict=True
+        )
     ]
-    scores = score_replicates(
-        labels, probabilities, patients, np.array(thresholds), replicates=replicates, seed=seed
-    )
+    scores = predictions.with_thresholds(thresholds).bootstrap(replicates, seed)
     recall_low, recall_high = scores.interval("recall")
     points = {}
-    for column, (target, ranking) in enumerate(zip(targets, rankings, strict=True)):
+    for column, (target, ranking) in enumerate(predictions.rankings.items()):
+        values = {
+            "recall": scores.estimate["recall"][column],
+            "recall_low": recall_low[column],
+            "recall_high": recall_high[column],
+            "precision": scores.estimate["precision"][column],
+            "specificity": scores.estimate["specificity"][column],
+            "predicted_positive_rate": scores.estimate["predicted_positive_rate"][column],
+        }
         points[target] = {
             "threshold": thresholds[column],
             "policy": str(policies[target]),
-            "recall": _for_json(scores.estimate["recall"][column]),
-            "recall_low": _for_json(recall_low[column]),
-            "recall_high": _for_json(recall_high[column]),
-            "precision": _for_json(scores.estimate["precision"][column]),
-            "specificity": _for_json(scores.estimate["specificity"][column]),
-            "predicted_positive_rate": _for_json(scores.estimate["predicted_positive_rate"][column]),
+            **{name: None if np.isnan(value) else float(value) for name, value in values.items()},
             "positives": ranking.positives,
             "negatives": ranking.negatives,
             "notes": call_outs(ranking, policies[target], thresholds[column]),
@@ -302,25 +278,21 @@ def freeze_operating_points(
     return points
 
 
-def _for_json(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
 def call_outs(ranking: Ranking, policy: Policy, threshold: float) -> list[str]:
-    """What a reader of the operating point should be told, in plain words; empty if there is nothing.
+    """Notes for the reader of an operating point, as text; usually empty.
 
     Args:
-        ranking: of the part that it was chosen on.
+        ranking: of the part that the threshold was chosen on.
         policy: that chose it.
-        threshold: the one chosen.
+        threshold: the operating point.
     """
     counts = ranking.confusion(threshold)
     labelled = ranking.positives + ranking.negatives
     if not labelled:
-        return [f"no image has a known label: the threshold is left at {threshold:g}"]
+        return [f"no image has a known label: the threshold stays at {threshold:g}"]
     notes = []
     if not ranking.positives:
-        notes.append(f"no positives among {labelled:,} images: the threshold is left at {threshold:g}")
+        notes.append(f"no positives among {labelled:,} images: the threshold stays at {threshold:g}")
     elif ranking.positives < FEW_POSITIVES:
         images = "image is" if ranking.positives == 1 else "images are"
         notes.append(f"only {ranking.positives} {images} positive: the figures are uncertain")
@@ -338,7 +310,7 @@ def call_outs(ranking: Ranking, policy: Policy, threshold: float) -> list[str]:
 
 def _precision_notes(counts: Confusion, policy: Policy, labelled: int) -> list[str]:
     notes = []
-    # precision > prevalence, in whole numbers; where nearly everything is positive, neither says much
+    # precision > prevalence, in whole numbers
     no_better = counts.true_positives * labelled <= counts.positives * counts.predicted_positives
     if no_better and counts.positives < labelled:
         notes.append(
@@ -347,6 +319,6 @@ def _precision_notes(counts: Confusion, policy: Policy, labelled: int) -> list[s
         )
     if policy.kind == "precision" and counts.precision < policy.value - 1e-9:
         notes.append(
-            f"no threshold reaches precision {policy.value:g}: the one with the highest precision is taken"
+            f"no threshold reaches precision {policy.value:g}: the one with the highest precision is used"
         )
     return notes

@@ -1,12 +1,11 @@
-"""ROC, precision-recall and progression figures: one small panel per target, all on the same scale.
+"""Figures of scores, one small panel per target on one scale: ROC, precision-recall, progression, reliability.
 
-Each figure is an unattached `matplotlib.figure.Figure`: nothing here touches pyplot's global state, so
-figures can be drawn in any thread, with or without a screen. The validation part is solid, train dashed.
+The curve of a learning-rate range test is here too. The validation part is solid, the train part dashed.
 """
 
 import math
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,55 +14,27 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from hilum.metrics.ranking import Ranking
-from hilum.targets import CHEXPERT_FINDINGS, NIH_TARGETS
-
-#: At least 3:1 contrast on white; neighbours differ in lightness too, for eyes that see fewer hues.
-PALETTE = (
-    "#0072b2",
-    "#c44e00",
-    "#117733",
-    "#aa3377",
-    "#2f2585",
-    "#b07d00",
-    "#00857c",
-    "#cc4455",
-    "#6a4c1f",
-    "#7b61d0",
-    "#5a7d00",
-    "#882255",
-    "#2a8fb8",
-    "#4d4d4d",
+from hilum.plots.style import (
+    GREY,
+    GRID,
+    INK,
+    PALE,
+    PALETTE,
+    explain_empty,
+    frame,
+    head,
+    panel_grid,
+    target_colours,
 )
+
 LINE_STYLES = {"val": "-", "train": (0, (4, 2))}
-PART_WORDS = {"val": "validation", "train": "train"}
-GREY, PALE = "#595959", "#b8b8b8"
-SCORE_WORDS = {
-    "loss": "Loss",
-    "accuracy": "Accuracy (all labels of an image right)",
-    "hamming_loss": "Hamming loss (share of labels wrong)",
-    "recall": "Recall",
-    "precision": "Precision",
-    "f1": "F1",
-    "roc_auc": "ROC AUC",
-    "avg_precision": "Average precision",
-}
+PART_NAMES = {"val": "validation", "train": "train"}
 MOST_POINTS = 2000
 
+#: A `hilum.metrics.ranking.Ranking`; plots does not import metrics.
+Ranking = Any
+#: Part ("train", "val") -> target -> ranking; the same targets in each part.
 Rankings = Mapping[str, Mapping[str, Ranking]]
-
-
-def target_colours(targets: Iterable[str]) -> dict[str, str]:
-    """Target -> colour. A known finding has the same colour in every figure of every data set."""
-    only_nih = iter(target for target in NIH_TARGETS if target not in CHEXPERT_FINDINGS)
-    fixed = {}
-    for position, finding in enumerate(CHEXPERT_FINDINGS):
-        fixed[finding] = PALETTE[position]
-        if finding not in NIH_TARGETS:  # so many are only in CheXpert as are only in NIH
-            fixed[next(only_nih)] = PALETTE[position]
-    return {
-        target: fixed.get(target, PALETTE[position % len(PALETTE)]) for position, target in enumerate(targets)
-    }
 
 
 def roc_figure(
@@ -77,15 +48,15 @@ def roc_figure(
     """ROC curves, a panel per target.
 
     Args:
-        rankings: part ("train", "val") -> target -> `Ranking`; the same targets in each part.
-        thresholds: target -> threshold of the predictions; the point there is marked.
-        title: stands above all panels.
-        column_count: most panels beside each other.
+        rankings: of each part and target.
+        thresholds: target -> threshold of the predictions; its point is marked.
+        title: above all panels.
+        column_count: see `hilum.plots.style.panel_grid`, also for height and width.
         height: of one row of panels, in inches.
-        width: of a full row of panels, in inches; fewer panels make a narrower figure.
+        width: of a full row of panels, in inches.
     """
 
-    def draw(axes: Axes, ranking: Ranking, threshold: float, style: dict[str, object]) -> None:
+    def draw(axes: Axes, ranking: Ranking, threshold: float, style: dict[str, Any]) -> None:
         false_rates, true_rates, _ = ranking.roc_curve()
         shown = _thinned(len(false_rates))
         axes.plot(false_rates[shown], true_rates[shown], **style)
@@ -100,7 +71,7 @@ def roc_figure(
         thresholds,
         draw,
         prepare,
-        score=("AUC", Ranking.roc_auc),
+        score=("AUC", "roc_auc"),
         axis_names=("False positive rate", "True positive rate"),
         baseline="chance",
         title=title,
@@ -118,11 +89,11 @@ def precision_recall_figure(
 ) -> Figure:
     """Precision-recall curves, a panel per target; arguments as for `roc_figure`.
 
-    Drawn as steps: between two points of this curve a straight line would promise too much.
-    The dotted line is the share of positives, which is what guessing attains.
+    Drawn as steps, because a straight line between two points of this curve would be too optimistic. The
+    dotted line is the share of positives, the precision of random guessing.
     """
 
-    def draw(axes: Axes, ranking: Ranking, threshold: float, style: dict[str, object]) -> None:
+    def draw(axes: Axes, ranking: Ranking, threshold: float, style: dict[str, Any]) -> None:
         precision, recall, _ = ranking.precision_recall_curve()
         # Rising recall, and without the conventional point (0, 1), where nothing was measured.
         precision, recall = precision[-2::-1], recall[-2::-1]
@@ -135,16 +106,15 @@ def precision_recall_figure(
         for part, ranking in parts.items():
             if ranking.positives:
                 prevalence = ranking.positives / (ranking.positives + ranking.negatives)
-                axes.axhline(
-                    prevalence, color=GREY if part == "val" else PALE, linestyle=":", linewidth=1.5, zorder=1
-                )
+                colour = GREY if part == "val" else PALE
+                axes.axhline(prevalence, color=colour, linestyle=":", linewidth=1.5, zorder=1)
 
     return _curves_figure(
         rankings,
         thresholds,
         draw,
         prepare,
-        score=("AP", Ranking.average_precision),
+        score=("AP", "average_precision"),
         axis_names=("Recall", "Precision"),
         baseline="share of positives",
         title=title,
@@ -155,6 +125,7 @@ def precision_recall_figure(
 def progression_figure(
     scores: pd.DataFrame,
     score: str,
+    name: str,
     parts: Sequence[str] = ("train", "val"),
     targets: Sequence[str] | None = None,
     column_count: int = 4,
@@ -166,29 +137,30 @@ def progression_figure(
     Args:
         scores: `Metrics.scores`.
         score: its column, e.g. "roc_auc".
-        parts: which to draw.
-        targets: which to draw, in order; all by default.
+        name: of the score in titles, e.g. "ROC AUC".
+        parts: to draw.
+        targets: to draw, in order; all by default.
         column_count: as for `roc_figure`.
         height: as for `roc_figure`.
         width: as for `roc_figure`.
     """
     targets = list(dict.fromkeys(scores["target"])) if targets is None else list(targets)
     scores = scores[scores["part"].isin(parts) & scores["target"].isin(targets)]
-    figure, panels = panel_grid(targets, ("Epoch", SCORE_WORDS[score]), column_count, height, width)
+    figure, panels = panel_grid(targets, ("Epoch", name), column_count, height, width)
     for target, colour in target_colours(targets).items():
         rows = scores[scores["target"] == target]
         _progression_panel(panels[target], target, rows, score, parts, colour)
         if rows[score].isna().all():
-            say_why_empty(panels[target], _lack_in_words(rows, score))
+            explain_empty(panels[target], _why_undefined(rows, score))
     _share_scale(panels.values(), scores, score)
-    frame(figure, f"{SCORE_WORDS[score]} by epoch", _part_keys(scores["part"].unique()))
+    frame(figure, f"{name} by epoch", _part_keys(scores["part"].unique()))
     return figure
 
 
 def combined_progression_figure(
     combined: pd.DataFrame,
+    names: Mapping[str, str],
     parts: Sequence[str] = ("train", "val"),
-    score_names: Sequence[str] = ("loss", "accuracy", "hamming_loss"),
     column_count: int = 3,
     height: float = 4,
     width: float = 20,
@@ -197,17 +169,17 @@ def combined_progression_figure(
 
     Args:
         combined: `Metrics.combined`.
-        parts: which to draw.
-        score_names: its columns that are drawn, but for those without any value.
+        names: column to draw -> title; a column without any value is left out.
+        parts: to draw.
         column_count: as for `roc_figure`.
         height: as for `roc_figure`.
         width: as for `roc_figure`.
     """
     combined = combined[combined["part"].isin(parts)]
-    names = [name for name in score_names if combined[name].notna().any()] or list(score_names)
-    figure, panels = panel_grid(names, ("Epoch", ""), column_count, height, width)
+    drawn = [name for name in names if combined[name].notna().any()] or list(names)
+    figure, panels = panel_grid(drawn, ("Epoch", ""), column_count, height, width)
     for name, panel in panels.items():
-        _progression_panel(panel, SCORE_WORDS[name], combined, name, parts, PALETTE[0])
+        _progression_panel(panel, names[name], combined, name, parts, PALETTE[0])
         _share_scale([panel], combined, name)
         panel.tick_params(labelleft=True)
     frame(figure, "All targets together, by epoch", _part_keys(combined["part"].unique()))
@@ -220,35 +192,41 @@ def combined_progression_figure(
 def _curves_figure(
     rankings: Rankings,
     thresholds: Mapping[str, float],
-    draw: Callable[[Axes, Ranking, float, dict[str, object]], None],
+    draw: Callable[[Axes, Ranking, float, dict[str, Any]], None],
     prepare: Callable[[Axes, Mapping[str, Ranking]], None],
-    score: tuple[str, Callable[[Ranking], float]],
+    score: tuple[str, str],
     axis_names: tuple[str, str],
     baseline: str,
     title: str,
     grid: tuple[int, float, float],
 ) -> Figure:
-    """What both kinds of curves have in common: panels, headings, legend."""
+    """The panels, headings and legend of both kinds of curves; score is its name and its method."""
     targets = list(next(iter(rankings.values())))
     parts = [part for part in ("val", "train") if part in rankings]
-    score_name, score_of = score
+    score_name, method = score
     figure, panels = panel_grid(targets, axis_names, *grid)
     for target, colour in target_colours(targets).items():
         axes, of_part = panels[target], {part: rankings[part][target] for part in parts}
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.04), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_major_formatter("{x:g}")
-        values = {part: score_of(ranking) for part, ranking in of_part.items()}
+        values = {part: getattr(ranking, method)() for part, ranking in of_part.items()}
         defined = [part for part in parts if not math.isnan(values[part])]
         if not defined:
             head(axes, target, "", colour)
-            say_why_empty(axes, "\n".join(f"{PART_WORDS[part]}: {of_part[part].lack()}" for part in parts))
+            explain_empty(axes, "\n".join(f"{PART_NAMES[part]}: {of_part[part].lack()}" for part in parts))
             continue
         prepare(axes, of_part)
-        for part in reversed(defined):  # train first, so that validation lies above it
+        for part in reversed(defined):  # train first, so that validation is drawn over it
             draw(axes, of_part[part], thresholds[target], _line_style(part, colour))
-        head(axes, target, f"{_in_words(score_name, values)}   ● ≥ {thresholds[target]:.2g}", colour)
-    marker = {"marker": "o", "markersize": 9, "linestyle": "", "color": GREY, "markeredgecolor": "white"}
+        head(axes, target, f"{_score_text(score_name, values)}   ● ≥ {thresholds[target]:.2g}", colour)
+    marker: dict[str, Any] = {
+        "marker": "o",
+        "markersize": 9,
+        "linestyle": "",
+        "color": GREY,
+        "markeredgecolor": "white",
+    }
     keys = [
         *_part_keys(parts),
         Line2D([], [], label="prediction threshold", **marker),
@@ -259,9 +237,9 @@ def _curves_figure(
 
 
 def _thinned(count: int) -> np.ndarray:
-    """Positions of at most about `MOST_POINTS` of `count` points, first and last among them.
+    """Positions of about `MOST_POINTS` of `count` points, with the first and the last.
 
-    The first few hundred stay: there, where few images count, curves jump.
+    The first few hundred stay, because the curve jumps where it counts few images.
     """
     if count <= MOST_POINTS:
         return np.arange(count)
@@ -271,24 +249,16 @@ def _thinned(count: int) -> np.ndarray:
     )
 
 
-def _mark(axes: Axes, x: float, y: float, style: dict[str, object]) -> None:
-    """The point that the threshold chooses, hollow for train; nowhere if it is undefined."""
+def _mark(axes: Axes, x: float, y: float, style: dict[str, Any]) -> None:
+    """Marks the point of the threshold, hollow for train; nothing if it is undefined."""
     if math.isfinite(x) and math.isfinite(y):
         is_val = style["linestyle"] == LINE_STYLES["val"]
         face, edge = (style["color"], "white") if is_val else ("white", style["color"])
-        axes.plot(
-            x,
-            y,
-            "o",
-            markersize=9,
-            color=face,
-            markeredgecolor=edge,
-            zorder=5 if is_val else 4,
-            clip_on=False,
-        )
+        marker: dict[str, Any] = {"markersize": 9, "color": face, "markeredgecolor": edge}
+        axes.plot(x, y, "o", **marker, zorder=5 if is_val else 4, clip_on=False)
 
 
-def _line_style(part: str, colour: str) -> dict[str, object]:
+def _line_style(part: str, colour: str) -> dict[str, Any]:
     return {
         "color": colour,
         "linestyle": LINE_STYLES[part],
@@ -305,20 +275,20 @@ def _progression_panel(
 ) -> None:
     """One line per part, and the last values above it."""
     last = {}
-    for part in ("train", "val"):  # train first, so that validation lies above it
+    for part in ("train", "val"):  # train first, so that validation is drawn over it
         line = rows[rows["part"] == part].dropna(subset=[score])
         if part in parts and len(line):
             style = {"marker": "o", "markersize": 6, "markeredgecolor": "white", **_line_style(part, colour)}
             axes.plot(line["epoch"], line[score], **style)
             last[part] = float(line[score].iloc[-1])
     values = {part: last[part] for part in ("val", "train") if part in last}
-    head(axes, name, _in_words("last", values) if values else "", colour)
+    head(axes, name, _score_text("last", values) if values else "", colour)
 
 
 def _share_scale(panels: Iterable[Axes], rows: pd.DataFrame, score: str) -> None:
-    """The same scales for all panels: every epoch, and every value with a little air.
+    """The same scales for all panels: every epoch, and every value with a small margin.
 
-    No less than a twentieth is shown of a score that lies in 0..1, or noise would look like a trend.
+    A score from 0 to 1 has a range of at least a twentieth, so that noise does not look like a trend.
     """
     finite = rows.loc[np.isfinite(rows[score]), score]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
@@ -332,7 +302,7 @@ def _share_scale(panels: Iterable[Axes], rows: pd.DataFrame, score: str) -> None
         panel.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
 
 
-def _lack_in_words(rows: pd.DataFrame, score: str) -> str:
+def _why_undefined(rows: pd.DataFrame, score: str) -> str:
     """Why a target has no value of a score in any epoch, from its counts."""
     if rows.empty:
         return "no epoch is closed"
@@ -347,74 +317,109 @@ def _lack_in_words(rows: pd.DataFrame, score: str) -> str:
     return "nothing was predicted positive"
 
 
-# ---- the figure around the panels ----------------------------------------------------------------------
+# ---- reliability diagrams ------------------------------------------------------------------------------
 
 
-def panel_grid(
-    names: Sequence[str], axis_names: tuple[str, str], column_count: int, height: float, width: float
-) -> tuple[Figure, dict[str, Axes]]:
-    """An empty panel per name. Rows are filled evenly: five panels in four columns are three and two."""
-    row_count = math.ceil(len(names) / column_count)
-    used = math.ceil(len(names) / row_count)
-    figure = Figure(
-        figsize=(width / column_count * used, height * row_count + 1.2), layout="constrained", dpi=100
-    )
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, wspace=0.03, hspace=0.04)
-    panels = {}
-    for position, name in enumerate(names):
-        axes = figure.add_subplot(row_count, used, position + 1)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(GREY)
-        axes.grid(color="#e6e6e6", linewidth=0.8)
-        axes.set_axisbelow(True)
-        is_lowest, is_leftmost = position + used >= len(names), position % used == 0
-        axes.tick_params(labelsize=13, color=GREY, labelbottom=is_lowest, labelleft=is_leftmost)
-        axes.set_xlabel(axis_names[0] if is_lowest else "", fontsize=14, color=GREY)
-        axes.set_ylabel(axis_names[1] if is_leftmost else "", fontsize=14, color=GREY)
-        panels[name] = axes
-    return figure, panels
+def reliability_figure(
+    curves: Mapping[str, Any],
+    title: str = "Calibration",
+    column_count: int = 4,
+    height: float = 3,
+    width: float = 20,
+) -> Figure:
+    """The share of positives against the mean probability, a panel per target.
+
+    The bar of each point is the Wilson 95 % interval of its share, as if all images were independent. The axes
+    end near the largest probability, so that a rare finding's points are not all in one corner.
+
+    Args:
+        curves: target -> `hilum.metrics.calibration.ReliabilityCurve`.
+        title: above all panels.
+        column_count: as for `roc_figure`.
+        height: as for `roc_figure`.
+        width: as for `roc_figure`.
+    """
+    names = ("Mean probability", "Share of positives")
+    figure, panels = panel_grid(list(curves), names, column_count, height, width)
+    for target, colour in target_colours(curves).items():
+        curve = curves[target]
+        if not len(curve.counts):
+            head(panels[target], target, "", colour)
+            explain_empty(panels[target], "no image has a known label")
+            continue
+        _reliability_panel(panels[target], curve, colour)
+        error = curve.expected_calibration_error()
+        least, most = int(curve.counts.min()), int(curve.counts.max())
+        each = f"{least:,}" if least == most else f"{least:,}–{most:,}"
+        head(panels[target], target, f"error {error:.3f}; a point: {each} images", colour)
+    frame(figure, title, [])
+    return figure
 
 
-def head(axes: Axes, name: str, values: str, colour: str) -> None:
-    """The target's name above its panel, in its colour, and some values below it."""
-    axes.set_title(name.replace("_", " "), loc="left", fontsize=16, fontweight="bold", color=colour, pad=24)
-    place = {"xy": (0, 1), "xytext": (0, 6), "xycoords": "axes fraction", "textcoords": "offset points"}
-    axes.annotate(values, **place, fontsize=13, color="#303030")
+def _reliability_panel(axes: Axes, curve: Any, colour: str) -> None:
+    low, high = curve.interval()
+    x, y = curve.mean_probability, curve.positive_share
+    reach = min(1.0, 1.12 * max(0.05, x.max(), y.max()))
+    axes.plot([0, reach], [0, reach], color=PALE, linestyle=":", linewidth=1.5, zorder=1)
+    axes.vlines(x, low, np.minimum(high, reach), color=colour, alpha=0.4, linewidth=2)
+    axes.plot(x, y, "o", color=colour, markersize=8, markeredgecolor="white")
+    axes.set(xlim=(-0.02 * reach, reach), ylim=(-0.02 * reach, reach))
+    axes.locator_params(nbins=4)
+    axes.tick_params(labelbottom=True, labelleft=True)  # each panel has its own scale
 
 
-def _in_words(score_name: str, values: Mapping[str, float]) -> str:
+# ---- the range test of learning rates ------------------------------------------------------------------
+
+
+def learning_rate_figure(found: Any) -> Figure:
+    """Loss against learning rate on a logarithmic axis: a dot per batch, and the smoothed loss as a line.
+
+    Args:
+        found: a `hilum.training.lr_finder.LearningRates`.
+    """
+    figure = Figure(figsize=(10, 5.6), layout="constrained", dpi=120)
+    axes = figure.subplots()
+    table = found.table
+    rates, smoothed = table["learning_rate"], table["smoothed_loss"]
+    axes.plot(rates, table["loss"], "o", color=PALE, markersize=4, markeredgewidth=0, label="a batch")
+    axes.plot(rates, smoothed, color=PALETTE[0], linewidth=2.6, label="smoothed")
+    axes.axvline(found.suggestion, color=PALETTE[1], linewidth=1.6, linestyle=(0, (5, 3)), zorder=1)
+    marker: dict[str, Any] = {"color": INK, "markersize": 9, "markeredgecolor": "white", "linestyle": "none"}
+    for rate, shape, name in (
+        (found.steepest, "v", "steepest descent"),
+        (found.lowest_loss, "s", "lowest loss"),
+    ):
+        loss = table.loc[table["learning_rate"] == rate, "smoothed_loss"].iloc[0]
+        axes.plot(rate, loss, shape, **marker, label=f"{name}, {rate:.1e}", zorder=3)
+    axes.set_xscale("log")
+    low, high = float(smoothed.min()), float(smoothed.iloc[: max(5, len(smoothed) // 2)].max())
+    reach = max(high - low, 1e-6)
+    axes.set_ylim(low - 0.25 * reach, high + 0.6 * reach)  # the diverging end is far above
+    axes.set_xlabel("Learning rate", fontsize=12)
+    axes.set_ylabel("Loss", fontsize=12)
+    title = f"Suggested learning rate: {found.suggestion:.1e}"
+    axes.set_title(title, loc="left", fontsize=15, fontweight="bold", color=INK)
+    ending = "the loss diverged after" if found.diverged else "all of"
+    figure.text(0.995, 0.985, f"{ending} {len(table)} steps", ha="right", va="top", fontsize=10, color=GREY)
+    axes.grid(color=GRID)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=11, colors=GREY)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="lower left", frameon=False, fontsize=11)
+    return figure
+
+
+# ---- texts and keys ------------------------------------------------------------------------------------
+
+
+def _score_text(score_name: str, values: Mapping[str, float]) -> str:
     """Such as `AUC 0.812 val, 0.840 train`."""
-    words = [
+    texts = [
         f"{'n/a' if math.isnan(value) else format(value, '.3f')} {part}" for part, value in values.items()
     ]
-    return f"{score_name} {', '.join(words)}"
-
-
-def say_why_empty(axes: Axes, reason: str) -> None:
-    """The reason in the middle of a panel that has nothing to show; a line feed keeps its place."""
-    axes.set_facecolor("#f4f4f4")
-    axes.grid(False)
-    lines = [line for part in reason.split("\n") for line in textwrap.wrap(part, 34)]
-    axes.text(
-        0.5,
-        0.5,
-        "\n".join(lines),
-        ha="center",
-        va="center",
-        fontsize=13,
-        color=GREY,
-        transform=axes.transAxes,
-    )
+    return f"{score_name} {', '.join(texts)}"
 
 
 def _part_keys(parts: Iterable[str]) -> list[Line2D]:
     shown = [part for part in ("val", "train") if part in parts]
-    return [Line2D([], [], label=PART_WORDS[part], **_line_style(part, GREY)) for part in shown]
-
-
-def frame(figure: Figure, title: str, keys: list[Line2D]) -> None:
-    """The title above all panels and the legend below them."""
-    figure.suptitle(title, fontsize=20, fontweight="bold", x=0.01, ha="left")
-    if keys:
-        columns = len(keys) if figure.get_figwidth() >= 9 else 2
-        figure.legend(handles=keys, loc="outside lower center", ncols=columns, fontsize=14, frameon=False)
+    return [Line2D([], [], label=PART_NAMES[part], **_line_style(part, GREY)) for part in shown]

@@ -1,12 +1,9 @@
-"""The figures of a data set's page: labels, their company, and what predicts them without an image.
-
-As in `hilum.plots.curves`, each is an unattached `matplotlib.figure.Figure`.
-"""
+"""The figures of a data set's page: labels, their co-occurrence, and what predicts them without an image."""
 
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,22 +11,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hilum.metrics.metadata_leaks import ALL_TOGETHER
+from hilum.plots.style import GREY, INK, new_axes, new_figure, plain_name
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+MARK = "#0b5fa5"
 
-INK, GREY, PALE, MARK = "#1c2430", "#595959", "#c8ced6", "#0b5fa5"
-
-#: Kept apart by lightness and shape too, for eyes that see fewer hues.
+#: Different in lightness and shape too, for readers who see fewer hues.
 FEATURE_STYLES = {
     "view": ("#0b5fa5", "o"),
     "devices": ("#c44e00", "s"),
     "age": ("#117733", "^"),
     "sex": ("#aa3377", "D"),
-    ALL_TOGETHER: (INK, "o"),
+    "all together": (INK, "o"),
 }
-#: Of a label before and after the policy; what it makes of a label is told by place as well as by colour.
+#: Of a label before and after the policy.
 LABEL_COLOURS = {
     "positive": "#0b5fa5",
     "smoothed": "#7b61d0",
@@ -39,7 +33,8 @@ LABEL_COLOURS = {
     "blank": "#e3e7ec",
     "left_out": "#ffffff",
 }
-LABEL_WORDS = {"uncertain_class": "uncertain", "left_out": "left out"}
+LABEL_NAMES = {"uncertain_class": "uncertain", "left_out": "left out"}
+_CENTRED: dict[str, Any] = {"ha": "center", "va": "center"}
 LEVEL_COLOURS = {"View": "#0b5fa5", "Sex": "#aa3377", "Age": "#117733"}
 
 
@@ -50,8 +45,8 @@ def prevalence_figure(prevalence: pd.DataFrame) -> Figure:
         prevalence: of `hilum.metrics.label_statistics.prevalence`.
     """
     table = prevalence.sort_values("prevalence", kind="stable", na_position="first")
-    figure = _figure(10, 1.2 + 0.46 * len(table))
-    axes = _axes(figure)
+    figure = new_figure(10, 1.2 + 0.46 * len(table))
+    axes = new_axes(figure)
     places = np.arange(len(table))
     share = table["prevalence"].fillna(0).to_numpy()
     axes.barh(places, share, color=MARK, height=0.62)
@@ -64,9 +59,9 @@ def prevalence_figure(prevalence: pd.DataFrame) -> Figure:
     right = max(float(table["high"].max()), 0.01) if len(table) else 1
     for place, row in zip(places, table.itertuples(), strict=True):
         known = row.positives + row.negatives
-        words = f"{row.prevalence:.1%}   {row.positives:,} of {known:,}" if known else "no label"
+        text = f"{row.prevalence:.1%}   {row.positives:,} of {known:,}" if known else "no label"
         at = row.high if known else 0
-        axes.annotate(words, (at, place), (8, 0), textcoords="offset points", va="center", fontsize=13)
+        axes.annotate(text, (at, place), (8, 0), textcoords="offset points", va="center", fontsize=13)
     axes.set_xlim(0, right * 1.42)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.xaxis.set_major_formatter(_percent)
@@ -81,20 +76,15 @@ def findings_figure(findings: pd.Series) -> Figure:
     Args:
         findings: of `hilum.metrics.label_statistics.findings_per_image`.
     """
-    figure = _figure(10, 4.4)
-    axes = _axes(figure)
+    figure = new_figure(10, 4.4)
+    axes = new_axes(figure)
     axes.bar(findings.index, findings, color=MARK, width=0.72)
     total = findings.sum()
     size = 13 if len(findings) <= 9 else 11
     for count, images in findings.items():
-        axes.annotate(
-            f"{images:,}\n{images / total:.1%}",
-            (count, images),
-            (0, 4),
-            textcoords="offset points",
-            ha="center",
-            fontsize=size,
-        )
+        text = f"{images:,}\n{images / total:.1%}"
+        place: dict[str, Any] = {"textcoords": "offset points", "ha": "center"}
+        axes.annotate(text, (float(count), images), (0, 4), **place, fontsize=size)
     axes.set(xticks=list(findings.index), ylim=(0, findings.max() * 1.22))
     axes.set_xlabel("Positive findings of an image", fontsize=14, color=GREY)
     axes.set_ylabel("Images", fontsize=14, color=GREY)
@@ -113,8 +103,8 @@ def co_occurrence_figure(pairs: pd.DataFrame, prevalence: pd.DataFrame) -> Figur
     """
     targets = list(prevalence.index)
     cell = 0.86
-    figure = _figure(2.6 + cell * len(targets), 1.9 + cell * len(targets))
-    axes = _axes(figure)
+    figure = new_figure(2.6 + cell * len(targets), 1.9 + cell * len(targets))
+    axes = new_axes(figure)
     phi = np.full((len(targets), len(targets)), np.nan)
     place = {target: position for position, target in enumerate(targets)}
     for pair in pairs.itertuples():
@@ -123,25 +113,18 @@ def co_occurrence_figure(pairs: pd.DataFrame, prevalence: pd.DataFrame) -> Figur
     image = axes.imshow(phi, cmap="PuOr_r", vmin=-reach, vmax=reach)
     for pair in pairs.itertuples():
         colour = "white" if abs(pair.phi) > 0.62 * reach else INK
-        axes.text(
-            place[pair.first],
-            place[pair.second],
-            f"{_two_digits(pair.phi)}\n{pair.both:,}",
-            ha="center",
-            va="center",
-            fontsize=14,
-            color=colour,
-        )
+        text = f"{_two_digits(pair.phi)}\n{pair.both:,}"
+        axes.text(place[pair.first], place[pair.second], text, **_CENTRED, fontsize=14, color=colour)
     for target, positives in prevalence["positives"].items():
         at = place[target]
-        axes.text(at, at, f"{positives:,}", ha="center", va="center", fontsize=14, fontweight="bold")
-    words = [target.replace("_", " ") for target in targets]
+        axes.text(at, at, f"{positives:,}", **_CENTRED, fontsize=14, fontweight="bold")
+    words = [plain_name(target) for target in targets]
     axes.set_xticks(range(len(targets)), words, rotation=40, ha="right", rotation_mode="anchor", fontsize=15)
     axes.set_yticks(range(len(targets)), words, fontsize=15)
     axes.tick_params(length=0)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    # The upper triangle says nothing that the lower does not: room for the scale.
+    # The upper triangle repeats the lower one, so the scale is drawn there.
     bar = figure.colorbar(image, cax=axes.inset_axes([0.6, 0.93, 0.38, 0.03]), orientation="horizontal")
     bar.set_ticks([-reach, 0, reach])
     bar.set_label("phi", fontsize=15, color=GREY)
@@ -158,15 +141,15 @@ def feature_figure(shares: pd.DataFrame, targets: Sequence[str]) -> Figure:
         targets: in the order of the panels.
     """
     levels = list(dict.fromkeys(zip(shares["feature"], shares["level"], strict=True)))
-    # A little air between the features.
+    # A small gap between the features.
     features = list(dict.fromkeys(feature for feature, _ in levels))
     places = {key: position + 0.6 * features.index(key[0]) for position, key in enumerate(levels)}
     row_count = math.ceil(len(targets) / 4)
     used = math.ceil(len(targets) / row_count)
-    figure = _figure(2.4 + 3.5 * used, 0.8 + row_count * (1.1 + 0.31 * len(levels)))
+    figure = new_figure(2.4 + 3.5 * used, 0.8 + row_count * (1.1 + 0.31 * len(levels)))
     for position, target in enumerate(targets):
-        axes = _axes(figure, (row_count, used, position + 1))
-        axes.set_title(target.replace("_", " "), loc="left", fontsize=14, fontweight="bold", color=INK)
+        axes = new_axes(figure, (row_count, used, position + 1))
+        axes.set_title(plain_name(target), loc="left", fontsize=14, fontweight="bold", color=INK)
         rows = shares[(shares["target"] == target) & shares["prevalence"].notna()]
         for row in rows.itertuples():
             at, colour = places[row.feature, row.level], LEVEL_COLOURS[row.feature]
@@ -182,20 +165,20 @@ def feature_figure(shares: pd.DataFrame, targets: Sequence[str]) -> Figure:
 
 
 def policy_figure(before: pd.DataFrame, after: pd.DataFrame) -> Figure:
-    """What the data set says of each target (upper bar), and what training makes of it (lower bar).
+    """Each target's labels in the data set (upper bar), and after the label policy (lower bar).
 
     Args:
         before: of `hilum.metrics.label_statistics.code_counts`.
         after: of `hilum.metrics.label_statistics.label_counts`, with the same targets.
     """
-    figure = _figure(10, 1.7 + 0.72 * len(before))
-    axes = _axes(figure)
+    figure = new_figure(10, 1.7 + 0.72 * len(before))
+    axes = new_axes(figure)
     drawn = {}
     for table, offset in ((before, -0.19), (after, 0.19)):
         shares = table.div(table.sum(axis=1), axis=0)
         left = np.zeros(len(table))
         for name in [name for name in LABEL_COLOURS if name in table and table[name].any()]:
-            drawn[LABEL_WORDS.get(name, name)] = axes.barh(
+            drawn[LABEL_NAMES.get(name, name)] = axes.barh(
                 np.arange(len(table)) + offset,
                 shares[name],
                 left=left,
@@ -203,10 +186,10 @@ def policy_figure(before: pd.DataFrame, after: pd.DataFrame) -> Figure:
                 color=LABEL_COLOURS[name],
                 edgecolor=GREY,
                 linewidth=0.6,
-                label=LABEL_WORDS.get(name, name),
+                label=LABEL_NAMES.get(name, name),
             )
             left += shares[name].to_numpy()
-    axes.set_yticks(range(len(before)), [name.replace("_", " ") for name in before.index], fontsize=14)
+    axes.set_yticks(range(len(before)), [plain_name(name) for name in before.index], fontsize=14)
     axes.set(xlim=(0, 1.003), ylim=(len(before) - 0.45, -0.55))
     axes.xaxis.set_major_formatter(_percent)
     axes.set_xlabel("Share of images", fontsize=14, color=GREY)
@@ -225,57 +208,32 @@ def leaks_figure(leaks: pd.DataFrame, targets: Sequence[str]) -> Figure:
     """
     features = list(dict.fromkeys(leaks["feature"]))
     places = {target: position for position, target in enumerate(targets)}
-    figure = _figure(3.2 + 2.7 * len(features), 1.3 + 0.5 * len(targets))
+    figure = new_figure(3.2 + 2.7 * len(features), 1.3 + 0.5 * len(targets))
     low = min(0.45, float(leaks["low"].min()) - 0.02) if leaks["low"].notna().any() else 0.45
     high = max(0.75, float(leaks["high"].max()) + 0.02) if leaks["high"].notna().any() else 0.75
     low, high = max(low, 0), min(high, 1)
     right = high + 0.3 * (high - low)  # room for the numbers
     for position, feature in enumerate(features):
-        axes = _axes(figure, (1, len(features), position + 1))
+        axes = new_axes(figure, (1, len(features), position + 1))
         colour, marker = FEATURE_STYLES[feature]
         axes.axvline(0.5, color=GREY, linestyle=":", linewidth=1.6)
         for row in leaks[leaks["feature"] == feature].itertuples():
             at = places[row.target]
             if math.isnan(row.auc):
-                axes.text(
-                    0.5,
-                    at,
-                    "too few",
-                    va="center",
-                    ha="center",
-                    fontsize=12,
-                    color=GREY,
-                    backgroundcolor="white",
-                )
+                axes.text(0.5, at, "too few", **_CENTRED, fontsize=12, color=GREY, backgroundcolor="white")
                 continue
             axes.plot([row.low, row.high], [at, at], color=colour, linewidth=2.6, solid_capstyle="butt")
             axes.plot(row.auc, at, marker, color=colour, markersize=8.5, markeredgecolor="white")
             axes.text(right, at, f"{row.auc:.2f}", va="center", ha="right", fontsize=13)
         axes.set_title(feature, loc="left", fontsize=15, fontweight="bold", color=colour)
         axes.set(xlim=(low, right), ylim=(len(targets) - 0.4, -0.6))
-        axes.set_yticks(range(len(targets)), [target.replace("_", " ") for target in targets], fontsize=13)
+        axes.set_yticks(range(len(targets)), [plain_name(target) for target in targets], fontsize=13)
         axes.tick_params(labelleft=position == 0)
         step = 0.1 if high - low < 0.35 else 0.25
         axes.set_xticks([tick for tick in np.arange(0, 1.01, step).round(2) if low <= tick <= high])
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set_xlabel("AUC", fontsize=14, color=GREY)
     return figure
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=100, facecolor="white")
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, wspace=0.03, hspace=0.04)
-    return figure
-
-
-def _axes(figure: Figure, place: tuple[int, int, int] = (1, 1, 1)) -> Axes:
-    axes = figure.add_subplot(*place)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.grid(color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize=13, color=GREY)
-    return axes
 
 
 def _percent(share: float, _: int | None = None) -> str:
@@ -288,66 +246,55 @@ def _two_digits(value: float) -> str:
 
 
 def _name_rows(axes: Axes, targets: Sequence[str]) -> None:
-    axes.set_yticks(range(len(targets)), [target.replace("_", " ") for target in targets], fontsize=14)
+    axes.set_yticks(range(len(targets)), [plain_name(target) for target in targets], fontsize=14)
     axes.set_ylim(-0.6, len(targets) - 0.4)
 
 
-def co_predicted(labels: pd.DataFrame, predicted: pd.DataFrame) -> pd.DataFrame:
+def co_predicted(y_true: pd.DataFrame, predicted: pd.DataFrame) -> pd.DataFrame:
     """Of the images with a finding, the share in which each finding is predicted.
 
     The diagonal is the recall. A row of a finding without images is NaN.
 
     Args:
-        labels: (N, T), 1, 0 or NaN.
-        predicted: (N, T) bool, indexed as the labels.
+        y_true: (N, T), 1, 0 or NaN.
+        predicted: (N, T) bool, with the same index.
 
     Returns:
         (T, T) float64: actual findings as rows, predicted ones as columns.
     """
-    actual = (labels == 1).to_numpy(dtype=np.float64)
+    actual = (y_true == 1).to_numpy(dtype=np.float64)
     both = actual.T @ predicted.to_numpy(dtype=np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         shares = both / actual.sum(axis=0)[:, None]
-    return pd.DataFrame(shares, labels.columns, labels.columns)
+    return pd.DataFrame(shares, y_true.columns, y_true.columns)
 
 
-def co_actual(labels: pd.DataFrame) -> pd.DataFrame:
-    """Of the images with a finding, the share that truly has each other; (T, T) as `co_predicted`."""
-    return co_predicted(labels, labels == 1)
-
-
-def co_prediction_figure(labels: pd.DataFrame, predicted: pd.DataFrame) -> "Figure":
-    """Two matrices: what comes with each finding in truth, and what is predicted with it.
+def co_prediction_figure(y_true: pd.DataFrame, predicted: pd.DataFrame) -> Figure:
+    """Two matrices: the findings that occur with each finding, and those that are predicted with it.
 
     Args:
-        labels: (N, T), 1, 0 or NaN.
-        predicted: (N, T) bool, indexed as the labels.
+        y_true: (N, T), 1, 0 or NaN.
+        predicted: (N, T) bool, with the same index.
     """
-    from matplotlib.figure import Figure
-
-    targets = list(labels.columns)
+    targets = list(y_true.columns)
     side = max(3.2, 0.62 * len(targets))
     figure = Figure(figsize=(2 * side + 4.2, side + 2.2), layout="constrained", dpi=110)
     panels = figure.subplots(1, 2, sharey=True)
-    shares = (co_actual(labels), co_predicted(labels, predicted))
-    words = [textwrap.fill(target.replace("_", " "), 18) for target in targets]
-    image = None
+    shares = (co_predicted(y_true, y_true == 1), co_predicted(y_true, predicted))
+    names = [textwrap.fill(plain_name(target), 18) for target in targets]
     for axes, table, title in zip(panels, shares, ("truly there as well", "predicted"), strict=True):
         image = axes.imshow(table.to_numpy(), cmap="Blues", vmin=0, vmax=1)
         axes.set_title(
             f"Share of the images with the row's finding\nin which the column's is {title}", fontsize=13
         )
-        axes.set_xticks(
-            range(len(targets)), words, rotation=45, ha="right", rotation_mode="anchor", fontsize=17
-        )
-        axes.set_yticks(range(len(targets)), words, fontsize=17)
+        turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        axes.set_xticks(range(len(targets)), names, **turned, fontsize=17)
+        axes.set_yticks(range(len(targets)), names, fontsize=17)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        for row, values in enumerate(table.to_numpy()):
-            for column, share in enumerate(values):
-                said = "n/a" if math.isnan(share) else f"{100 * share:.0f}"
-                colour = "white" if share > 0.55 else "#1c2430"
-                axes.text(column, row, said, ha="center", va="center", fontsize=15, color=colour)
+        for (row, column), share in np.ndenumerate(table.to_numpy()):
+            text = "n/a" if math.isnan(share) else f"{100 * share:.0f}"
+            axes.text(column, row, text, **_CENTRED, fontsize=15, color="white" if share > 0.55 else INK)
     bar = figure.colorbar(image, ax=panels, shrink=0.7)
     bar.set_ticks(np.linspace(0, 1, 6), labels=[f"{share:.0%}" for share in np.linspace(0, 1, 6)])
     bar.ax.tick_params(labelsize=15)

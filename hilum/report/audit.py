@@ -15,8 +15,9 @@ from hilum.data.split import AGE_BANDS
 from hilum.errors import HilumError, nearest
 from hilum.metrics.metadata_leaks import ALL_TOGETHER, metadata_leaks
 from hilum.metrics.predictions import PARTS, Predictions, labels_of_part
-from hilum.metrics.subgroups import auc_within_groups, in_words, scores_by_group
-from hilum.report.format import SCORE_NAMES, format_number, format_with_interval
+from hilum.metrics.scores import SCORE_NAMES
+from hilum.metrics.subgroups import auc_within_groups, describe_shortcut, scores_by_group
+from hilum.report.format import format_number, format_with_interval
 from hilum.report.terminal import new_table, standard_console
 from hilum.run_folder import RunFolder
 from hilum.sources.catalog import FEATURE_COLUMNS, Catalog
@@ -112,14 +113,11 @@ def audit_run(
     predictions = Predictions.from_run(folder, epoch, table=table)
     images = folder.images().set_index("ImageID")
     groups, skipped = groups_of(images.loc[predictions.image_ids], columns)
-    arrays = (predictions.y_true, predictions.y_score, predictions.patients)
     by_group = [
-        scores_by_group(
-            *arrays, group, predictions.targets, predictions.thresholds, replicates=replicates, seed=seed
-        ).assign(column=column)
+        scores_by_group(predictions, group, replicates=replicates, seed=seed).assign(column=column)
         for column, group in groups.items()
     ]
-    within = auc_within_groups(*arrays, groups, predictions.targets, replicates=replicates, seed=seed)
+    within = auc_within_groups(predictions, groups, replicates=replicates, seed=seed)
     return Audit(
         run=folder.record["name"],
         epoch=epoch,
@@ -227,7 +225,7 @@ def _conclusions(within: pd.DataFrame, groups: dict[str, pd.Series]) -> tuple[st
         return ("No recorded column divides these images into groups, so there is nothing to compare.",)
     shortcuts = within[within["possible_shortcut"]].sort_values("loss", ascending=False)
     if len(shortcuts):
-        return tuple(in_words(row) for _, row in shortcuts.iterrows())
+        return tuple(describe_shortcut(row) for _, row in shortcuts.iterrows())
     untested = within["p"].isna()
     if untested.all():
         return ("Too few images: no finding has enough positives with a negative in the same group.",)

@@ -207,15 +207,18 @@ class _SidePair:
         count = len(self.ours)
         ours = list(range(count))
         matched_to = [[run % count] if self.is_paired else ours for run in range(len(self.runs))]
-        scores = score_runs(
-            self.y_true,
-            self.y_score,
-            self.patient_codes,
-            np.array([[run.threshold(target) for target in self.targets] for run in self.runs]),
-            matched_to,
-            replicates=replicates,
-            seed=seed,
-        )
+        aligned = [
+            Predictions(
+                y_true=self.y_true[place],
+                y_score=self.y_score[place],
+                image_ids=self.ids,
+                patients=self.patient_codes,
+                targets=tuple(self.targets),
+                thresholds=np.array([run.threshold(target) for target in self.targets]),
+            )
+            for place, run in enumerate(self.runs)
+        ]
+        scores = score_runs(aligned, matched_to, replicates=replicates, seed=seed)
         about_models = self._about_models(scores)
         about_settings = self._about_settings(scores, about_models)
         mine, yours = self._closest_runs()

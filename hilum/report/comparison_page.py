@@ -13,12 +13,12 @@ from rich.table import Table
 
 from hilum import __version__
 from hilum.metrics.comparison import COMPARED_SCORES, MATCHED, NO_EVIDENCE, ScoreDifference
+from hilum.metrics.scores import SCORE_NAMES
 from hilum.plots.comparison import differences_figure
-from hilum.plots.curves import target_colours
+from hilum.plots.style import target_colours
 from hilum.report.comparison_types import FLIP_KINDS, Changes, Claim, Comparison, Flip, SideComparison
 from hilum.report.error_gallery import RunImages
 from hilum.report.format import (
-    SCORE_NAMES,
     UNDEFINED,
     data_uri,
     format_difference,

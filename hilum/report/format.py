@@ -11,28 +11,10 @@ from jinja2 import Environment, PackageLoader
 
 from hilum.errors import HilumError
 from hilum.files import replacing
+from hilum.metrics.scores import SCORE_NAMES
 
 #: What is shown for a number that does not exist.
 UNDEFINED = "n/a"
-
-#: The scores' names in headings and sentences.
-SCORE_NAMES = {
-    "positives": "positives",
-    "predicted_positives": "predicted positives",
-    "true_positives": "true positives",
-    "recall": "recall",
-    "roc_auc": "ROC AUC",
-    "precision": "precision",
-    "specificity": "specificity",
-    "f1": "F1",
-    "avg_precision": "average precision",
-    "predicted_positive_rate": "predicted positive",
-    "recall_at_matched_precision": "recall at matched precision",
-    "threshold": "threshold",
-    "loss": "loss",
-    "accuracy": "exact match",
-    "hamming_loss": "Hamming loss",
-}
 
 
 def format_number(value: float | None, digits: int = 3) -> str:

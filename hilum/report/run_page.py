@@ -9,14 +9,20 @@ import pandas as pd
 from hilum.config import DEFAULTS
 from hilum.files import replacing
 from hilum.metrics import Metrics
-from hilum.metrics.calibration import Calibration, calibration_table
-from hilum.metrics.intervals import combined_with_intervals, mean_with_interval, scores_with_intervals
+from hilum.metrics.calibration import Calibration, calibration_table, reliability_curves
 from hilum.metrics.predictions import Predictions
-from hilum.metrics.study_level import level_scores
-from hilum.plots.curves import target_colours
+from hilum.metrics.scores import (
+    COMBINED_TITLES,
+    SCORE_NAMES,
+    combined_with_intervals,
+    mean_with_interval,
+    score_title,
+    scores_with_intervals,
+)
+from hilum.plots.style import target_colours
 from hilum.report.audit import audit_run
 from hilum.report.error_gallery import RunImages, largest_errors
-from hilum.report.format import SCORE_NAMES, data_uri, write_page
+from hilum.report.format import data_uri, write_page
 from hilum.report.terminal import COMBINED_COLUMNS
 from hilum.run_folder import RunFolder, read_evaluation
 
@@ -107,8 +113,7 @@ def _settings(folder: RunFolder) -> list[dict[str, Any]]:
 
 def _scores(predictions: Predictions, images: RunImages, seed: int) -> dict[str, Any]:
     """The scores of each target, their means, those of all targets together, and those by study."""
-    arrays = (predictions.y_true, predictions.y_score, predictions.patients)
-    scores = scores_with_intervals(*arrays, predictions.targets, predictions.thresholds, seed=seed)
+    scores = scores_with_intervals(predictions, seed=seed)
     means = [
         {
             "name": SCORE_NAMES[score],
@@ -121,7 +126,7 @@ def _scores(predictions: Predictions, images: RunImages, seed: int) -> dict[str,
     return {
         "scores": scores.to_dict("records"),
         "means": means,
-        "all_targets": combined_with_intervals(*arrays, predictions.thresholds, seed=seed),
+        "all_targets": combined_with_intervals(predictions, seed=seed),
         "studies": _by_study(predictions, images, seed),
     }
 
@@ -136,25 +141,16 @@ def _by_study(predictions: Predictions, images: RunImages, seed: int) -> dict[st
     studies = table["PatientID"].astype(str) + "/" + table["StudyID"].astype(str)
     if studies.is_unique:
         return None
-    scores = level_scores(
-        predictions.y_true,
-        predictions.y_score,
-        studies.to_numpy(),
-        predictions.patients,
-        predictions.targets,
-        predictions.thresholds,
-        seed=seed,
-    )
+    scores = scores_with_intervals(predictions.aggregate(studies.to_numpy()), seed=seed)
     return {"studies": studies.nunique(), "images": len(studies), "scores": scores.to_dict("records")}
 
 
 def _calibration(folder: RunFolder, predictions: Predictions) -> list[dict[str, Any]]:
     """One row per target, with the errors after the run's own calibration if it has one."""
-    y_true, y_score, targets = predictions.y_true, predictions.y_score, predictions.targets
-    table = calibration_table(y_true, y_score, targets)
+    table = calibration_table(predictions)
     record = folder.record.get("calibration")
     if record:
-        after = calibration_table(y_true, Calibration.from_record(record).apply(y_score), targets)
+        after = calibration_table(Calibration.from_record(record).apply_to(predictions))
         table = table.assign(ece_after=after["ece"], brier_after=after["brier"])
         table["note"] = table["target"].map(record["notes"]).fillna("")
     return table.to_dict("records")
@@ -208,7 +204,7 @@ def _figures(folder: RunFolder) -> dict[str, dict[str, str]]:
 
 def write_figures(folder: RunFolder, metrics: Metrics) -> list[Path]:
     """Draws the best epoch's curves and the progression over the epochs into the run's `figures/`."""
-    from hilum.plots import calibration, curves, dataset
+    from hilum.plots import curves, dataset
 
     predictions, epoch = Predictions.from_run(folder), folder.best_epoch
     rankings = {part: metrics.rankings(epoch, part) for part in ("train", "val")}
@@ -218,19 +214,17 @@ def write_figures(folder: RunFolder, metrics: Metrics) -> list[Path]:
         "precision-recall": curves.precision_recall_figure(
             rankings, thresholds, f"Precision and recall, epoch {epoch}"
         ),
-        "reliability": calibration.reliability_figure(
-            predictions.y_true,
-            predictions.y_score,
-            predictions.targets,
-            f"Calibration on validation, epoch {epoch}",
+        "reliability": curves.reliability_figure(
+            reliability_curves(predictions), f"Calibration on validation, epoch {epoch}"
         ),
         "co-occurrence": dataset.co_prediction_figure(
             predictions.as_table(predictions.y_true), predictions.as_table(predictions.predicted)
         ),
-        "progression-combined": curves.combined_progression_figure(metrics.combined),
+        "progression-combined": curves.combined_progression_figure(metrics.combined, COMBINED_TITLES),
     }
     for score in PROGRESSIONS:
-        figures[f"progression-{score.replace('_', '-')}"] = curves.progression_figure(metrics.scores, score)
+        figure = curves.progression_figure(metrics.scores, score, score_title(score))
+        figures[f"progression-{score.replace('_', '-')}"] = figure
     for name, figure in figures.items():
         with replacing(folder.figures / f"{name}.png") as partial:
             figure.savefig(partial, format="png")

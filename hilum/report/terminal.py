@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from hilum.config import DEFAULTS
+from hilum.metrics.scores import SCORE_NAMES
 from hilum.report.format import (
-    SCORE_NAMES,
     format_number,
     format_percent,
     format_probability,

@@ -19,7 +19,7 @@ from fastapi import Path as PathParameter
 from hilum.config import DEFAULTS
 from hilum.inference import DEFAULT_METHOD, HeatmapMethod
 from hilum.metrics.predictions import Predictions
-from hilum.plots.curves import SCORE_WORDS
+from hilum.metrics.scores import score_title
 from hilum.report.comparison import compare_runs
 from hilum.report.comparison_page import write_comparison
 from hilum.report.comparison_types import WITHOUT_EFFECT, Comparison
@@ -142,7 +142,7 @@ def curves(run: Run) -> dict[str, Any]:
     return {
         "name": run.path.name,
         "best_epoch": run.record.get("best_epoch"),
-        "labels": {name: SCORE_WORDS[name] for name in CURVES},
+        "labels": {name: score_title(name) for name in CURVES},
         "parts": parts,
     }
 

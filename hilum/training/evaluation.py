@@ -20,9 +20,8 @@ from hilum.data.loaders import Loaders, without_left_out
 from hilum.errors import HilumError, without_worker_traceback
 from hilum.files import replacing_folder, write_json
 from hilum.metrics.calibration import Calibration, calibration_table
-from hilum.metrics.intervals import scores_with_intervals
-from hilum.metrics.predictions import sigmoid
-from hilum.metrics.study_level import level_scores
+from hilum.metrics.predictions import Predictions, sigmoid
+from hilum.metrics.scores import scores_with_intervals
 from hilum.run_folder import RunFolder
 from hilum.sources import Catalog, open_catalog
 from hilum.training.checkpoints import target_logits, trained_model
@@ -122,9 +121,16 @@ def evaluate(
     labels = labels.loc[probabilities.index]
     described = images.table.loc[probabilities.index]
 
-    thresholds = np.array([folder.operating_thresholds()[target] for target in targets])
-    given = labels.to_numpy(), probabilities.to_numpy(), described["PatientID"].to_numpy()
-    scores = scores_with_intervals(*given, targets, thresholds, replicates=replicates, seed=config.seed)
+    points = folder.operating_thresholds()
+    predictions = Predictions(
+        y_true=labels.to_numpy(),
+        y_score=probabilities.to_numpy(),
+        image_ids=probabilities.index.to_numpy(),
+        patients=described["PatientID"].to_numpy(),
+        targets=tuple(targets),
+        thresholds=np.array([points[target] for target in targets]),
+    )
+    scores = scores_with_intervals(predictions, replicates=replicates, seed=config.seed)
     record = {
         "name": f"{_folder_name(images.name)}-{chosen}",
         "run": folder.record["name"],
@@ -136,7 +142,7 @@ def evaluate(
         "patients": int(described["PatientID"].nunique()),
         "targets": list(targets),
         "left_out": left_out,
-        "thresholds": dict(zip(targets, thresholds.tolist(), strict=True)),
+        "thresholds": {target: points[target] for target in targets},
         "remarks": remarks,
         "replicates": replicates,
         "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -145,17 +151,10 @@ def evaluate(
     by_study = None
     studies = described["PatientID"].astype(str) + "/" + described["StudyID"].astype(str)
     if described["StudyID"].notna().all() and not studies.is_unique:
-        by_study = level_scores(
-            given[0],
-            given[1],
-            studies.to_numpy(),
-            given[2],
-            targets,
-            thresholds,
-            replicates=replicates,
-            seed=config.seed,
+        by_study = scores_with_intervals(
+            predictions.aggregate(studies.to_numpy()), replicates=replicates, seed=config.seed
         )
-    calibration = _calibration(folder, given[0], given[1], targets)
+    calibration = _calibration(folder, predictions)
     written = _write(folder, record, labels, probabilities, described, scores, by_study, calibration)
     return Evaluation(written, json.loads((written / "evaluation.json").read_text()), scores)
 
@@ -309,21 +308,14 @@ def _probabilities(
     return pd.DataFrame(values, index, folder.targets).sort_index()
 
 
-def _calibration(
-    folder: RunFolder, labels: np.ndarray, probabilities: np.ndarray, targets: list[str]
-) -> pd.DataFrame:
+def _calibration(folder: RunFolder, predictions: Predictions) -> pd.DataFrame:
     """Brier score and calibration error, also after the run's own calibration if it has one."""
-    table = calibration_table(labels, probabilities, targets).assign(calibrated=False)
+    table = calibration_table(predictions).assign(calibrated=False)
     record = folder.record.get("calibration")
     if not record:
         return table
-    every = np.full((len(probabilities), len(folder.targets)), 0.5)
-    places = [folder.targets.index(target) for target in targets]
-    every[:, places] = probabilities
-    calibrated = Calibration.from_record(record).apply(every)[:, places]
-    return pd.concat(
-        [table, calibration_table(labels, calibrated, targets).assign(calibrated=True)], ignore_index=True
-    )
+    calibrated = calibration_table(Calibration.from_record(record).apply_to(predictions))
+    return pd.concat([table, calibrated.assign(calibrated=True)], ignore_index=True)
 
 
 def _write(

@@ -24,7 +24,6 @@ from hilum.metrics import Metrics
 from hilum.metrics.selection import BestEpoch, parse_rule
 from hilum.metrics.thresholds import Policy, resolve_policies
 from hilum.models.transfer import Transfer
-from hilum.report.metrics import read_metrics
 from hilum.report.run_page import write_figures, write_report
 from hilum.report.terminal import show_parameters
 from hilum.run_folder import RunFolder, digest_of, find_runs
@@ -156,7 +155,7 @@ class StandardTraining:
         policies = resolve_policies(
             config.threshold_policy,
             data.catalog.targets,
-            hand_thresholds_given=config.target_thresholds is not None,
+            manual_thresholds=config.target_thresholds is not None,
         )
         train_actual, val_actual = actual_labels(data.train_loader), actual_labels(data.val_loader)
         metrics = Metrics(data.catalog.targets, train_actual, val_actual, config.target_thresholds)
@@ -275,7 +274,7 @@ class StandardTraining:
         done = state["epoch"]
         if done:
             loop.load_state_dict(state)
-        metrics.take_up(
+        metrics.restore(
             {epoch: self.folder.predictions(epoch) for epoch in range(1, done + 1)},
             self.folder.combined() if done else None,
         )
@@ -329,7 +328,7 @@ class StandardTraining:
             self.folder = next(run for run in runs if run.record.get("launch") == launch)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the processes have said what there was to say
-            return read_metrics(self.folder)
+            return Metrics.from_run(self.folder)
 
     @staticmethod
     def display_run_parameters(path: str | Path) -> None:
@@ -347,7 +346,7 @@ class StandardTraining:
         Raises:
             HilumError: there is no run at `path`, or it has no finished epoch.
         """
-        return read_metrics(RunFolder(path))
+        return Metrics.from_run(path)
 
     def _announce(self, data: PreparedData, imbalance: pd.DataFrame, transfer: Transfer | None) -> None:
         counts = ", ".join(

@@ -19,6 +19,7 @@ from hilum.config import RunConfig
 from hilum.errors import HilumError
 from hilum.metrics import Metrics
 from hilum.metrics.calibration import fit_calibration
+from hilum.metrics.predictions import Predictions
 from hilum.metrics.selection import BestEpoch
 from hilum.metrics.thresholds import Policy, freeze_operating_points
 from hilum.models.transfer import Transfer
@@ -228,25 +229,19 @@ def conclusions(
         policies: target -> how its threshold is chosen.
         config: of the run.
     """
-    epoch = folder.best_epoch
-    probabilities = metrics.val_probability_hx[epoch]
-    labels = metrics.actual(epoch, "val")
-    patients = folder.split().set_index("ImageID")["PatientID"].loc[probabilities.index]
-    points = freeze_operating_points(
-        labels.to_numpy(),
-        probabilities.to_numpy(),
-        patients.to_numpy(),
-        metrics.target_columns,
-        policies,
-        metrics.target_thresholds,
-        seed=config.seed,
+    y_score = metrics.val_probability_hx[folder.best_epoch]
+    predictions = Predictions(
+        y_true=metrics.actual(folder.best_epoch, "val").to_numpy(),
+        y_score=y_score.to_numpy(),
+        image_ids=y_score.index.to_numpy(),
+        patients=folder.split().set_index("ImageID").loc[y_score.index, "PatientID"].to_numpy(),
+        targets=metrics.target_columns,
+        thresholds=metrics.target_thresholds,
     )
+    points = freeze_operating_points(predictions, policies, seed=config.seed)
     calibration = None
     if config.calibration != "none":
-        fitted = fit_calibration(
-            labels.to_numpy(), probabilities.to_numpy(), metrics.target_columns, config.calibration
-        )
-        calibration = fitted.as_record()
+        calibration = fit_calibration(predictions, config.calibration).as_record()
     return {"operating_points": points, "calibration": calibration}
 
 

@@ -6,7 +6,6 @@ import pytest
 from hilum.errors import HilumError
 from hilum.inference.reader import Finding, ImageResult, open_reader, order_findings, study_result
 from hilum.metrics.calibration import Calibration
-from hilum.metrics.study_level import aggregate
 
 
 def finding(target: str, probability: float, threshold: float) -> Finding:
@@ -70,13 +69,15 @@ def test_priority_is_the_ratio_of_odds_to_the_threshold_odds():
     assert [found.finding for found in ordered] == ["Rare", "Common", "Near", "Far", "No_Finding"]
 
 
-def test_a_study_has_the_mean_probability_of_the_images_read(reader, frontal, lateral, phantom):
+def test_a_study_has_the_mean_probability_of_the_images_read(
+    reader, frontal, lateral, phantom, make_predictions
+):
     frontals = sorted(phantom.rglob("*_frontal.jpg"))[:3]
     images = [reader.prepare(path.read_bytes(), path.name) for path in (*frontals, lateral)]
     study = study_result(reader.read(images))
     assert (study.images, study.refused) == (3, 1)
     given = reader.probabilities(images[:3])
-    _, expected, _ = aggregate(np.zeros(given.shape), given, np.zeros(3))
+    expected = make_predictions(np.zeros(given.shape), given).aggregate(np.zeros(3)).y_score
     for found in study.findings:
         assert found.probability == pytest.approx(expected[0, reader.targets.index(found.finding)], abs=1e-7)
     assert study_result([ImageResult("a.png", "refused")]).findings == ()

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from hilum.metrics import Metrics
+from hilum.run_folder import RunFolder
 
 TARGETS = ["Edema", "Fracture", "Pleural_Effusion"]
 
@@ -48,3 +49,26 @@ class Run:
 @pytest.fixture
 def run():
     return Run()
+
+
+@pytest.fixture
+def run_folder(run, tmp_path):
+    """A run folder of two epochs, of which the first is the best, and the metrics it was written from."""
+    metrics = run.metrics({"Edema": 0.3})
+    folder = RunFolder.create(
+        tmp_path,
+        "run",
+        "run",
+        {
+            "settings": {},
+            "targets": run.targets,
+            "thresholds": dict(zip(run.targets, metrics.target_thresholds.tolist(), strict=True)),
+            "operating_points": {"Fracture": {"threshold": 0.25}},
+        },
+    )
+    ids = [*metrics.train_actual.index, *metrics.val_actual.index]
+    split = pd.DataFrame({"ImageID": ids, "PatientID": [number // 2 for number in ids]})
+    folder.write_split(split.sample(frac=1, random_state=1))
+    for epoch in metrics.epochs():
+        folder.write_epoch(epoch, metrics.predictions(epoch), metrics.scores, metrics.combined)
+    return folder, metrics

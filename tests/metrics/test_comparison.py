@@ -8,6 +8,7 @@ from scipy import stats
 from sklearn.metrics import precision_recall_curve
 
 from hilum.errors import HilumError
+from hilum.metrics import comparison
 from hilum.metrics.comparison import (
     COMPARED_SCORES,
     MATCHED,
@@ -18,10 +19,10 @@ from hilum.metrics.comparison import (
     not_seen_to_differ,
     pooled_degrees_of_freedom,
     replicate_error,
-    score_runs,
     settings_difference,
 )
-from hilum.metrics.resampling import patient_weights
+from hilum.metrics.intervals import patient_weights
+from hilum.metrics.predictions import Predictions
 
 
 def two_runs(images: int = 240, seed: int = 3, targets: int = 1) -> tuple:
@@ -31,6 +32,22 @@ def two_runs(images: int = 240, seed: int = 3, targets: int = 1) -> tuple:
     logits = 1.5 * labels - 0.5 + draw.normal(size=(2, images, targets))
     probabilities = (1 / (1 + np.exp(-logits))).astype(np.float32)
     return np.stack([labels, labels]), probabilities, np.arange(images) // 2, np.full((2, targets), 0.5)
+
+
+def score_runs(labels, probabilities, patients, thresholds, matched_to, **settings):
+    """The scores of runs that are given as arrays, (S, N, T)."""
+    runs = [
+        Predictions(
+            y_true=labels[run],
+            y_score=probabilities[run],
+            image_ids=np.arange(len(patients)),
+            patients=patients,
+            targets=[f"target {place}" for place in range(labels.shape[2])],
+            thresholds=thresholds[run],
+        )
+        for run in range(len(labels))
+    ]
+    return comparison.score_runs(runs, matched_to, **settings)
 
 
 def of_first_target(scores, score):

@@ -189,7 +189,7 @@ def test_mistakes_of_the_caller_are_named(run):
     metrics = Metrics(run.targets, run.actual["train"], None)
     with pytest.raises(HilumError, match="Epoch 1 of train is empty"):
         metrics.close_epoch(1)
-    with pytest.raises(HilumError, match="without val_actual"):
+    with pytest.raises(HilumError, match="this Metrics has no val_actual"):
         metrics.append_epoch_batch_data([100], [[0, 0, 0]], is_validation=True)
     with pytest.raises(HilumError, match=r"outputs \(1, 2\)"):
         metrics.append_epoch_batch_data([100], [[0, 0]])
@@ -197,7 +197,7 @@ def test_mistakes_of_the_caller_are_named(run):
         metrics.predictions(1)
     run.feed(metrics, 1, "train")
     metrics.close_epoch(1)
-    with pytest.raises(HilumError, match="Epoch 1 of train is closed already"):
+    with pytest.raises(HilumError, match="Epoch 1 of train is already closed"):
         metrics.close_epoch(1)
     metrics.append_epoch_batch_data([999], [[0, 0, 0]])
     with pytest.raises(HilumError, match=r"1 ImageIDs of this epoch are not in train_actual, e\.g\. 999"):
@@ -215,3 +215,26 @@ def test_import_waits_for_torch_and_matplotlib():
     program = f"import sys, hilum.metrics; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_run_is_read_back_from_its_folder(run_folder):
+    folder, metrics = run_folder
+    loaded = Metrics.from_run(folder.path)
+    assert loaded.target_columns == metrics.target_columns
+    assert loaded.target_thresholds.tolist() == metrics.target_thresholds.tolist()
+    pd.testing.assert_frame_equal(loaded.scores, metrics.scores)
+    pd.testing.assert_frame_equal(loaded.combined, metrics.combined)
+    for name in ("train_probability_hx", "val_probability_hx", "train_prediction_hx", "val_prediction_hx"):
+        for epoch in (1, 2):
+            pd.testing.assert_frame_equal(getattr(loaded, name)[epoch], getattr(metrics, name)[epoch])
+
+
+def test_a_missing_or_damaged_table_of_a_run_is_named(run_folder):
+    folder, _ = run_folder
+    path = folder.path / "predictions" / "epoch-0002.parquet"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(HilumError, match=r"epoch-0002\.parquet: the file is damaged"):
+        Metrics.from_run(folder)
+    (folder.path / "combined.parquet").unlink()
+    with pytest.raises(HilumError, match=r"combined\.parquet: the file is missing; the run is running"):
+        Metrics.from_run(folder)

@@ -2,21 +2,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from hilum.errors import HilumError
-from hilum.metrics.bootstrap import score_replicates
 from hilum.metrics.predictions import (
     ActualLabels,
     PendingEpoch,
     Predictions,
     draw_numbers,
     labels_of_part,
-    ledger_of_part,
+    predictions_table,
     probabilities_of_part,
     sigmoid,
-    targets_of_ledger,
+    targets_of_table,
 )
-from hilum.run_folder import RunFolder
+from hilum.metrics.scores import scores_with_intervals
 
 
 def table(ids, values):
@@ -51,7 +51,7 @@ def small():
     values = np.array([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]], dtype=np.float32)
     probabilities = pd.DataFrame(values, index=index, columns=["Edema", "Fracture"])
     labels = np.array([[1, np.nan], [1, np.nan], [0, 1]], dtype=np.float32)
-    return ledger_of_part("train", labels, probabilities), probabilities
+    return predictions_table("train", labels, probabilities), probabilities
 
 
 def test_there_and_back():
@@ -66,7 +66,7 @@ def test_there_and_back():
         "prob_Fracture",
     ]
     assert table["draw"].tolist() == [0, 1, 0]
-    targets = targets_of_ledger(table)
+    targets = targets_of_table(table)
     assert targets == ("Edema", "Fracture")
     shuffled = table.sample(frac=1, random_state=1)
     pd.testing.assert_frame_equal(probabilities_of_part(shuffled, "train", targets), probabilities)
@@ -83,11 +83,11 @@ def test_survives_parquet(tmp_path):
 def test_other_tables_are_refused():
     table, _ = small()
     with pytest.raises(HilumError, match="wrong here: draw"):
-        targets_of_ledger(table.drop(columns="draw"))
+        targets_of_table(table.drop(columns="draw"))
     with pytest.raises(HilumError, match="wrong here: prob_Edema"):
-        targets_of_ledger(table.drop(columns="prob_Edema"))
+        targets_of_table(table.drop(columns="prob_Edema"))
     with pytest.raises(HilumError, match="wrong here: their order"):
-        targets_of_ledger(table[table.columns[::-1]])
+        targets_of_table(table[table.columns[::-1]])
 
 
 def test_batches_come_back_in_order_from_tensors_of_any_float():
@@ -182,6 +182,8 @@ def test_a_probability_at_the_threshold_is_predicted_positive():
         ({"image_ids": [1]}, r"image_ids is \(1,\); expected one per image, \(3,\)"),
         ({"patients": [1, 2]}, r"patients is \(2,\); expected one per image, \(3,\)"),
         ({"patients": [1, np.nan, 2]}, "1 of 3 images have no patient, the first is ImageID 5 in row 1"),
+        ({"patients": [None, "a", "b"]}, "1 of 3 images have no patient, the first is ImageID 3 in row 0"),
+        ({"patients": pd.array([1, 2, pd.NA], dtype="Int64")}, "the first is ImageID 8 in row 2"),
         ({"thresholds": [0.5]}, "1 thresholds for 2 targets"),
         ({"thresholds": [0.5, 1.5]}, r"thresholds are \[0\.5, 1\.5\]; expected numbers from 0 to 1"),
         ({"thresholds": [0.5, np.nan]}, "expected numbers from 0 to 1"),
@@ -227,38 +229,50 @@ def test_the_bootstrap_is_computed_once_per_arguments():
     assert predictions.bootstrap(replicates=20, seed=3) is once
     assert predictions.bootstrap(replicates=20, seed=4) is not once
     assert predictions.with_thresholds(0.1).bootstrap(replicates=20, seed=3) is not once
-    expected = score_replicates(
-        predictions.y_true,
-        predictions.y_score,
-        predictions.patients,
-        predictions.thresholds,
-        replicates=20,
-        seed=3,
+    np.testing.assert_array_equal(
+        once.replicates["roc_auc"], two_targets().bootstrap(replicates=20, seed=3).replicates["roc_auc"]
     )
-    np.testing.assert_array_equal(once.replicates["roc_auc"], expected.replicates["roc_auc"])
 
 
-@pytest.fixture
-def run_folder(run, tmp_path):
-    """A run folder of two epochs, of which the first is the best, and the metrics it was written from."""
-    metrics = run.metrics({"Edema": 0.3})
-    folder = RunFolder.create(
-        tmp_path,
-        "run",
-        "run",
-        {
-            "settings": {},
-            "targets": run.targets,
-            "thresholds": dict(zip(run.targets, metrics.target_thresholds.tolist(), strict=True)),
-            "operating_points": {"Fracture": {"threshold": 0.25}},
-        },
-    )
-    ids = [*metrics.train_actual.index, *metrics.val_actual.index]
-    split = pd.DataFrame({"ImageID": ids, "PatientID": [number // 2 for number in ids]})
-    folder.write_split(split.sample(frac=1, random_state=1))
-    for epoch in metrics.epochs():
-        folder.write_epoch(epoch, metrics.predictions(epoch), metrics.scores, metrics.combined)
-    return folder, metrics
+def test_images_are_aggregated_by_study(make_predictions):
+    y_true = np.array([[1, np.nan], [0, 0], [np.nan, np.nan], [np.nan, 0], [0, 1]])
+    y_score = np.array([[0.9, 0.1], [0.1, 0.3], [0.4, 0.6], [0.2, 0.2], [0.7, 0.5]], dtype=np.float32)
+    predictions = make_predictions(y_true, y_score, patients=[2, 2, 1, 1, 3])
+    for how, expected in (
+        ("mean", [[0.3, 0.4], [0.5, 0.2], [0.7, 0.5]]),
+        ("max", [[0.4, 0.6], [0.9, 0.3], [0.7, 0.5]]),
+    ):
+        studies = predictions.aggregate(np.array(["b", "b", "a", "a", "c"]), how)
+        # Positive if one image is, unknown if none is known.
+        np.testing.assert_array_equal(studies.y_true, [[np.nan, 0], [1, 0], [0, 1]])
+        np.testing.assert_allclose(studies.y_score, expected, rtol=1e-6)
+        assert studies.y_score.dtype == np.float32
+        assert studies.image_ids.tolist() == [2, 0, 4]
+        assert studies.patients.tolist() == [1, 2, 3]
+
+
+def test_the_scores_of_studies_are_those_of_the_aggregated_rows(make_predictions):
+    draw = np.random.default_rng(5)
+    patients = draw.integers(0, 60, 300)
+    studies = patients * 10 + draw.integers(0, 3, 300)
+    labels = (draw.random((300, 1)) < 0.3).astype(float)
+    probabilities = np.clip(0.3 * labels + 0.7 * draw.random((300, 1)), 0, 1)
+    predictions = make_predictions(labels, probabilities, patients).aggregate(studies, "max")
+    (row,) = scores_with_intervals(predictions, replicates=200).to_dict("records")
+    distinct = np.unique(studies)
+    truth = np.array([labels[studies == study].max() for study in distinct])
+    given = np.array([probabilities[studies == study].max() for study in distinct])
+    assert row["positives"] + row["negatives"] == len(distinct)
+    assert row["roc_auc"] == pytest.approx(roc_auc_score(truth, given))
+    assert row["recall"] == pytest.approx(np.mean(given[truth == 1] >= 0.5))
+    assert row["roc_auc_low"] < row["roc_auc"] < row["roc_auc_high"]
+
+
+def test_an_unknown_aggregate_and_other_groups_are_named():
+    with pytest.raises(HilumError, match=r"how is .maxx.\. Did you mean .max."):
+        two_targets().aggregate(np.arange(3), "maxx")
+    with pytest.raises(HilumError, match=r"groups is \(1,\); expected one group per image, \(3,\)"):
+        two_targets().aggregate(np.array([1]))
 
 
 def test_the_best_epoch_of_a_run_is_read_with_its_frozen_thresholds(run_folder):

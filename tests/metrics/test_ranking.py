@@ -183,5 +183,5 @@ def test_bad_label_is_named():
 
 
 def test_lengths_must_agree():
-    with pytest.raises(HilumError, match=r"labels are \(2,\) and probabilities \(3,\)"):
+    with pytest.raises(HilumError, match=r"y_true is \(2,\) and y_score \(3,\)"):
         rank(np.zeros(2), np.zeros(3))

@@ -8,7 +8,15 @@ from sklearn import metrics as reference
 
 from hilum.errors import HilumError
 from hilum.metrics import combined_scores, itemized_scores
-from hilum.metrics.scores import ITEMIZED_COLUMNS
+from hilum.metrics.intervals import patient_weights
+from hilum.metrics.scores import (
+    COMBINED_COLUMNS,
+    ITEMIZED_COLUMNS,
+    SCORES_WITH_INTERVALS,
+    combined_with_intervals,
+    mean_with_interval,
+    scores_with_intervals,
+)
 
 TARGETS = ["Edema", "Fracture", "Pneumonia", "Atelectasis"]
 THRESHOLDS = [0.5, 0.3, 0.7, 0.5]
@@ -147,18 +155,87 @@ def test_mistakes_are_named():
         combined_scores(labels, labels, "sample")
     with pytest.raises(HilumError, match="probabilities need a threshold first"):
         combined_scores(labels, probabilities)
-    with pytest.raises(HilumError, match=r"labels are \(3, 4\) and predictions \(3, 3\)"):
+    with pytest.raises(HilumError, match=r"y_true is \(3, 4\) and y_pred \(3, 3\)"):
         combined_scores(labels, labels[:, :3])
     with pytest.raises(HilumError, match="target 0: 1 of 3 labels"):
         combined_scores(np.where(np.eye(3, 4, k=0) * [1, 0, 0, 0], -1, labels), labels)
     with pytest.raises(HilumError, match="3 thresholds for 4 targets"):
         itemized_scores(labels, probabilities, TARGETS, [0.5] * 3)
-    with pytest.raises(
-        HilumError, match=r"probabilities have no column 'Fracture'. Did you mean 'Fractures'\?"
-    ):
+    with pytest.raises(HilumError, match=r"y_score has no column 'Fracture'. Did you mean 'Fractures'\?"):
         itemized_scores(
             labels, pd.DataFrame(probabilities, columns=["Edema", "Fractures", "a", "b"]), TARGETS, THRESHOLDS
         )
     tables = [pd.DataFrame(labels, columns=TARGETS, index=index) for index in ([1, 2, 3], [1, 3, 2])]
     with pytest.raises(HilumError, match="not of the same images in the same order"):
         itemized_scores(*tables, TARGETS, THRESHOLDS)
+
+
+def test_scores_with_intervals_are_the_itemized_ones_and_the_counts_add_up(make_predictions):
+    draw = np.random.default_rng(2)
+    labels = (draw.random((400, 2)) < (0.3, 0.1)).astype(float)
+    labels[:40, 0] = np.nan
+    probabilities = np.clip(0.2 * np.nan_to_num(labels) + 0.8 * draw.random((400, 2)), 0, 1)
+    patients, targets, thresholds = np.arange(400) // 2, ["Edema", "Mass"], [0.4, 0.6]
+    predictions = make_predictions(labels, probabilities, patients, thresholds, targets)
+    table = scores_with_intervals(predictions, replicates=200)
+    itemized = itemized_scores(labels, probabilities, targets, thresholds)
+    pd.testing.assert_frame_equal(table[itemized.columns], itemized)
+    counts = table["true_positives"] + table["false_negatives"], table["positives"]
+    pd.testing.assert_series_equal(*counts, check_names=False)
+    np.testing.assert_allclose(table["specificity"], table["true_negatives"] / table["negatives"])
+    for score in SCORES_WITH_INTERVALS:
+        assert (table[f"{score}_low"] < table[score]).all()
+        assert (table[score] < table[f"{score}_high"]).all()
+
+
+def test_a_target_without_positives_has_a_reason_and_no_interval(make_predictions):
+    predictions = make_predictions(np.zeros((6, 1)), np.linspace(0, 1, 6)[:, None])
+    table = scores_with_intervals(predictions, replicates=100)
+    (row,) = table.to_dict("records")
+    assert row["lack"] == "none of 6 labelled images is positive"
+    assert np.isnan([row["recall"], row["recall_low"], row["recall_high"], row["roc_auc"]]).all()
+    assert row["specificity"] == pytest.approx(0.5)
+
+
+def test_combined_intervals_are_the_quantiles_of_the_scores_of_drawn_patients(make_predictions):
+    draw = np.random.default_rng(8)
+    labels = (draw.random((90, 3)) < 0.3).astype(float)
+    labels[:9, 1] = np.nan
+    labels[4] = np.nan  # an image without a known label counts in no score
+    probabilities = draw.random((90, 3))
+    patients, thresholds = np.arange(90) // 3, [0.4, 0.5, 0.6]
+    found = combined_with_intervals(
+        make_predictions(labels, probabilities, patients, thresholds), replicates=100, seed=3
+    )
+    predictions = (probabilities >= thresholds).astype(int)
+    expected = combined_scores(labels, predictions)
+    replicates = []
+    for weights in patient_weights(30, 100, 3):
+        rows = np.concatenate(
+            [np.flatnonzero(patients == patient) for patient in np.repeat(np.arange(30), weights)]
+        )
+        replicates.append(combined_scores(labels[rows], predictions[rows]))
+    for name in COMBINED_COLUMNS:
+        assert found[name] == pytest.approx(expected[name])
+        low, high = np.quantile([replicate[name] for replicate in replicates], [0.025, 0.975])
+        assert (found[f"{name}_low"], found[f"{name}_high"]) == pytest.approx((low, high))
+
+
+def test_one_patient_has_combined_scores_and_no_interval(make_predictions):
+    predictions = make_predictions(np.ones((3, 1)), np.full((3, 1), 0.7), np.zeros(3))
+    found = combined_with_intervals(predictions, replicates=100)
+    assert found["recall"] == 1
+    assert np.isnan([found["recall_low"], found["recall_high"]]).all()
+
+
+def test_the_mean_is_over_the_targets_that_have_the_score(make_predictions):
+    draw = np.random.default_rng(6)
+    labels = (draw.random((200, 3)) < 0.4).astype(float)
+    labels[:, 2] = 0
+    y_score = np.clip(0.3 * labels + 0.7 * draw.random((200, 3)), 0, 1)
+    bootstrap = make_predictions(labels, y_score, np.arange(200) // 2).bootstrap(200)
+    found = mean_with_interval(bootstrap, "recall")
+    assert found["mean"] == pytest.approx(bootstrap.estimate["recall"][:2].mean())
+    assert found["low"] < found["mean"] < found["high"]
+    none = mean_with_interval(make_predictions(np.zeros((4, 1)), np.zeros((4, 1))).bootstrap(100), "recall")
+    assert np.isnan(list(none.values())).all()

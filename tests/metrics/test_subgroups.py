@@ -6,8 +6,21 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
+from hilum.metrics.predictions import Predictions
 from hilum.metrics.scores import itemized_scores
-from hilum.metrics.subgroups import auc_within_groups, in_words, scores_by_group
+from hilum.metrics.subgroups import auc_within_groups, describe_shortcut, scores_by_group
+
+
+def predictions(y_true, y_score, patients, thresholds, targets=None):
+    """These arrays as one object; targets are numbered unless given."""
+    return Predictions(
+        y_true=y_true,
+        y_score=y_score,
+        image_ids=np.arange(len(y_true)),
+        patients=patients,
+        targets=targets or [str(column) for column in range(len(thresholds))],
+        thresholds=thresholds,
+    )
 
 
 def simulated(shortcut: float, seed: int, images: int = 600) -> tuple[np.ndarray, ...]:
@@ -39,7 +52,9 @@ def test_the_auc_within_groups_is_that_of_all_pairs_of_one_group():
                 won += float(probabilities[i, 0] > probabilities[j, 0])
                 won += 0.5 * float(probabilities[i, 0] == probabilities[j, 0])
     (row,) = auc_within_groups(
-        labels, probabilities, np.arange(120), {"group": groups}, ["Edema"], replicates=100
+        predictions(labels, probabilities, np.arange(120), [0.5], ["Edema"]),
+        {"group": groups},
+        replicates=100,
     ).to_dict("records")
     assert row["within_auc"] == pytest.approx(won / pairs, abs=1e-12)
     assert row["pooled_auc"] == pytest.approx(roc_auc_score(labels[10:], probabilities[10:]), abs=1e-12)
@@ -53,10 +68,12 @@ def test_a_model_that_uses_the_column_is_named_with_its_figures():
     named = 0
     for seed in range(30):
         labels, probabilities, patients, words = simulated(2.0, seed)
-        table = auc_within_groups(labels, probabilities, patients, {"devices": words}, ["Edema"])
+        table = auc_within_groups(
+            predictions(labels, probabilities, patients, [0.5], ["Edema"]), {"devices": words}
+        )
         named += int(table["possible_shortcut"].sum())
     assert named >= 28
-    sentence = in_words(table.loc[0])
+    sentence = describe_shortcut(table.loc[0])
     assert sentence.startswith("Edema: the model may be using devices")
     assert f"{table.at[0, 'within_auc']:.3f} among images alike in devices" in sentence
 
@@ -70,7 +87,9 @@ def test_a_model_that_sees_only_the_finding_is_hardly_ever_named(associated):
             words = words.sample(frac=1, random_state=seed).reset_index(drop=True)
         age = pd.Series(np.random.default_rng(seed).choice(["0–39", "40–59", "60+"], len(words)))
         table = auc_within_groups(
-            labels, probabilities, patients, {"devices": words, "age": age}, ["Edema"], replicates=100
+            predictions(labels, probabilities, patients, [0.5], ["Edema"]),
+            {"devices": words, "age": age},
+            replicates=100,
         )
         named += bool(table["possible_shortcut"].any())
     assert named <= 2
@@ -82,14 +101,14 @@ def test_a_column_that_gives_the_finding_away_is_named_though_no_pair_is_alike()
     (row,) = (
         row
         for _, row in auc_within_groups(
-            labels, probabilities, patients, {"devices": words}, ["Edema"]
+            predictions(labels, probabilities, patients, [0.5], ["Edema"]), {"devices": words}
         ).iterrows()
     )
     assert row["given_away"]
     assert row["possible_shortcut"]
     assert np.isnan([row["within_auc"], row["loss"], row["p"]]).all()
-    assert "these images cannot tell" in in_words(row)
-    assert "no group has both positive and negative images" in in_words(row)
+    assert "these images cannot tell" in describe_shortcut(row)
+    assert "no group has both positive and negative images" in describe_shortcut(row)
 
 
 def test_few_positives_name_nothing_and_say_so():
@@ -98,7 +117,8 @@ def test_few_positives_name_nothing_and_say_so():
     words = pd.Series(["with"] * 3 + ["without"] * 36 + ["with"])
     draw = np.random.default_rng(0)
     table = auc_within_groups(
-        labels, draw.random((40, 2)), np.arange(40), {"devices": words}, ["Edema", "Mass"]
+        predictions(labels, draw.random((40, 2)), np.arange(40), [0.5, 0.5], ["Edema", "Mass"]),
+        {"devices": words},
     )
     assert not table["possible_shortcut"].any()
     assert table["lack"].tolist() == [
@@ -111,7 +131,7 @@ def test_the_scores_of_a_group_are_those_of_its_images_and_few_are_marked():
     labels, probabilities, patients, words = simulated(1.0, 7)
     words[:6] = "rare"
     table = scores_by_group(
-        labels, probabilities, patients, words, ["Edema"], np.array([0.6]), replicates=100
+        predictions(labels, probabilities, patients, [0.6], ["Edema"]), words, replicates=100
     )
     assert table["group"].tolist() == ["rare", "with", "without"]
     assert table["few"].tolist() == [True, False, False]

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from hilum.errors import HilumError
-from hilum.metrics.bootstrap import score_replicates
 from hilum.metrics.ranking import rank
 from hilum.metrics.thresholds import (
     Policy,
@@ -116,7 +115,7 @@ def test_the_threshold_is_the_one_that_trying_all_finds(images, text):
     labels, probabilities = zip(*images, strict=True)
     ranking, policy = ranked(labels, probabilities), parse_policy(text)
     if not ranking.positives:
-        assert choose_threshold(ranking, policy, hand=0.37) == 0.37
+        assert choose_threshold(ranking, policy, manual=0.37) == 0.37
         return
     threshold = choose_threshold(ranking, policy)
     expected, found = (ranking.confusion(value) for value in (by_trying_all(ranking, policy), threshold))
@@ -157,7 +156,7 @@ def test_tied_images_stay_together():
 def test_fixed_keeps_the_threshold_given():
     ranking = ranked([1, 0], [0.9, 0.1])
     assert choose_threshold(ranking, "fixed") == 0.5
-    assert choose_threshold(ranking, "fixed", hand=0.83) == 0.83
+    assert choose_threshold(ranking, "fixed", manual=0.83) == 0.83
 
 
 def test_a_precision_never_reached_gives_the_highest_there_is():
@@ -225,7 +224,7 @@ def test_policies_are_read_and_written(text, policy, written):
     ],
 )
 def test_other_text_is_refused_with_what_is_allowed(text):
-    with pytest.raises(HilumError, match=r"threshold_policy: .* is no policy") as error:
+    with pytest.raises(HilumError, match=r"threshold_policy: .* is not a policy") as error:
         parse_policy(text)
     for allowed in ("fixed", "recall>=R", "precision>=P", "fbeta:B", "youden"):
         assert allowed in str(error.value)
@@ -248,7 +247,7 @@ def test_policies_of_unknown_targets_are_refused():
         resolve_policies({"Fractur": "youden"}, THREE, False)
     with pytest.raises(HilumError, match="Pleural_Effusion is given twice"):
         resolve_policies({"Effusion": "youden", "Pleural_Effusion": "fixed"}, THREE, False)
-    with pytest.raises(HilumError, match="'yuden' is no policy"):
+    with pytest.raises(HilumError, match="'yuden' is not a policy"):
         resolve_policies({"Edema": "yuden"}, THREE, False)
 
 
@@ -259,21 +258,18 @@ def validation(seed=0, images=400):
     return labels, (1 / (1 + np.exp(-logits))).astype(np.float32), draw.integers(0, 130, images)
 
 
-def test_frozen_points_say_what_the_thresholds_are_worth():
+def test_frozen_points_have_the_scores_of_their_thresholds(make_predictions):
     labels, probabilities, patients = validation()
     labels[::7, 1] = np.nan
     policies = resolve_policies({"Effusion": "precision>=0.8", "Fracture": "fixed"}, THREE, False)
-    hand = [0.5, 0.5, 0.4]
-    points = freeze_operating_points(
-        labels, probabilities, patients, THREE, policies, hand, replicates=100, seed=2
-    )
+    predictions = make_predictions(labels, probabilities, patients, [0.5, 0.5, 0.4], THREE)
+    points = freeze_operating_points(predictions, policies, replicates=100, seed=2)
     assert json.loads(json.dumps(points, allow_nan=False)) == points
     assert list(points) == THREE
     assert [points[target]["policy"] for target in THREE] == ["recall>=0.9", "precision>=0.8", "fixed"]
     assert points["Fracture"]["threshold"] == 0.4
     thresholds = [point["threshold"] for point in points.values()]
-    scores = score_replicates(labels, probabilities, patients, thresholds, replicates=100, seed=2)
-    low, high = scores.interval("recall")
+    low, high = predictions.with_thresholds(thresholds).bootstrap(100, seed=2).interval("recall")
     for column, point in enumerate(points.values()):
         known = ~np.isnan(labels[:, column])
         actual = labels[known, column]
@@ -290,26 +286,19 @@ def test_frozen_points_say_what_the_thresholds_are_worth():
     assert points["Pleural_Effusion"]["precision"] >= 0.8
 
 
-def test_a_target_without_positives_keeps_its_hand_threshold_and_has_no_recall():
+def test_a_target_without_positives_keeps_its_manual_threshold_and_has_no_recall(make_predictions):
     labels, probabilities, patients = validation()
     labels[:, 0], labels[:, 1] = 0, np.nan
-    points = freeze_operating_points(
-        labels,
-        probabilities,
-        patients,
-        THREE,
-        resolve_policies(None, THREE, False),
-        [0.3, 0.6, 0.5],
-        replicates=20,
-    )
+    predictions = make_predictions(labels, probabilities, patients, [0.3, 0.6, 0.5], THREE)
+    points = freeze_operating_points(predictions, resolve_policies(None, THREE, False), replicates=20)
     assert points["Edema"]["threshold"] == 0.3
     assert points["Edema"]["recall"] is None
     assert points["Edema"]["recall_low"] is None
     assert points["Edema"]["specificity"] > 0
-    assert points["Edema"]["notes"] == ["no positives among 400 images: the threshold is left at 0.3"]
+    assert points["Edema"]["notes"] == ["no positives among 400 images: the threshold stays at 0.3"]
     assert points["Pleural_Effusion"]["threshold"] == 0.6
     assert points["Pleural_Effusion"]["predicted_positive_rate"] is None
-    assert points["Pleural_Effusion"]["notes"] == ["no image has a known label: the threshold is left at 0.6"]
+    assert points["Pleural_Effusion"]["notes"] == ["no image has a known label: the threshold stays at 0.6"]
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,12 @@ from io import BytesIO
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_rgb
 
 from hilum.metrics import itemized_scores
+from hilum.metrics.calibration import reliability_curve
 from hilum.metrics.scores import rank_targets
 from hilum.plots import curves
-from hilum.targets import CHEXPERT_FINDINGS, CHEXPERT_TARGETS, COMPETITION_TARGETS, NIH_TARGETS
+from hilum.targets import CHEXPERT_TARGETS, COMPETITION_TARGETS
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -30,7 +30,7 @@ def rankings(targets, without_positives=()):
 
 
 def picture(figure):
-    """The figure as PNG; with warnings as errors this also says that everything fits."""
+    """The figure as PNG; with warnings as errors this also shows that everything fits."""
     file = BytesIO()
     figure.savefig(file, format="png", dpi=40)
     return file.getvalue()
@@ -97,7 +97,7 @@ def progression(targets, epochs, without_positives=()):
     ("targets", "epochs"), [(CHEXPERT_TARGETS, 12), (COMPETITION_TARGETS, 2), (("Edema",), 1)]
 )
 def test_progression_has_a_panel_per_target_on_one_scale(targets, epochs):
-    figure = curves.progression_figure(progression(targets, epochs), "roc_auc")
+    figure = curves.progression_figure(progression(targets, epochs), "roc_auc", "ROC AUC")
     assert picture(figure).startswith(PNG)
     assert len(figure.axes) == len(targets)
     assert len({(axes.get_xlim(), axes.get_ylim()) for axes in figure.axes}) == 1
@@ -105,7 +105,8 @@ def test_progression_has_a_panel_per_target_on_one_scale(targets, epochs):
 
 @pytest.mark.parametrize("score", ["recall", "precision", "f1", "roc_auc", "avg_precision"])
 def test_progression_of_an_undefined_score_says_why(score):
-    figure = curves.progression_figure(progression(COMPETITION_TARGETS, 2, without_positives=[0]), score)
+    scores = progression(COMPETITION_TARGETS, 2, without_positives=[0])
+    figure = curves.progression_figure(scores, score, "Score")
     assert not figure.axes[0].lines
     assert "is positive" in texts(figure.axes[0]).replace("\n", " ")
 
@@ -113,23 +114,10 @@ def test_progression_of_an_undefined_score_says_why(score):
 def test_combined_progression_leaves_out_what_was_not_recorded():
     columns = {"loss": np.nan, "accuracy": [0.1, 0.2], "hamming_loss": 0.3}
     combined = pd.DataFrame({"epoch": [1, 2], "part": "val", **columns})
-    figure = curves.combined_progression_figure(combined)
-    assert [axes.get_title(loc="left")[:8] for axes in figure.axes] == ["Accuracy", "Hamming "]
+    names = {"loss": "Loss", "accuracy": "Accuracy", "hamming_loss": "Hamming loss"}
+    figure = curves.combined_progression_figure(combined, names)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["Accuracy", "Hamming loss"]
     assert picture(figure).startswith(PNG)
-
-
-def test_a_finding_has_one_colour_everywhere():
-    chexpert, nih = curves.target_colours(CHEXPERT_FINDINGS), curves.target_colours(NIH_TARGETS)
-    assert len(set(chexpert.values())) == len(set(nih.values())) == 14
-    assert all(nih[target] == colour for target, colour in chexpert.items() if target in nih)
-    assert curves.target_colours(["Edema"])["Edema"] == chexpert["Edema"]
-
-
-def test_colours_can_be_read_on_white():
-    for colour in curves.PALETTE:
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
-        luminance = np.dot([0.2126, 0.7152, 0.0722], linear)
-        assert 1.05 / (luminance + 0.05) >= 3, colour
 
 
 def test_a_long_curve_is_thinned_but_keeps_its_ends():
@@ -137,3 +125,26 @@ def test_a_long_curve_is_thinned_but_keeps_its_ends():
     assert len(shown) <= curves.MOST_POINTS
     assert (shown[0], shown[-1]) == (0, 131_748)
     assert curves._thinned(5).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_reliability_panel_has_the_curves_points_or_a_reason(tmp_path):
+    draw = np.random.default_rng(0)
+    probabilities = draw.random((300, 2))
+    labels = (draw.random((300, 2)) < probabilities).astype(float)
+    labels[:, 1] = np.nan
+    names = ("Edema", "Lung_Lesion")
+    figure = curves.reliability_figure(
+        {
+            name: reliability_curve(labels[:, place], probabilities[:, place])
+            for place, name in enumerate(names)
+        }
+    )
+    edema, lesion = figure.axes[:2]
+    points = next(line for line in edema.lines if line.get_marker() == "o")
+    curve = reliability_curve(labels[:, 0], probabilities[:, 0])
+    np.testing.assert_allclose(points.get_xdata(), curve.mean_probability)
+    np.testing.assert_allclose(points.get_ydata(), curve.positive_share)
+    assert edema.get_title(loc="left") == "Edema"
+    assert lesion.get_title(loc="left") == "Lung Lesion"
+    assert any("no image has a known label" in text.get_text() for text in lesion.texts)
+    figure.savefig(tmp_path / "reliability.png")

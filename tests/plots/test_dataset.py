@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from hilum.metrics.label_statistics import co_occurrence, findings_per_image, prevalence
 from hilum.metrics.metadata_leaks import ALL_TOGETHER, FEATURES
 from hilum.plots.dataset import (
-    co_actual,
     co_occurrence_figure,
     co_predicted,
     co_prediction_figure,
@@ -39,7 +38,7 @@ def test_shares_are_of_the_images_with_the_rows_finding():
     assert shares.loc["Edema"].tolist() == [0.75, 0.75, 0.0]  # the first is its recall
     assert shares.loc["Mass"].tolist() == [1.0, 0.5, 0.5]
     assert shares.loc["Hernia"].isna().all()
-    assert co_actual(LABELS).loc["Edema"].tolist() == [1.0, 0.25, 0.0]
+    assert co_predicted(LABELS, LABELS == 1).loc["Edema"].tolist() == [1.0, 0.25, 0.0]
 
 
 def test_the_figure_has_both_matrices_in_per_cent(tmp_path):

@@ -11,7 +11,7 @@ from torch import nn
 from hilum.data.loaders import Loaders
 from hilum.errors import HilumError
 from hilum.models import Normalized
-from hilum.plots.learning_rate import learning_rate_figure
+from hilum.plots.curves import learning_rate_figure
 from hilum.training.losses import AUCMarginLoss, MaskedBCEWithLogitsLoss
 from hilum.training.lr_finder import LearningRates, find_learning_rate, prepare
 from hilum.training.optim import make_optimizer

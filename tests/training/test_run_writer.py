@@ -27,15 +27,8 @@ def test_the_operating_points_are_those_of_the_best_epochs_validation(train):
         assert point["policy"] == "youden"
         assert point["threshold"] == choose_threshold(ranking, parse_policy("youden"))
         assert point["recall"] == ranking.confusion(point["threshold"]).recall
-    again = freeze_operating_points(
-        validation.y_true,
-        validation.y_score,
-        validation.patients,
-        validation.targets,
-        dict.fromkeys(validation.targets, parse_policy("youden")),
-        [0.5] * 3,
-        seed=0,
-    )
+    policies = dict.fromkeys(validation.targets, parse_policy("youden"))
+    again = freeze_operating_points(validation.with_thresholds(0.5), policies, seed=0)
     assert folder.record["operating_points"] == again
 
 
@@ -75,10 +68,9 @@ def test_a_mistaken_policy_is_refused_before_anything_is_trained(train, tmp_path
 def test_the_calibration_is_recorded_and_is_the_fit_on_validation(train):
     folder = train(calibration="platt", val_fraction=0.4).folder
     validation = Predictions.from_run(folder)
-    given = validation.y_true, validation.y_score
-    expected = fit_calibration(*given, validation.targets, "platt")
+    expected = fit_calibration(validation, "platt")
     recorded = Calibration.from_record(folder.record["calibration"])
-    np.testing.assert_array_equal(recorded.apply(given[1]), expected.apply(given[1]))
+    np.testing.assert_array_equal(recorded.apply(validation.y_score), expected.apply(validation.y_score))
     assert train().folder.record["calibration"] is None
 
 

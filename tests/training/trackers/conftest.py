@@ -5,7 +5,6 @@ import shutil
 import pytest
 
 from hilum.metrics import Metrics
-from hilum.report.metrics import read_metrics
 from hilum.run_folder import RunFolder
 
 
@@ -18,7 +17,7 @@ def copy_of_finished(finished, tmp_path):
         path = tmp_path / "my runs" / name
         shutil.copytree(training.folder.path, path, ignore=shutil.ignore_patterns("checkpoints", ".lock"))
         folder = RunFolder(path)
-        return folder, read_metrics(folder)
+        return folder, Metrics.from_run(folder)
 
     return copy
 

@@ -5,7 +5,7 @@ operating characteristic curves", Biometrics 44, 837-845; computed from midranks
 "Fast implementation of DeLong's algorithm", IEEE Signal Processing Letters 21, 1389-1393.
 
 The formula takes the images for independent. Several images of one patient are not, and the interval is then
-too narrow: it is here as a check on `hilum.metrics.bootstrap`, which draws patients, and that is the one to
+too narrow: it is here as a check on `hilum.metrics.intervals`, which draws patients, and that is the one to
 report.
 """
 

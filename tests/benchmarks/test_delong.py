@@ -1,4 +1,7 @@
-"""DeLong's variance beside the definition, pair by pair, and beside an example worked by hand."""
+"""DeLong's variance against the definition, pair by pair, and against a worked example."""
+
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,8 +9,9 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from hilum.errors import HilumError
-from hilum.metrics.bootstrap import score_replicates
-from hilum.metrics.delong import auc_difference, auc_interval
+
+BENCHMARK = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "delong.py"))
+auc_interval, auc_difference = BENCHMARK["auc_interval"], BENCHMARK["auc_difference"]
 
 
 def placements(labels, probabilities):
@@ -109,11 +113,9 @@ def test_a_difference_without_variance_has_no_p_value():
     assert np.isnan([found.standard_error, found.low, found.high, found.p_value]).all()
 
 
-def test_the_bootstrap_agrees_where_each_patient_has_one_image():
+def test_the_bootstrap_agrees_where_each_patient_has_one_image(make_predictions):
     labels, (probabilities,) = sample(3, images=1500)
-    scores = score_replicates(
-        labels[:, None], probabilities[:, None], np.arange(1500), [0.5], replicates=2000
-    )
+    scores = make_predictions(labels[:, None], probabilities[:, None]).bootstrap(2000)
     interval = auc_interval(labels, probabilities)
     assert scores.replicates["roc_auc"].std() == pytest.approx(interval.standard_error, rel=0.06)
     low, high = scores.interval("roc_auc")
