@@ -9,8 +9,7 @@ import pandas as pd
 from hilum import __version__
 from hilum.config import LabelSettings, SplitSettings
 from hilum.data.label_policies import Policy, training_labels
-from hilum.data.leakage import find_leaks, refuse_leaks
-from hilum.data.split import Split, make_split
+from hilum.data.split import Split, check_leaks, find_leaks, make_split
 from hilum.errors import HilumError
 from hilum.files import replacing
 from hilum.metrics.label_statistics import (
@@ -80,7 +79,7 @@ def write_eda(
     """
     if strict_leaks:
         split = split or _default_split(catalog, seed)
-        refuse_leaks(catalog, split, progress=progress)
+        check_leaks(catalog, split, progress=progress)
     statistics = _statistics(catalog, uncertain_policy, blank_policy, seed)
     trained = catalog if split is None else catalog.select_images(split.image_ids("train"))
     vectors = target_vectors(trained.labels(), observation_min_count=observation_min_count, seed=seed)

@@ -16,9 +16,8 @@ from torch.utils.data import DataLoader
 from hilum.config import RunConfig
 from hilum.data.folder_copy import open_hierarchy
 from hilum.data.label_policies import evaluation_labels, multiclass_targets, training_labels
-from hilum.data.leakage import refuse_leaks
 from hilum.data.loaders import Loaders, measure_pixels, trained_labels, without_left_out
-from hilum.data.split import Split, load_split, make_split
+from hilum.data.split import Split, check_leaks, load_split, make_split
 from hilum.metrics import Metrics
 from hilum.models import Normalized, build_model
 from hilum.models.layer_groups import backbone_modules, stages
@@ -101,7 +100,7 @@ def prepare_data(
     catalog = catalog.with_labels(evaluation_labels(catalog, config.labels))
     split = _split(config, catalog)
     if config.strict_leaks:
-        refuse_leaks(catalog, split, column=column)
+        check_leaks(catalog, split, column=column)
     loaders = Loaders(
         catalog,
         pixels=config.pixels,
