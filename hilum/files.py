@@ -8,8 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from hilum.errors import HilumError
+
+#: Limits of the S3 client, so that a wrong endpoint is an error after seconds.
+_ATTEMPTS, _CONNECT_SECONDS = 4, 10
 
 
 @contextmanager
@@ -105,3 +109,151 @@ def cache_folder() -> Path:
     import platformdirs  # not needed to read a bundle
 
     return Path(os.environ.get("HILUM_CACHE") or platformdirs.user_cache_dir("hilum"))
+
+
+class Folder:
+    """A local folder, or one on a shared file system."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file of this name."""
+        return (self.path / name).is_file()
+
+    def send(self, file: Path, name: str) -> None:
+        """Copies a file into the folder, whole or not at all."""
+        try:
+            with replacing(self.path / name) as partial:
+                shutil.copyfile(file, partial)
+        except OSError as error:
+            raise HilumError(f"{self.path / name}: it cannot be written: {error.strerror}.") from None
+
+    def fetch(self, name: str, file: Path) -> None:
+        """Copies a file of the folder to `file`. Raises FileNotFoundError if it is missing."""
+        shutil.copyfile(self.path / name, file)
+
+
+class _S3:
+    """Objects of an S3 bucket."""
+
+    def __init__(self, bucket: str, options: dict[str, Any]):
+        import boto3
+        from botocore.config import Config
+
+        retries = {"total_max_attempts": _ATTEMPTS, "mode": "standard"}
+        config = Config(retries=retries, connect_timeout=_CONNECT_SECONDS)
+        # Its own session: the default one keeps the credentials of the first client.
+        self.client = boto3.Session().client("s3", **{"config": config, **options})
+        self.bucket = bucket
+
+    def find(self, key: str) -> None:
+        self.client.head_object(Bucket=self.bucket, Key=key)
+
+    def upload(self, key: str, file: Path) -> None:
+        self.client.upload_file(str(file), self.bucket, key)
+
+    def download(self, key: str, file: Path) -> None:
+        self.client.download_file(self.bucket, key, str(file))
+
+
+class _GoogleStorage:
+    """Objects of a bucket of Google Cloud Storage."""
+
+    def __init__(self, bucket: str, options: dict[str, Any]):
+        from google.cloud import storage
+
+        self.bucket = storage.Client(**options).bucket(bucket)
+
+    def find(self, key: str) -> None:
+        self.bucket.blob(key).reload()
+
+    def upload(self, key: str, file: Path) -> None:
+        self.bucket.blob(key).upload_from_filename(str(file))
+
+    def download(self, key: str, file: Path) -> None:
+        self.bucket.blob(key).download_to_filename(str(file))
+
+
+class Bucket:
+    """A prefix in a bucket of an object storage. Can be pickled; each process makes its own connection.
+
+    Credentials and endpoint are those of the cloud's own library, boto3 or google-cloud-storage: environment
+    variables such as AWS_ENDPOINT_URL, profiles, or `storage_options`.
+
+    Args:
+        url: such as `s3://bucket/prefix`.
+        storage_options: keyword arguments of the cloud's client, such as `endpoint_url`.
+    """
+
+    def __init__(self, url: str, storage_options: dict[str, Any] | None = None):
+        self.url, self.storage_options = url.rstrip("/"), dict(storage_options or {})
+        self._connection: tuple[int, _S3 | _GoogleStorage] | None = None
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_connection": None}
+
+    def has(self, name: str) -> bool:
+        """Whether there is an object of this name."""
+        try:
+            self._call("find", name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def send(self, file: Path, name: str) -> None:
+        """Uploads a file; objects appear whole or not at all."""
+        self._call("upload", name, file)
+
+    def fetch(self, name: str, file: Path) -> None:
+        """Downloads an object to `file`. Raises FileNotFoundError if it, or its bucket, is missing."""
+        self._call("download", name, file)
+
+    def _call(self, method: str, name: str, *file: Path) -> None:
+        parts = urlsplit(self.url)
+        try:
+            # Neither a connection nor its locks survive a fork, so a loader's worker makes its own.
+            if self._connection is None or self._connection[0] != os.getpid():
+                storage = _GoogleStorage if parts.scheme == "gs" else _S3
+                self._connection = os.getpid(), storage(parts.netloc, self.storage_options)
+            getattr(self._connection[1], method)(f"{parts.path.strip('/')}/{name}", *file)
+        except ImportError as error:
+            package = "google-cloud-storage" if parts.scheme == "gs" else "hilum[shards]"
+            raise HilumError(
+                f"{self.url}: {parts.scheme}:// needs another package: {error}. pip install {package}"
+            ) from None
+        except Exception as error:  # of the cloud's library, of several types
+            response = getattr(error, "response", None)  # boto3's has the code in a dictionary
+            code = response["Error"]["Code"] if isinstance(response, dict) else getattr(error, "code", None)
+            if method != "upload" and str(code) in ("404", "NoSuchKey", "NoSuchBucket", "NotFound"):
+                raise FileNotFoundError(f"{self.url}/{name}") from None
+            reason = " ".join(str(error).split()) or type(error).__name__
+            action = {"find": "reached", "upload": "written", "download": "read"}[method]
+            raise HilumError(
+                f"{self.url}/{name}: it cannot be {action}: {reason.rstrip('.')}. Check the URL, the endpoint "
+                "(AWS_ENDPOINT_URL or storage_options['endpoint_url']) and the credentials."
+            ) from None
+
+
+def storage_at(url: str | Path, storage_options: dict[str, Any] | None = None) -> Folder | Bucket:
+    """The folder or the bucket's prefix at `url`; nothing is connected yet.
+
+    Raises:
+        HilumError: an unknown scheme, or no bucket or prefix in the URL.
+    """
+    if "://" not in str(url):
+        return Folder(Path(url))
+    parts = urlsplit(str(url))
+    if parts.scheme not in ("s3", "gs"):
+        raise HilumError(
+            f"{url}: {parts.scheme}:// is not known. Known are s3://, gs:// and the path of a folder."
+        )
+    if not parts.netloc or not parts.path.strip("/"):
+        raise HilumError(f"{url}: expected {parts.scheme}://bucket/name, with a name of your choice.")
+    return Bucket(str(url), storage_options)

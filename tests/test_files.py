@@ -1,12 +1,24 @@
 import hashlib
+import importlib.util
 import json
+import pickle
 import subprocess
 import sys
 
 import pytest
 
 from hilum.errors import HilumError
-from hilum.files import locked, replacing, replacing_folder, sha256_of_file, whole_folder, write_json
+from hilum.files import (
+    Bucket,
+    Folder,
+    locked,
+    replacing,
+    replacing_folder,
+    sha256_of_file,
+    storage_at,
+    whole_folder,
+    write_json,
+)
 
 #: A script that ends its process right after the given number of renames.
 KILLED_WHILE_REPLACING = """
@@ -154,3 +166,44 @@ def test_a_lock_is_exclusive_and_leaves_no_file(tmp_path):
     assert not (tmp_path / ".lock").exists()
     with locked(tmp_path / ".lock"):
         pass
+
+
+def test_a_folder_stores_and_returns_files(tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+    folder = storage_at(tmp_path / "new" / "folder")
+    assert isinstance(folder, Folder)
+    assert not folder.has("name")
+    folder.send(tmp_path / "file", "name")
+    assert folder.has("name")
+    folder.fetch("name", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == b"content"
+    with pytest.raises(FileNotFoundError):
+        folder.fetch("other", tmp_path / "back")
+
+
+def test_a_bucket_is_not_connected_before_its_first_use():
+    bucket = storage_at("s3://bucket/name/", {"endpoint_url": "http://127.0.0.1:9"})
+    assert isinstance(bucket, Bucket)
+    assert str(bucket) == "s3://bucket/name"
+    copy = pickle.loads(pickle.dumps(bucket))
+    assert (copy.url, copy.storage_options) == (bucket.url, bucket.storage_options)
+
+
+def test_given_options_of_the_client_go_before_the_defaults():
+    pytest.importorskip("boto3", reason="boto3 is not installed: pip install hilum[shards]")
+    from botocore.config import Config
+
+    from hilum.files import _S3
+
+    region = {"region_name": "us-east-1"}
+    default = _S3("bucket", region).client.meta.config
+    assert default.retries["total_max_attempts"] < 10
+    given = _S3("bucket", region | {"config": Config(connect_timeout=3)}).client.meta.config
+    assert given.connect_timeout == 3 != default.connect_timeout
+
+
+def test_the_package_that_gs_needs_is_named(tmp_path):
+    if importlib.util.find_spec("google") and importlib.util.find_spec("google.cloud.storage"):
+        pytest.skip("google-cloud-storage is installed")
+    with pytest.raises(HilumError, match="pip install google-cloud-storage"):
+        storage_at("gs://bucket/name").has("file")

@@ -30,6 +30,7 @@ class Augmentation:
         """
         assert start % 4 == 0  # Philox makes four numbers at each step of its counter
         draw = generator(seed, "augment", epoch)
+        assert isinstance(draw.bit_generator, np.random.Philox)
         draw.bit_generator.advance(start * 7 // 4)
         uniform = draw.random((count, 7))
         within = 2 * uniform[:, 1:] - 1

@@ -1,4 +1,4 @@
-"""Copies the images of a catalog into folders of bounded size, so that a killed copy goes on where it stopped."""
+"""Copies the images of a catalog into folders of bounded size; a killed copy continues where it stopped."""
 
 import errno
 import hashlib
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pandas as pd
 
@@ -18,23 +19,23 @@ from hilum.machine import cores
 from hilum.sources.catalog import FOLDER_SIZE, Catalog, extensions_of, hierarchical_paths
 from hilum.sources.images import parse_address
 
-#: Beside `data/`: which image lies where, how large it is and its SHA-256, or that it is still to come.
+#: The file with the path, size and SHA-256 of each image, and whether it is still missing.
 MANIFEST = "hierarchy.parquet"
 
-#: Where files grow before they are renamed into place, so that no folder ever holds one entry too many.
+#: Files are written here and then renamed, so that no folder ever has one entry too many.
 _GROWING = ".growing"
 
-_BLOCK = 512  # images between two looks at the clock
+_BLOCK = 512  # images between two checks of the clock
 _FLUSH_SECONDS = 30.0
 
-#: What a manifest row says of an image that is not there yet.
+#: The manifest's values for an image that is not copied yet.
 _PENDING = {"bytes": -1, "sha256": "", "modified_ns": -1, "source_modified_ns": -1}
 _NOT_LINKABLE = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}
 
 
 @dataclass(frozen=True)
 class HierarchyReport:
-    """What `build_hierarchy` did: images copied or linked, images that were there already, bytes of all."""
+    """The result of `build_hierarchy`: images copied or linked now, images copied earlier, bytes of all."""
 
     out: Path
     images: int
@@ -44,13 +45,13 @@ class HierarchyReport:
 
 
 def plan_hierarchy(catalog: Catalog, folder_size: int = FOLDER_SIZE) -> pd.DataFrame:
-    """Where each image goes: `Image_Path` and `Hierarchical_Path`, indexed by `ImageID`.
+    """The path of each image: `Image_Path` and `Hierarchical_Path`, indexed by `ImageID`.
 
-    With the usual folder size these are the catalog's own paths; with another one they are computed
+    With the default folder size these are the catalog's own paths; with another one they are computed
     from the ids, and keep the extension of each image.
 
     Raises:
-        HilumError: a folder size below 2, or a path of the catalog that is blank, stands twice or leads
+        HilumError: a folder size below 2, or a path of the catalog that is blank, occurs twice or leads
             out of its folder.
     """
     plan = catalog.table[["Image_Path", "Hierarchical_Path"]].copy()
@@ -63,7 +64,7 @@ def plan_hierarchy(catalog: Catalog, folder_size: int = FOLDER_SIZE) -> pd.DataF
         row = wrong.idxmax()
         raise HilumError(
             f"{catalog.origin or catalog.name}: ImageID {row}, column Hierarchical_Path: {paths.at[row]!r} is "
-            "blank, stands twice or leads out of its folder. Make it with hilum.sources.catalog.hierarchical_paths."
+            "blank, occurs twice or leads out of its folder. Make it with hilum.sources.catalog.hierarchical_paths."
         )
     return plan
 
@@ -79,52 +80,47 @@ def build_hierarchy(
 ) -> HierarchyReport:
     """Copies every image of the catalog to `out`/`Hierarchical_Path`, at most `folder_size` to a folder.
 
-    Each file is checked by size and SHA-256 and appears whole or not at all. Another call copies only
-    what is missing or differs: a file whose size and time are those noted in `out`/hierarchy.parquet is
-    taken as it is, any other is read and compared. `open_hierarchy` gives the catalog that reads from there.
+    Each file is checked by size and SHA-256 and appears whole or not at all. Another call copies only the
+    files that are missing or differ: a file with the size and time of `out`/hierarchy.parquet is kept, any
+    other is read and compared. `open_hierarchy` gives the catalog that reads from there.
 
     Args:
         catalog: with the root of its images.
-        out: a folder; made if it is not there.
+        out: a folder; made if it is missing.
         link: make hard links instead of copies; only within one file system.
         folder_size: entries in a folder, 2 or more.
         workers: threads; None for twice the cores.
-        progress: called with the number of images just dealt with.
+        progress: called with the number of images just finished.
 
     Raises:
         HilumError: `out` holds another data set or layout, the disk is full, a link is not possible, or
-            some images cannot be read; then all others are copied. What was copied stays.
+            some images cannot be read; then all others are copied. Finished copies stay.
     """
     out = Path(out)
     sources = dict(zip(catalog.table.index.tolist(), map(_file_of, catalog.image_paths()), strict=True))
-    manifest = _merge(out, _read_manifest(out), plan_hierarchy(catalog, folder_size))
-    tree = _Tree(out, sources, link)
-    unreadable: list[str] = []
+    copier = _Copier(out, sources, link, _merge(out, plan_hierarchy(catalog, folder_size)))
     try:
         shutil.rmtree(out / _GROWING, ignore_errors=True)
         (out / _GROWING).mkdir(parents=True)
-        copied, manifest = _run(tree, manifest, list(sources), workers, progress, unreadable)
+        copier.copy_all(workers or 2 * cores(), progress)
     except OSError as error:
         raise _write_problem(out, error) from None
     finally:
         shutil.rmtree(out / _GROWING, ignore_errors=True)
-    if unreadable:
-        more = f"\n  … and {len(unreadable) - 10:,} more" if len(unreadable) > 10 else ""
+    if copier.unreadable:
+        listed, more = copier.unreadable[:10], len(copier.unreadable) - 10
         raise HilumError(
-            f"{len(unreadable):,} of {len(sources):,} images cannot be read; the others are in {out}. Restore "
-            "these from the data set and run it again:\n  " + "\n  ".join(unreadable[:10]) + more
+            f"{len(copier.unreadable):,} of {len(sources):,} images cannot be read; the others are in {out}. Restore "
+            "these from the data set and run it again:\n  "
+            + "\n  ".join(listed)
+            + (f"\n  … and {more:,} more" if more > 0 else "")
         )
-    return HierarchyReport(
-        out=out,
-        images=len(sources),
-        copied=copied,
-        kept=len(sources) - copied,
-        bytes=int(manifest.loc[list(sources), "bytes"].sum()),
-    )
+    total = int(copier.manifest.loc[list(sources), "bytes"].sum())
+    return HierarchyReport(out, len(sources), copier.copied, len(sources) - copier.copied, total)
 
 
 def open_hierarchy(catalog: Catalog, out: str | Path) -> Catalog:
-    """The same catalog, reading from `out`: its root is `out`, its `Hierarchical_Path` what lies there.
+    """The same catalog, reading from `out`: its root is `out`, its `Hierarchical_Path` the paths there.
 
     Read it with `Loaders(..., image_column="Hierarchical_Path")`.
 
@@ -134,19 +130,21 @@ def open_hierarchy(catalog: Catalog, out: str | Path) -> Catalog:
     out = Path(out)
     manifest = _read_manifest(out)
     if manifest is None:
-        raise HilumError(f"{out}: there is no {MANIFEST}, so no hierarchy. Make one with `hilum hierarchy`.")
+        raise HilumError(
+            f"{out}: this is not a hierarchy (it has no {MANIFEST}). Make one with `hilum hierarchy`."
+        )
     rows = manifest.reindex(catalog.table.index)
-    _refuse_other(out, rows, catalog.table[["Image_Path"]])
+    _check_same(out, rows, catalog.table[["Image_Path"]])
     missing = rows["bytes"].fillna(-1) < 0
     if missing.any():
         raise HilumError(
-            f"{out}: {int(missing.sum()):,} of the {len(rows):,} images of {catalog.name} are not there yet, "
-            f"ImageID {missing.idxmax()} among them. Run `hilum hierarchy` again to finish it."
+            f"{out}: {int(missing.sum()):,} of the {len(rows):,} images of {catalog.name} are missing, for example "
+            f"ImageID {missing.idxmax()}. Run `hilum hierarchy` again to finish it."
         )
     table = catalog.table.copy()
-    # What an address says beyond its file, such as a window, is said of the copy too.
-    beyond = table["Image_Path"].str.extract("(#.*)", expand=False).fillna("")
-    table["Hierarchical_Path"] = rows["Hierarchical_Path"].astype("str") + beyond
+    # The part of an address after its file, such as a window, holds for the copy too.
+    suffix = table["Image_Path"].str.extract("(#.*)", expand=False).fillna("")
+    table["Hierarchical_Path"] = rows["Hierarchical_Path"].astype("str") + suffix
     return replace(catalog, table=table, root=out)
 
 
@@ -154,43 +152,91 @@ def _file_of(path: str) -> str:
     """The file of an image's address.
 
     Raises:
-        HilumError: the image is one of many in a file.
+        HilumError: the file holds several images.
     """
     address = parse_address(path)
     if address.row is not None:
         raise HilumError(
-            f"{path}: this image is a row of a file of many, so there is no file of its own to copy. "
+            f"{path}: this image is one row of a file with several, so it has no file of its own to copy. "
             "Use `hilum pack` for this data set."
         )
     return address.file
 
 
-@dataclass(frozen=True)
-class _Tree:
-    out: Path
-    sources: dict[int, str]
-    link: bool
+class _UnreadableError(Exception):
+    """A source image that cannot be opened or read; other errors are of the disk that is written to."""
 
-    def place(self, image_id: int, path: str, noted: tuple[int, str, int, int]) -> tuple:
-        """Puts one image in place if it is not: (bytes, sha256, the file's time, its source's time, copied)."""
+
+class _Copier:
+    """Copies or links images, and keeps the manifest up to date, in memory and on the disk."""
+
+    def __init__(self, out: Path, sources: dict[int, str], link: bool, manifest: pd.DataFrame):
+        self.out, self.sources, self.link, self.manifest = out, sources, link, manifest
+        self.copied = 0
+        self.unreadable: list[str] = []
+
+    def copy_all(self, workers: int, progress: Callable[[int], None] | None) -> None:
+        _write_manifest(self.out, self.manifest)
+        columns = {name: self.manifest[name].to_numpy(copy=True) for name in _PENDING}
+        paths = self.manifest["Hierarchical_Path"].to_numpy()
+        image_ids = list(self.sources)
+        rows = self.manifest.index.get_indexer(image_ids).tolist()
+
+        def copy(item: tuple[int, int]) -> tuple | str:
+            image_id, row = item
+            try:
+                return self._copy(image_id, paths[row], tuple(column[row] for column in columns.values()))
+            except _UnreadableError as error:
+                return str(error)
+
+        flushed, pause = time.monotonic(), _FLUSH_SECONDS
+        pool = ThreadPoolExecutor(workers)
+        try:
+            for start in range(0, len(rows), _BLOCK):
+                block = rows[start : start + _BLOCK]
+                items = zip(image_ids[start : start + _BLOCK], block, strict=True)
+                for row, result in zip(block, pool.map(copy, items), strict=True):
+                    if isinstance(result, str):
+                        self.unreadable.append(result)
+                    else:
+                        *values, is_new = result
+                        self.copied += is_new
+                        for column, value in zip(columns.values(), values, strict=True):
+                            column[row] = value
+                    if progress:
+                        progress(1)
+                if time.monotonic() - flushed > pause:
+                    started = time.monotonic()
+                    _write_manifest(self.out, self.manifest.assign(**columns))
+                    flushed = time.monotonic()
+                    pause = max(_FLUSH_SECONDS, 10 * (flushed - started))  # less often for a large table
+        finally:
+            pool.shutdown(cancel_futures=True)
+            self.manifest = self.manifest.assign(**columns)
+            _write_manifest(self.out, self.manifest)
+
+    def _copy(
+        self, image_id: int, path: str, noted: tuple[int, str, int, int]
+    ) -> tuple[int, str, int, int, bool]:
+        """Copies one image if needed: (bytes, sha256, the file's time, its source's time, copied now)."""
         target = self.out / path
-        with _readable(self.sources[image_id]) as file:
+        with _open(self.sources[image_id]) as file:
             source = os.fstat(file.fileno())
-            there = _stat(target)
-            if there and (there.st_size, there.st_mtime_ns, source.st_mtime_ns) == (noted[0], *noted[2:]):
+            found = target.stat() if target.exists() else None
+            if found and (found.st_size, found.st_mtime_ns, source.st_mtime_ns) == (noted[0], *noted[2:]):
                 return *noted, False
             digest = hashlib.sha256()
-            if there and there.st_size == source.st_size:
+            if found and found.st_size == source.st_size:
                 _read_through(file, digest.update)
                 if sha256_of_file(target) == digest.hexdigest():
-                    return there.st_size, digest.hexdigest(), there.st_mtime_ns, source.st_mtime_ns, False
+                    return found.st_size, digest.hexdigest(), found.st_mtime_ns, source.st_mtime_ns, False
                 file.seek(0)
             target.parent.mkdir(parents=True, exist_ok=True)
             checksum = self._put(image_id, file, target)
-        there = target.stat()
-        return there.st_size, checksum, there.st_mtime_ns, source.st_mtime_ns, True
+        found = target.stat()
+        return found.st_size, checksum, found.st_mtime_ns, source.st_mtime_ns, True
 
-    def _put(self, image_id: int, file, target: Path) -> str:
+    def _put(self, image_id: int, file: BinaryIO, target: Path) -> str:
         growing, digest = self.out / _GROWING / str(image_id), hashlib.sha256()
         try:
             if self.link:
@@ -200,25 +246,21 @@ class _Tree:
                 with growing.open("wb") as copy:
                     _read_through(file, digest.update, copy.write)
                 if sha256_of_file(growing) != digest.hexdigest():
-                    raise OSError(errno.EIO, "what was written reads back differently", str(target))
+                    raise OSError(errno.EIO, "the written bytes read back differently", str(target))
             growing.replace(target)
         finally:
             growing.unlink(missing_ok=True)
         return digest.hexdigest()
 
 
-class _UnreadableError(Exception):
-    """A source image that cannot be opened or read, so that it is told from a disk that cannot be written."""
-
-
-def _readable(path: str):
+def _open(path: str) -> BinaryIO:
     try:
         return Path(path).open("rb")
     except OSError as error:
         raise _UnreadableError(f"{path}: {error.strerror}") from None
 
 
-def _read_through(file, *consumers: Callable[[bytes], object]) -> None:
+def _read_through(file: BinaryIO, *consumers: Callable[[bytes], object]) -> None:
     while True:
         try:
             block = file.read(1 << 20)
@@ -230,62 +272,6 @@ def _read_through(file, *consumers: Callable[[bytes], object]) -> None:
             consume(block)
 
 
-def _stat(path: Path) -> os.stat_result | None:
-    try:
-        return path.stat()
-    except FileNotFoundError:
-        return None
-
-
-def _run(
-    tree: _Tree,
-    manifest: pd.DataFrame,
-    image_ids: list[int],
-    workers: int | None,
-    progress: Callable[[int], None] | None,
-    unreadable: list[str],
-) -> tuple[int, pd.DataFrame]:
-    """Places all images; gives the number copied and the manifest, which is also on the disk."""
-    _write_manifest(tree.out, manifest)
-    columns = {name: manifest[name].to_numpy(copy=True) for name in _PENDING}
-    paths, rows = manifest["Hierarchical_Path"].to_numpy(), manifest.index.get_indexer(image_ids)
-    copied, flushed, pause = 0, time.monotonic(), _FLUSH_SECONDS
-
-    def place(item: tuple[int, int]) -> tuple | str:
-        image_id, row = item
-        try:
-            return tree.place(image_id, paths[row], tuple(column[row] for column in columns.values()))
-        except _UnreadableError as error:
-            return str(error)
-
-    pool = ThreadPoolExecutor(workers or 2 * cores())
-    try:
-        for start in range(0, len(rows), _BLOCK):
-            block = range(start, min(start + _BLOCK, len(rows)))
-            for at, result in zip(
-                block, pool.map(place, ((image_ids[i], rows[i]) for i in block)), strict=True
-            ):
-                if isinstance(result, str):
-                    unreadable.append(result)
-                else:
-                    *notes, was_copied = result
-                    copied += was_copied
-                    for column, note in zip(columns.values(), notes, strict=True):
-                        column[rows[at]] = note
-                if progress:
-                    progress(1)
-            if time.monotonic() - flushed > pause:
-                started = time.monotonic()
-                _write_manifest(tree.out, manifest.assign(**columns))
-                flushed = time.monotonic()
-                pause = max(_FLUSH_SECONDS, 10 * (flushed - started))  # of a large table, less often
-    finally:
-        pool.shutdown(cancel_futures=True)
-        manifest = manifest.assign(**columns)
-        _write_manifest(tree.out, manifest)
-    return copied, manifest
-
-
 def _read_manifest(out: Path) -> pd.DataFrame | None:
     path = out / MANIFEST
     if not path.exists():
@@ -294,45 +280,46 @@ def _read_manifest(out: Path) -> pd.DataFrame | None:
         return pd.read_parquet(path)[["Image_Path", "Hierarchical_Path", *_PENDING]]
     except (OSError, ValueError, KeyError):
         raise HilumError(
-            f"{path}: this is not a readable manifest. Delete it and run `hilum hierarchy` again: the images "
-            "that are there are compared and kept."
+            f"{path}: this is not a readable manifest. Delete it and run `hilum hierarchy` again: existing "
+            "images are compared and kept."
         ) from None
 
 
 def _write_manifest(out: Path, manifest: pd.DataFrame) -> None:
-    # What the manifest calls done is taken without being read again, so it must be on the disk first.
+    # Finished files of the manifest are not read again, so they must be on the disk first.
     if hasattr(os, "sync"):
         os.sync()
     with replacing(out / MANIFEST) as partial:
         manifest.to_parquet(partial)
 
 
-def _merge(out: Path, noted: pd.DataFrame | None, plan: pd.DataFrame) -> pd.DataFrame:
-    """The manifest of what is there and what is planned."""
+def _merge(out: Path, plan: pd.DataFrame) -> pd.DataFrame:
+    """The manifest of existing and planned images."""
+    noted = _read_manifest(out)
     if noted is None:
         return plan.assign(**_PENDING)
     known = noted.reindex(plan.index)
-    _refuse_other(out, known, plan)
+    _check_same(out, known, plan)
     new = plan[known["bytes"].isna()].assign(**_PENDING)
     return pd.concat([noted, new]).sort_index() if len(new) else noted
 
 
-def _refuse_other(out: Path, noted: pd.DataFrame, wanted: pd.DataFrame) -> None:
-    """A folder holds one data set in one layout: images of another would take the same names."""
-    for column in wanted.columns:
-        other = noted[column].notna() & (noted[column] != wanted[column])
+def _check_same(out: Path, noted: pd.DataFrame, planned: pd.DataFrame) -> None:
+    """A folder holds one data set in one layout: images of another would have the same names."""
+    for column in planned.columns:
+        other = noted[column].notna() & (noted[column] != planned[column])
         if other.any():
             row = other.idxmax()
             raise HilumError(
                 f"{out}: ImageID {row}, column {column}: it holds {noted.at[row, column]}, the catalog has "
-                f"{wanted.at[row, column]}. Another data set or folder size lies there; choose another folder."
+                f"{planned.at[row, column]}. It is of another data set or folder size; choose another folder."
             )
 
 
 def _write_problem(out: Path, error: OSError) -> HilumError:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return HilumError(
-            f"{out}: the disk is full ({error.strerror}). What was copied stays; make room and run it again."
+            f"{out}: the disk is full ({error.strerror}). Finished copies stay; make room and run it again."
         )
     if error.errno in _NOT_LINKABLE:
         return HilumError(
@@ -340,5 +327,5 @@ def _write_problem(out: Path, error: OSError) -> HilumError:
             "within one file system; copy the images instead (without --link)."
         )
     return HilumError(
-        f"{error.filename or out}: it cannot be written: {error.strerror}. What was copied stays; run it again."
+        f"{error.filename or out}: it cannot be written: {error.strerror}. Finished copies stay; run it again."
     )

@@ -324,7 +324,9 @@ def _read_into(image: np.ndarray, file: str, chunk: _Chunk) -> tuple[str | None,
         address = parse_address(file)
         if address.row is None:
             return sha256_of_file(address.file), None
-        return hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest(), None  # not the whole stack each time
+        return hashlib.sha256(
+            np.ascontiguousarray(pixels).data
+        ).hexdigest(), None  # not the whole stack each time
     except HilumError as error:
         return None, str(error)
 

@@ -1,9 +1,8 @@
 """The images of a pack as shards at a URL, read by id through a local cache.
 
 The shards are in the format of litdata (`litdata.StreamingDataset` reads them too, in order): chunks of
-several hundred images each, and an index. The name of a chunk is the SHA-256 of its content. So an
-interrupted upload continues where it stopped, an incomplete download is never taken for a chunk, and a chunk
-in the cache stays valid whatever happens at the URL.
+several hundred images, and an index. A chunk is named by the SHA-256 of its content. So an interrupted upload
+continues where it stopped, an incomplete download is never taken for a chunk, and a cached chunk stays valid.
 
 litdata's own reader is for passes in its own order: it fetches the bytes of each single image again. A run
 here draws its own order, so whole chunks are fetched into the cache and images are read from there.
@@ -13,16 +12,15 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
-from urllib.parse import urlsplit
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,7 +30,7 @@ import pyarrow.parquet as pq
 from hilum.config import PixelSettings
 from hilum.data.pixels import INDEX, Pack, check_paths, check_settings, rows_of
 from hilum.errors import HilumError
-from hilum.files import locked, replacing, sha256_of_file
+from hilum.files import Bucket, Folder, locked, replacing, sha256_of_file, storage_at
 from hilum.sources.catalog import Catalog
 
 #: Written last: shards that have it are complete. `LITDATA_INDEX` is for other readers of the format.
@@ -43,165 +41,6 @@ FORMAT = 1
 _NAME = re.compile(r"(chunk-[0-9a-f]{64}\.bin|ids-[0-9a-f]{64}\.parquet)")
 _READ_TOGETHER = 64  # images
 _STALE_SECONDS = 3600  # a download that has not grown for this long belongs to a killed process
-
-#: A wrong endpoint is an error after seconds.
-_ATTEMPTS, _CONNECT_SECONDS = 4, 10
-_ABSENT = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
-
-
-class Folder:
-    """A local folder, or one on a shared file system."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __str__(self) -> str:
-        return str(self.path)
-
-    def has(self, name: str) -> bool:
-        """Whether there is a file of this name."""
-        return (self.path / name).is_file()
-
-    def send(self, file: Path, name: str) -> None:
-        """Copies a file into the folder, whole or not at all."""
-        try:
-            with replacing(self.path / name) as partial:
-                shutil.copyfile(file, partial)
-        except OSError as error:
-            raise HilumError(f"{self.path / name}: it cannot be written: {error.strerror}.") from None
-
-    def fetch(self, name: str, file: Path) -> None:
-        """Copies a file of the folder to `file`. Raises FileNotFoundError if it is missing."""
-        shutil.copyfile(self.path / name, file)
-
-
-class Bucket:
-    """A prefix in a bucket of an object storage. Can be pickled; each process makes its own connection.
-
-    Credentials and endpoint are those of the cloud's own library, boto3 for `s3://` and google-cloud-storage for
-    `gs://`: environment variables such as AWS_ENDPOINT_URL, profiles, or `storage_options`. None are stored.
-
-    Args:
-        url: such as `s3://bucket/prefix`.
-        storage_options: keyword arguments of the cloud's client, such as `endpoint_url`.
-    """
-
-    def __init__(self, url: str, storage_options: dict[str, Any] | None = None):
-        self.url = url.rstrip("/")
-        self.storage_options = dict(storage_options or {})
-        parts = urlsplit(self.url)
-        self._scheme, self._bucket, self._prefix = parts.scheme, parts.netloc, parts.path.strip("/")
-        self._client: Any = None
-        self._process: int | None = None
-
-    def __str__(self) -> str:
-        return self.url
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_client": None, "_process": None}
-
-    def has(self, name: str) -> bool:
-        """Whether there is an object of this name."""
-        with self._explaining("be reached", name):
-            try:
-                if self._scheme == "gs":
-                    return self._blob(name).exists()
-                self._connection().head_object(Bucket=self._bucket, Key=self._key(name))
-                return True
-            except Exception as error:
-                if _is_absent(error):
-                    return False
-                raise
-
-    def send(self, file: Path, name: str) -> None:
-        """Uploads a file; objects appear whole or not at all."""
-        with self._explaining("be written", name):
-            if self._scheme == "gs":
-                self._blob(name).upload_from_filename(str(file))
-            else:
-                self._connection().upload_file(str(file), self._bucket, self._key(name))
-
-    def fetch(self, name: str, file: Path) -> None:
-        """Downloads an object to `file`. Raises FileNotFoundError if it, or its bucket, is missing."""
-        with self._explaining("be read", name):
-            try:
-                if self._scheme == "gs":
-                    self._blob(name).download_to_filename(str(file))
-                else:
-                    self._connection().download_file(self._bucket, self._key(name), str(file))
-            except Exception as error:
-                if _is_absent(error):
-                    raise FileNotFoundError(f"{self.url}/{name}") from None
-                raise
-
-    def _key(self, name: str) -> str:
-        return f"{self._prefix}/{name}"
-
-    def _blob(self, name: str) -> Any:
-        return self._connection().bucket(self._bucket).blob(self._key(name))
-
-    def _connection(self) -> Any:
-        # Neither a connection nor its locks survive a fork, so a loader's worker makes its own.
-        if self._client is None or self._process != os.getpid():
-            self._client, self._process = self._connect(), os.getpid()
-        return self._client
-
-    def _connect(self) -> Any:
-        if self._scheme == "gs":
-            from google.cloud import storage
-
-            return storage.Client(**self.storage_options)
-        import boto3
-        from botocore.config import Config
-
-        retries = {"total_max_attempts": _ATTEMPTS, "mode": "standard"}
-        config = Config(retries=retries, connect_timeout=_CONNECT_SECONDS)
-        # Its own session: the default one keeps the credentials of the first client.
-        return boto3.Session().client("s3", **{"config": config, **self.storage_options})
-
-    @contextlib.contextmanager
-    def _explaining(self, action: str, name: str) -> Iterator[None]:
-        """Any error of the cloud's library as a HilumError."""
-        try:
-            yield
-        except (HilumError, FileNotFoundError):
-            raise
-        except ImportError as error:
-            package = "google-cloud-storage" if self._scheme == "gs" else "hilum[shards]"
-            raise HilumError(
-                f"{self.url}: {self._scheme}:// needs another package: {error}. pip install {package}"
-            ) from None
-        except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise HilumError(
-                f"{self.url}/{name}: it cannot {action}: {reason.rstrip('.')}. Check the URL, the endpoint "
-                "(AWS_ENDPOINT_URL or storage_options['endpoint_url']) and the credentials."
-            ) from None
-
-
-def _is_absent(error: Exception) -> bool:
-    response = getattr(error, "response", None)
-    if isinstance(response, dict):
-        return str(response.get("Error", {}).get("Code")) in _ABSENT
-    return str(getattr(error, "code", None)) in _ABSENT
-
-
-def storage_at(url: str | Path, storage_options: dict[str, Any] | None = None) -> Folder | Bucket:
-    """The folder or the bucket's prefix at `url`; nothing is connected yet.
-
-    Raises:
-        HilumError: an unknown scheme, or no bucket or prefix in the URL.
-    """
-    if "://" not in str(url):
-        return Folder(Path(url))
-    parts = urlsplit(str(url))
-    if parts.scheme not in ("s3", "gs"):
-        raise HilumError(
-            f"{url}: {parts.scheme}:// is not known. Known are s3://, gs:// and the path of a folder."
-        )
-    if not parts.netloc or not parts.path.strip("/"):
-        raise HilumError(f"{url}: expected {parts.scheme}://bucket/name, with a name of your choice.")
-    return Bucket(str(url), storage_options)
 
 
 @dataclass(frozen=True)
@@ -241,7 +80,6 @@ def write_shards(
     Raises:
         HilumError: `out` cannot be written, its scheme is unknown, or litdata is not installed.
     """
-    writer = _chunk_writer()
     if type(chunk_bytes) is not int or chunk_bytes < 1 or type(workers) is not int or workers < 1:
         raise HilumError(
             f"chunk_bytes ({chunk_bytes!r}) and workers ({workers!r}) must be whole numbers, 1 or more."
@@ -251,8 +89,6 @@ def write_shards(
     storage = storage_at(out, storage_options)
     width, height = pack.size
     images_per_chunk = max(1, chunk_bytes // (width * height))
-    chunks: list[tuple[str, int]] = []
-    sent = 0
 
     def send(file: Path) -> tuple[str, int, bool]:
         name, size = f"chunk-{sha256_of_file(file)}.bin", file.stat().st_size
@@ -262,16 +98,16 @@ def write_shards(
         file.unlink()
         return name, size, is_new
 
+    chunks, new, images_left = [], 0, len(pack)
     with tempfile.TemporaryDirectory(prefix="hilum-shards-") as temporary:
         folder = Path(temporary)
-        for name, size, is_new in _in_parallel(
-            send, _chunk_files(pack, images_per_chunk, folder, writer), workers
-        ):
-            images = min(images_per_chunk, len(pack) - len(chunks) * images_per_chunk)
+        files = _chunk_files(pack, images_per_chunk, folder)
+        for name, size, is_new in _in_parallel(send, files, workers):
             chunks.append((name, size))
-            sent += is_new
+            new += is_new
             if progress:
-                progress(images)
+                progress(min(images_per_chunk, images_left))
+            images_left -= images_per_chunk
         record = {
             "format": FORMAT,
             "images": len(pack),
@@ -287,18 +123,16 @@ def write_shards(
             (folder / file).write_text(json.dumps(content), encoding="utf-8")
             storage.send(folder / file, file)
     total = sum(size for _, size in chunks)
-    return ShardsReport(str(storage), len(pack), len(chunks), sent, len(chunks) - sent, total)
+    return ShardsReport(str(storage), len(pack), len(chunks), new, len(chunks) - new, total)
 
 
-def _in_parallel(
-    send: Callable[[Path], tuple[str, int, bool]], files: Iterator[Path], workers: int
-) -> Iterator[tuple[str, int, bool]]:
-    """The results of `send`, in order, while at most one more file than workers waits."""
+def _in_parallel(function: Callable[[Any], Any], items: Iterable[Any], workers: int) -> Iterator[Any]:
+    """The results of a function, in order; at most one more item than workers waits."""
     waiting: deque[Future] = deque()
     pool = ThreadPoolExecutor(workers)
     try:
-        for file in files:
-            waiting.append(pool.submit(send, file))
+        for item in items:
+            waiting.append(pool.submit(function, item))
             if len(waiting) > workers:
                 yield waiting.popleft().result()
         while waiting:
@@ -307,25 +141,19 @@ def _in_parallel(
         pool.shutdown(cancel_futures=True)
 
 
-def _chunk_writer() -> Any:
-    """Litdata's writer of chunks, a class."""
+def _chunk_files(pack: Pack, images_per_chunk: int, folder: Path) -> Iterator[Path]:
+    """Each chunk as litdata writes it; at the end its index is in the folder too."""
     try:
         from litdata.streaming.writer import BinaryWriter
     except ModuleNotFoundError as error:
         raise HilumError(
             f"Shards need the package {error.name!r}, which is not installed: pip install hilum[shards]"
         ) from None
-    return BinaryWriter
-
-
-def _chunk_files(pack: Pack, images_per_chunk: int, folder: Path, writer_class: Any) -> Iterator[Path]:
-    """Each chunk as litdata writes it; at the end its index is in the folder too."""
-    writer = writer_class(str(folder), chunk_size=images_per_chunk)
+    writer = BinaryWriter(str(folder), chunk_size=images_per_chunk)
     for start in range(0, len(pack), _READ_TOGETHER):
         images = pack.read(pack.ids[start : start + _READ_TOGETHER])
         for number, image in enumerate(images, start=start):
-            finished = writer.add_item(number, image.tobytes())
-            if finished:
+            if finished := writer.add_item(number, image.tobytes()):
                 yield Path(finished)
     yield from map(Path, writer.done())
     writer.merge()
@@ -397,9 +225,10 @@ class Shards:
         rows = rows_of(image_ids, self.ids, f"the shards {self.url}")
         images = np.empty((len(rows), height, width), dtype=np.uint8)
         chunks, places = np.divmod(rows, self._images_per_chunk)
-        for chunk in np.unique(chunks):
-            wanted = np.flatnonzero(chunks == chunk)
-            self._read_chunk(int(chunk), places[wanted], images, wanted)
+        for chunk in np.unique(chunks).tolist():
+            with self._open_chunk(chunk) as file:
+                for row in np.flatnonzero(chunks == chunk).tolist():
+                    _read_image(file, int(places[row]), images[row])
         return images
 
     def fill_cache(self, workers: int = 8, progress: Callable[[int], None] | None = None) -> None:
@@ -419,14 +248,10 @@ class Shards:
                 f"max_cache_size is {self.max_cache_size:,} bytes, but {self.url} has {total:,}: they do not all "
                 "fit. Give more room, or let the run fetch chunks as it needs them."
             )
-        pool = ThreadPoolExecutor(workers)
-        try:
-            fetched = pool.map(lambda chunk: self._local(*chunk), self._chunks)
-            for number, _ in enumerate(fetched):
-                if progress:
-                    progress(min(self._images_per_chunk, len(self) - number * self._images_per_chunk))
-        finally:
-            pool.shutdown(cancel_futures=True)
+        fetched = _in_parallel(lambda chunk: self._local(*chunk), self._chunks, workers)
+        for number, _ in enumerate(fetched):
+            if progress:
+                progress(min(self._images_per_chunk, len(self) - number * self._images_per_chunk))
 
     def check(self, catalog: Catalog, settings: PixelSettings) -> None:
         """Checks that the shards have the images of a run, at its size, as `Pack.check` does.
@@ -437,19 +262,18 @@ class Shards:
         check_settings(self.url, self.meta, catalog.name, settings)
         ids = catalog.table.index.to_numpy(dtype=np.int64)
         rows = rows_of(ids, self.ids, f"the shards {self.url}, which were made from other images")
-        check_paths(
-            self.url, catalog, self._read_index(["Image_Path"])["Image_Path"].to_numpy(dtype=object)[rows]
-        )
+        packed = self._read_index(["Image_Path"])["Image_Path"].to_numpy(dtype=object)
+        check_paths(self.url, catalog, packed[rows])
 
-    def _read_chunk(self, chunk: int, places: np.ndarray, images: np.ndarray, wanted: np.ndarray) -> None:
+    def _open_chunk(self, chunk: int) -> FileIO:
         name, size = self._chunks[chunk]
         for _ in range(10):
             path = self._local(name, size)
-            with contextlib.suppress(FileNotFoundError), path.open("rb", buffering=0) as file:
+            with contextlib.suppress(FileNotFoundError):
+                file = path.open("rb", buffering=0)
                 if os.fstat(file.fileno()).st_size == size:
-                    for place, row in zip(places.tolist(), wanted.tolist(), strict=True):
-                        _read_image(file, place, images[row])
-                    return
+                    return file
+                file.close()
                 if isinstance(self._storage, Folder):
                     raise HilumError(f"{path}: it is cut short. Write the shards again with `hilum shards`.")
                 path.unlink(missing_ok=True)  # fetched again
@@ -557,7 +381,7 @@ class Shards:
         )
 
 
-def _read_image(file: BinaryIO, place: int, image: np.ndarray) -> None:
+def _read_image(file: FileIO, place: int, image: np.ndarray) -> None:
     """Reads one image of a chunk in litdata's format.
 
     The format: the number of items n, then n + 1 offsets, all uint32, then the items; item i ends at offset

@@ -266,7 +266,7 @@ def perceptual_hash(pixels: np.ndarray) -> np.ndarray | None:
 def pixel_hash(pixels: np.ndarray) -> str:
     """SHA-256 of the gray levels and their shape; equal for two PNG files of the same pixels."""
     digest = hashlib.sha256(f"{pixels.shape}".encode())
-    digest.update(np.ascontiguousarray(pixels))
+    digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
 
 

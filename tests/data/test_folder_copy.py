@@ -127,7 +127,7 @@ def test_a_killed_run_leaves_whole_files_and_goes_on(small_catalog, tmp_path):
     for image_id, path in small_catalog.table["Hierarchical_Path"].items():
         if (out / path).exists():
             assert (out / path).read_bytes() == small_catalog.image_path(image_id).read_bytes()
-    with pytest.raises(HilumError, match=r"are not there yet.*again to finish"):
+    with pytest.raises(HilumError, match=r"are missing.*again to finish"):
         open_hierarchy(small_catalog, out)
 
     report = build_hierarchy(small_catalog, out)
@@ -169,7 +169,7 @@ def test_a_full_disk_is_one_error_and_loses_nothing(small_catalog, tmp_path, mon
         read_through(file, *consumers)
 
     monkeypatch.setattr(folder_copy, "_read_through", full_at_the_tenth)
-    with pytest.raises(HilumError, match=r"the disk is full.*What was copied stays"):
+    with pytest.raises(HilumError, match=r"the disk is full.*Finished copies stay"):
         build_hierarchy(small_catalog, out, workers=1)
     assert len(files_of(out)) == 9
     assert sorted(path.name for path in out.iterdir()) == ["data", MANIFEST]
@@ -181,7 +181,7 @@ def test_a_full_disk_is_one_error_and_loses_nothing(small_catalog, tmp_path, mon
 
 def test_what_reads_back_differently_is_not_put_in_place(small_catalog, tmp_path, monkeypatch):
     monkeypatch.setattr(folder_copy, "sha256_of_file", lambda path: "0" * 64)
-    with pytest.raises(HilumError, match="reads back differently"):
+    with pytest.raises(HilumError, match=r"reads? back differently"):
         build_hierarchy(small_catalog, tmp_path / "out")
     assert files_of(tmp_path / "out") == {}
 
@@ -272,7 +272,7 @@ def test_a_path_out_of_the_folder_is_refused(small_catalog, tmp_path, path):
 
 
 def test_no_hierarchy_and_a_broken_manifest_are_named(small_catalog, tmp_path):
-    with pytest.raises(HilumError, match="no hierarchy"):
+    with pytest.raises(HilumError, match="not a hierarchy"):
         open_hierarchy(small_catalog, tmp_path)
     (tmp_path / MANIFEST).write_bytes(b"PAR1 cut short")
     with pytest.raises(HilumError, match="not a readable manifest"):

@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import logging
 import os
@@ -17,8 +16,9 @@ from torch import nn
 from hilum.config import PixelSettings
 from hilum.data.pack_builder import build_pack
 from hilum.data.pixels import Pack
-from hilum.data.shards import RECORD, Bucket, Folder, Shards, storage_at, write_shards
+from hilum.data.shards import RECORD, Shards, write_shards
 from hilum.errors import HilumError
+from hilum.files import Bucket
 from hilum.training.run import StandardTraining
 
 pytest.importorskip("litdata", reason="litdata is not installed: pip install hilum[shards]")
@@ -407,7 +407,7 @@ def test_missing_shards_are_one_clear_error(bucket, tmp_path):
 def test_a_wrong_bucket_or_endpoint_cannot_be_written(pack, bucket, monkeypatch):
     with pytest.raises(HilumError, match=r"s3://no-such-bucket-here/x/.*it cannot be written.*NoSuchBucket"):
         write_shards(pack, "s3://no-such-bucket-here/x", chunk_bytes=CHUNK)
-    monkeypatch.setattr("hilum.data.shards._ATTEMPTS", 1)
+    monkeypatch.setattr("hilum.files._ATTEMPTS", 1)
     with pytest.raises(HilumError, match=r"cannot be reached.*127\.0\.0\.1:9.*Check the URL, the endpoint"):
         write_shards(pack, bucket[0], storage_options={"endpoint_url": "http://127.0.0.1:9"})
     with pytest.raises(HilumError, match=r"it cannot be read.*Check the URL, the endpoint"):
@@ -483,42 +483,3 @@ def test_the_default_cache_is_in_the_users_cache_folder(own_cache, pack, bucket)
     write_shards(pack, url, chunk_bytes=CHUNK)
     Shards(url).read(pack.ids)
     assert len(list((own_cache / "shards").glob("chunk-*.bin"))) == 7
-
-
-def test_a_folder_stores_and_returns_files(tmp_path):
-    (tmp_path / "file").write_bytes(b"content")
-    folder = storage_at(tmp_path / "new" / "folder")
-    assert isinstance(folder, Folder)
-    assert not folder.has("name")
-    folder.send(tmp_path / "file", "name")
-    assert folder.has("name")
-    folder.fetch("name", tmp_path / "back")
-    assert (tmp_path / "back").read_bytes() == b"content"
-    with pytest.raises(FileNotFoundError):
-        folder.fetch("other", tmp_path / "back")
-
-
-def test_a_bucket_is_not_connected_before_its_first_use():
-    bucket = storage_at("s3://bucket/name/", {"endpoint_url": "http://127.0.0.1:9"})
-    assert isinstance(bucket, Bucket)
-    assert str(bucket) == "s3://bucket/name"
-    copy = pickle.loads(pickle.dumps(bucket))
-    assert (copy.url, copy.storage_options) == (bucket.url, bucket.storage_options)
-
-
-def test_given_options_of_the_client_go_before_the_defaults():
-    pytest.importorskip("boto3", reason="boto3 is not installed: pip install hilum[shards]")
-    from botocore.config import Config
-
-    region = {"region_name": "us-east-1"}
-    default = Bucket("s3://bucket/name", region)._connect().meta.config
-    assert default.retries["total_max_attempts"] < 10
-    given = Bucket("s3://bucket/name", region | {"config": Config(connect_timeout=3)})._connect().meta.config
-    assert given.connect_timeout == 3 != default.connect_timeout
-
-
-def test_the_package_that_gs_needs_is_named(tmp_path):
-    if importlib.util.find_spec("google") and importlib.util.find_spec("google.cloud.storage"):
-        pytest.skip("google-cloud-storage is installed")
-    with pytest.raises(HilumError, match="pip install google-cloud-storage"):
-        storage_at("gs://bucket/name").has("file")
