@@ -390,7 +390,7 @@ def _read_image(file: FileIO, place: int, image: np.ndarray) -> None:
     file.seek(4 * (place + 2))
     end = int.from_bytes(file.read(4), "little")
     file.seek(max(end - image.nbytes, 0))
-    if file.readinto(image.reshape(-1)) != image.nbytes:
+    if file.readinto(image.reshape(-1).data) != image.nbytes:
         raise HilumError(f"{file.name}: it is damaged. Delete it and try again.")
 
 
