@@ -1,20 +1,21 @@
-"""How often the comparison of runs claims a difference that does not exist, and how often it finds one that does.
+"""Comparison of runs: how often it claims a difference that does not exist, and how often it detects a real one.
 
-Simulated runs: each image has a difficulty shared by all models, each setting can have its own view of the images,
-each seed gives a model with its own skill and calibration, and each model makes its own errors. Images of one patient
-share part of their difficulty. Both settings have the same expected scores (for the power, B has more skill), so every
-claim about equal settings is false. At the 5 % level, 5 % of them should be made.
+The runs are simulated. Each image has a difficulty that all models share, and images of one patient share part of it.
+Each setting can have its own effect on each image, each seed has its own skill and calibration, and each model makes
+its own errors. Both settings have the same expected scores (in "a real difference", B has more skill), so every claim
+about equal settings is false. At the 5 % level, a difference should be claimed in 5 % of the simulations.
 
-A claim about models is false only for "one model a side", whose skill no seed changes. In the other cases the models
-do differ, by chance of the seed. Their proportion shows how often that would be taken for a difference of the settings.
+A claim about models is false only in "one model a side", where the seed does not change the skill. In the other cases
+the models differ because of the seed. Their proportion shows how often a difference between seeds would be mistaken
+for a difference between settings.
 """
 
-import argparse
 import json
 import time
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from common import make_parser
 
 from hilum.metrics.comparison import (
     SIGNIFICANCE,
@@ -30,17 +31,17 @@ SCORES = ("recall", "roc_auc", "avg_precision")
 
 @dataclass(frozen=True)
 class Population:
-    """Where the scores' variation comes from; standard deviations are of the logit.
+    """Sources of variation of the scores. Standard deviations are on the scale of the logit.
 
     Attributes:
-        seeds: repeats a side.
-        seed_skill: of the skill (the positives' mean logit) from seed to seed.
-        seed_shift: of the calibration (every image's logit) from seed to seed.
-        model_noise: of one model on one image.
-        setting_noise: of one setting, with all its seeds, on one image.
-        gain: of B's skill over A's.
-        split_by_seed: whether each seed evaluates half of the patients, drawn by the seed.
-        patients: in the sample.
+        seeds: number of runs per setting.
+        seed_skill: standard deviation of the skill (mean logit of the positives) between seeds.
+        seed_shift: standard deviation of the calibration (logit of every image) between seeds.
+        model_noise: standard deviation of the error of one model on one image.
+        setting_noise: standard deviation of the effect of one setting, with all its seeds, on one image.
+        gain: skill of B minus skill of A.
+        split_by_seed: whether each seed evaluates its own random half of the patients.
+        patients: number of patients in the sample.
     """
 
     seeds: int = 5
@@ -53,7 +54,7 @@ class Population:
     patients: int = 250
 
 
-#: Equal settings, 5 repeats a side, same patients; and other cases in which the claim must hold up.
+#: Equal settings with 5 repeats and the same patients, and harder cases.
 POPULATIONS = {
     "seeds and patients alike": Population(),
     "seeds dominate": Population(seed_skill=0.6, seed_shift=0.4, model_noise=0.2),
@@ -66,10 +67,10 @@ POPULATIONS = {
 }
 
 
-def simulated(population: Population, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels and probabilities (2 x seeds, N, 1), A's runs first, and patients (N,).
+def simulate(population: Population, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels and probabilities (2 x seeds, N, 1), runs of A first, and patients (N,).
 
-    One to three images a patient, about a fifth of them positive.
+    Each patient has one to three images; about a fifth of the images are positive.
     """
     images_of = draw.integers(1, 4, population.patients)
     patients = np.repeat(np.arange(population.patients), images_of)
@@ -84,12 +85,12 @@ def simulated(population: Population, draw: np.random.Generator) -> tuple[np.nda
         for _ in range(population.seeds)
     ]
     for gain in (0.0, population.gain):
-        own_view = population.setting_noise * draw.normal(size=len(patients))
+        setting_effect = population.setting_noise * draw.normal(size=len(patients))
         for seed in range(population.seeds):
             skill = 1.5 + gain + population.seed_skill * draw.normal()
             shift = -1.0 + population.seed_shift * draw.normal()
             noise = population.model_noise * draw.normal(size=len(patients))
-            logits.append(skill * truth + shift + difficulty + own_view + noise)
+            logits.append(skill * truth + shift + difficulty + setting_effect + noise)
             labels.append(np.where(evaluated[seed][patients], truth, np.nan))
     probabilities = 1 / (1 + np.exp(-np.stack(logits)))
     return np.stack(labels)[:, :, None], probabilities[:, :, None].astype(np.float32), patients
@@ -97,7 +98,7 @@ def simulated(population: Population, draw: np.random.Generator) -> tuple[np.nda
 
 def claims(population: Population, simulation: int, replicates: int) -> dict[str, dict[str, bool]]:
     """Whether a difference is claimed: about the models, and, given repeats, about the settings."""
-    labels, probabilities, patients = simulated(population, np.random.default_rng([17, simulation]))
+    labels, probabilities, patients = simulate(population, np.random.default_rng([17, simulation]))
     seeds = population.seeds
     reference, other = list(range(seeds)), list(range(seeds, 2 * seeds))
     matched_to = [[run % seeds] if population.split_by_seed else reference for run in range(2 * seeds)]
@@ -115,19 +116,21 @@ def claims(population: Population, simulation: int, replicates: int) -> dict[str
     scores = score_runs(runs, matched_to, replicates=replicates, seed=simulation)
     claimed: dict[str, dict[str, bool]] = {"models": {}, "settings": {}}
     for score in SCORES:
-        values, sampled, degrees = of_one_target(scores, score)
-        about = {"models": models_difference(score, values, sampled, degrees, reference, other)}
+        values, replicates_of_score, degrees = first_target(scores, score)
+        differences = {
+            "models": models_difference(score, values, replicates_of_score, degrees, reference, other)
+        }
         if seeds > 1:
-            about["settings"] = settings_difference(
-                score, values, sampled, degrees, reference, other, paired=population.split_by_seed
+            differences["settings"] = settings_difference(
+                score, values, replicates_of_score, degrees, reference, other, paired=population.split_by_seed
             )
-        for claim, difference in about.items():
+        for claim, difference in differences.items():
             claimed[claim][score] = difference.p_value <= SIGNIFICANCE
     return claimed
 
 
-def of_one_target(scores: RunScores, score: str) -> tuple[np.ndarray, np.ndarray, float]:
-    """Each run's score, the same over the samples of patients, and the patients' degrees of freedom."""
+def first_target(scores: RunScores, score: str) -> tuple[np.ndarray, np.ndarray, float]:
+    """Scores of the runs, their bootstrap replicates, and the degrees of freedom of the patients."""
     return (
         scores.estimate[score][:, 0],
         scores.replicates[score][:, :, 0],
@@ -136,40 +139,38 @@ def of_one_target(scores: RunScores, score: str) -> tuple[np.ndarray, np.ndarray
 
 
 def measure(population: Population, simulations: int, replicates: int) -> dict[str, object]:
-    """The share of simulations in which a difference is claimed, by claim and score."""
+    """The proportion of simulations in which a difference is claimed, by claim and score."""
     started = time.perf_counter()
     all_claims = [claims(population, simulation, replicates) for simulation in range(simulations)]
-    shares = {
-        about: {score: float(np.mean([claimed[about][score] for claimed in all_claims])) for score in SCORES}
-        for about in ("models", "settings")
-        if all_claims[0][about]
+    proportions = {
+        claim: {score: float(np.mean([claimed[claim][score] for claimed in all_claims])) for score in SCORES}
+        for claim in ("models", "settings")
+        if all_claims[0][claim]
     }
     return {
         "population": asdict(population),
-        "claimed": shares,
+        "claimed": proportions,
         "seconds": round(time.perf_counter() - started, 1),
     }
 
 
 def main() -> None:
-    """Runs the simulations and prints how often a difference was claimed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object last")
-    parser.add_argument("--quick", action="store_true", help="40 simulations of 100 samples each")
-    parser.add_argument("--simulations", type=int, help="of each population (default: 1,000)")
-    parser.add_argument("--only", choices=list(POPULATIONS), help="one population alone")
+    """Runs the simulations and prints how often they claim a difference."""
+    parser = make_parser(__doc__, quick="40 simulations of 100 samples each")
+    parser.add_argument("--simulations", type=int, help="simulations of each population (default: 1,000)")
+    parser.add_argument("--only", choices=list(POPULATIONS), help="run only this population")
     arguments = parser.parse_args()
     simulations = arguments.simulations or (40 if arguments.quick else 1000)
     replicates = 100 if arguments.quick else 200
     results = {}
-    print(f"Share of {simulations:,} simulated comparisons in which a difference is claimed at the 5 % level")
+    print(f"Proportion of {simulations:,} simulated comparisons that claim a difference at the 5 % level")
     for name, population in POPULATIONS.items():
         if arguments.only and name != arguments.only:
             continue
         results[name] = measure(population, simulations, replicates)
-        for about, shares in results[name]["claimed"].items():
-            words = ", ".join(f"{score} {share:.1%}" for score, share in shares.items())
-            print(f"{name}, claim about the {about}: {words}", flush=True)
+        for claim, proportions in results[name]["claimed"].items():
+            text = ", ".join(f"{score} {proportion:.1%}" for score, proportion in proportions.items())
+            print(f"{name}, claim about the {claim}: {text}", flush=True)
     if arguments.json:
         result = {"benchmark": "comparison", "simulations": simulations, "replicates": replicates}
         print(json.dumps(result | {"results": results}))

@@ -1,23 +1,20 @@
-"""Training on a GPU: images per second of Hilum, of the founding document's method and of timm at its best.
+"""Training on a GPU: images per second of Hilum, of the founding document's method and of timm at its best settings.
 
-ResNet-50 and DenseNet-121 learn 12 targets from phantom radiographs, 320 x 320, a fifth of them augmented.
+ResNet-50 and DenseNet-121 are trained on 12 targets of phantom radiographs, 320 x 320; a fifth is augmented.
 
-- hilum: 8-bit batches from a pack, normalized on the device, bf16, channels_last, fused Adam; its training
-  loop with metrics.
+- hilum: Hilum's training loop with metrics; 8-bit batches from a pack, normalized on the device, bf16, channels_last,
+  fused Adam.
 - document: the founding document's method: JPEG files read by PIL, torchvision's transforms, float32 batches in a
   plain DataLoader; fp32, NCHW, torch's default Adam.
 - timm: timm's models, optimizer factory and PrefetchLoader as its train.py uses them at its best settings:
   8-bit batches, normalized on a side stream, bf16, channels_last, fused Adam.
 
-All have the same number of loader processes and take turns. Each side also trains on one batch that is already on the
-device, repeatedly: the fraction of time saved is what the device waits for data. `--device cpu --quick` runs everything
-at a toy size, as a check.
+All have the same number of loader processes and take turns. Each pipeline also trains repeatedly on one batch that is
+already on the device. The fraction of time that this saves is the time that the device waits for data.
+`--device cpu --quick` runs everything at a small size, as a check.
 """
 
-import argparse
 import json
-import os
-import statistics
 import tempfile
 import time
 import warnings
@@ -26,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from common import make_parser, summarize
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -33,6 +31,7 @@ from torchvision import models, transforms
 
 from hilum.data.loaders import Loaders, actual_labels
 from hilum.data.pack_builder import build_pack
+from hilum.machine import cores
 from hilum.metrics import Metrics
 from hilum.metrics.history import UndefinedScoreWarning
 from hilum.models import Normalized
@@ -48,12 +47,12 @@ MEAN, SD, LEARNING_RATE, AUGMENTED = 0.5, 0.25, 1e-4, 0.2
 AFFINE = {"degrees": 5, "translate": (0.05, 0.05), "shear": 5}
 JITTER = {"brightness": 0.2, "contrast": 0.1}
 
-#: A side: trains one epoch on these batches.
+#: Trains one epoch on these batches.
 Epoch = Callable[[Iterable], None]
 
 
 def network(name: str, targets: int) -> nn.Module:
-    """torchvision's, for one channel."""
+    """A network of torchvision, for one channel."""
     net = getattr(models, name)(num_classes=targets)
     first = "conv1" if name == "resnet50" else "features.conv0"
     old = net.get_submodule(first)
@@ -65,7 +64,7 @@ def network(name: str, targets: int) -> nn.Module:
 
 
 class InBfloat16(nn.Module):
-    """A network in bf16 with outputs in fp32, as mixed precision has it."""
+    """A network in bf16 mixed precision, with outputs in fp32."""
 
     def __init__(self, net: nn.Module):
         super().__init__()
@@ -76,8 +75,8 @@ class InBfloat16(nn.Module):
             return self.net(images).float()
 
 
-class Files(Dataset):
-    """Image files by PIL and torchvision's transforms: float32 as in the document, or 8-bit as timm takes them."""
+class ImageFiles(Dataset):
+    """Image files read by PIL, with torchvision's transforms: float32 as in the document, or 8-bit as in timm."""
 
     def __init__(self, catalog: Catalog, rows: np.ndarray, size: int, *, as_bytes: bool):
         paths, labels = catalog.image_paths(), torch.tensor(catalog.labels())
@@ -102,7 +101,7 @@ class Files(Dataset):
 
 
 class OneBatch:
-    """The same batch on the device, over and over."""
+    """One batch on the device, repeated."""
 
     batch_sampler = None
 
@@ -116,8 +115,8 @@ class OneBatch:
         return self.times
 
 
-def hilum_side(name: str, loader: DataLoader, device: torch.device) -> Epoch:
-    """Hilum's training loop."""
+def hilum_epoch(name: str, loader: DataLoader, device: torch.device) -> Epoch:
+    """An epoch of Hilum's training loop."""
     targets = loader.dataset.targets
     net = Normalized(network(name, len(targets)), MEAN, SD).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE, fused=True)
@@ -130,7 +129,7 @@ def hilum_side(name: str, loader: DataLoader, device: torch.device) -> Epoch:
 def plain_epoch(
     net: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, *, channels_last: bool
 ) -> Epoch:
-    """A bare loop over (images, labels)."""
+    """An epoch of a plain loop over (images, labels)."""
     criterion = nn.BCEWithLogitsLoss()
 
     def epoch(batches: Iterable) -> None:
@@ -148,15 +147,15 @@ def plain_epoch(
     return epoch
 
 
-def document_side(name: str, targets: int, device: torch.device) -> Epoch:
-    """fp32, NCHW, Adam by default."""
+def document_epoch(name: str, targets: int, device: torch.device) -> Epoch:
+    """An epoch as in the document: fp32, NCHW, torch's default Adam."""
     net = network(name, targets).to(device)
     optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE)
     return plain_epoch(net, optimizer, device, channels_last=False)
 
 
-def timm_side(name: str, targets: int, device: torch.device) -> Epoch:
-    """Timm's model and optimizer, as train.py with --channels-last --amp --amp-dtype bfloat16 --opt adam."""
+def timm_epoch(name: str, targets: int, device: torch.device) -> Epoch:
+    """An epoch with timm: its train.py with --channels-last --amp --amp-dtype bfloat16 --opt adam."""
     import timm
     from timm.optim import create_optimizer_v2
 
@@ -166,8 +165,8 @@ def timm_side(name: str, targets: int, device: torch.device) -> Epoch:
     return plain_epoch(InBfloat16(net), optimizer, device, channels_last=True)
 
 
-class Peer:
-    """A side with its loader and its one batch on the device."""
+class Pipeline:
+    """One pipeline with its loader and one batch on the device."""
 
     def __init__(self, epoch: Epoch, loader: Iterable, images: int, device: torch.device):
         self.epoch, self.loader, self.images, self.device = epoch, loader, images, device
@@ -175,8 +174,8 @@ class Peer:
         self.waits: list[float] = []
         self.bytes = 0
         self.resident = OneBatch(_on_device(next(iter(loader)), device), len(loader))
-        self._seconds(self.resident)  # the first steps choose kernels
-        self._seconds(loader)  # and the first epoch starts the workers
+        self._seconds(self.resident)  # warm-up: the first steps choose kernels
+        self._seconds(loader)  # warm-up: the first epoch starts the workers
 
     def run(self) -> None:
         """One more timed epoch, and one without loading."""
@@ -212,10 +211,10 @@ def _images(batch: dict | list) -> torch.Tensor:
     return batch["img"] if isinstance(batch, dict) else batch[0]
 
 
-def sides(
+def make_pipelines(
     name: str, catalog: Catalog, pack: Path, size: int, batch_size: int, workers: int, device: torch.device
-) -> dict[str, Peer]:
-    """All sides for one network, on the same images."""
+) -> dict[str, Pipeline]:
+    """All pipelines for one network, on the same images."""
     from timm.data.loader import PrefetchLoader
 
     cuda = device.type == "cuda"
@@ -234,7 +233,7 @@ def sides(
 
     def files(*, as_bytes: bool) -> DataLoader:
         return DataLoader(
-            Files(catalog, rows, size, as_bytes=as_bytes),
+            ImageFiles(catalog, rows, size, as_bytes=as_bytes),
             batch_size=batch_size,
             shuffle=True,
             num_workers=workers,
@@ -246,40 +245,35 @@ def sides(
         files(as_bytes=True), mean=(MEAN,), std=(SD,), channels=1, device=device, img_dtype=torch.float32
     )
     made = {
-        "hilum": (hilum_side(name, own, device), own),
-        "document": (document_side(name, targets, device), files(as_bytes=False)),
-        "timm": (timm_side(name, targets, device), prefetching),
+        "hilum": (hilum_epoch(name, own, device), own),
+        "document": (document_epoch(name, targets, device), files(as_bytes=False)),
+        "timm": (timm_epoch(name, targets, device), prefetching),
     }
-    return {side: Peer(epoch, loader, len(rows), device) for side, (epoch, loader) in made.items()}
+    return {side: Pipeline(epoch, loader, len(rows), device) for side, (epoch, loader) in made.items()}
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    """Median, minimum, maximum and number."""
-    return {"median": statistics.median(values), "min": min(values), "max": max(values), "runs": len(values)}
-
-
-def compare(peers: dict[str, Peer], runs: int) -> dict[str, object]:
-    """Rates, their ratios, what each waits for data, and the device memory at its peak."""
+def compare(pipelines: dict[str, Pipeline], runs: int) -> dict[str, object]:
+    """Images per second, their ratios, the fraction of time spent waiting for data, and the peak device memory."""
     for _ in range(runs):
-        for peer in peers.values():
-            peer.run()
-    ours = peers["hilum"].rates
+        for pipeline in pipelines.values():
+            pipeline.run()
+    ours = pipelines["hilum"].rates
     return {
-        "images_per_second": {side: spread(peer.rates) for side, peer in peers.items()},
+        "images_per_second": {side: summarize(pipeline.rates) for side, pipeline in pipelines.items()},
         "ratios": {
-            f"hilum_to_{side}": spread([a / b for a, b in zip(ours, peer.rates, strict=True)])
-            for side, peer in peers.items()
+            f"hilum_to_{side}": summarize([a / b for a, b in zip(ours, pipeline.rates, strict=True)])
+            for side, pipeline in pipelines.items()
             if side != "hilum"
         },
-        "waiting_for_data": {side: spread(peer.waits) for side, peer in peers.items()},
-        "peak_bytes": {side: peer.bytes or None for side, peer in peers.items()},
+        "waiting_for_data": {side: summarize(pipeline.waits) for side, pipeline in pipelines.items()},
+        "peak_bytes": {side: pipeline.bytes or None for side, pipeline in pipelines.items()},
     }
 
 
 def measure(
     folder: Path, device: torch.device, images: int, size: int, batch_size: int, workers: int, runs: int
 ) -> dict[str, object]:
-    """Both networks, on images that are drawn and packed here."""
+    """Measures both networks, on phantom images."""
     root = write_phantom(folder / "phantom", images=images, size=size, masks=False)
     catalog = CleanMetaData(root, max_studies=None, cache=False).catalog()
     build_pack(catalog, folder / "pack", width=size, height=size, workers=max(1, workers))
@@ -295,10 +289,10 @@ def measure(
     }
     for name in NETS:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UndefinedScoreWarning)  # a few phantoms have not every finding
-            peers = sides(name, catalog, folder / "pack", size, batch_size, workers, device)
-            result["networks"][name] = compare(peers, runs)
-        del peers
+            warnings.simplefilter("ignore", UndefinedScoreWarning)  # few images lack some findings
+            pipelines = make_pipelines(name, catalog, folder / "pack", size, batch_size, workers, device)
+            result["networks"][name] = compare(pipelines, runs)
+        del pipelines
         if device.type == "cuda":
             torch.cuda.empty_cache()
     return result
@@ -306,22 +300,20 @@ def measure(
 
 def main() -> None:
     """Runs the comparison and prints it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object last")
-    parser.add_argument("--quick", action="store_true", help="20 images of 32 x 32, one run, no workers")
-    parser.add_argument("--runs", type=int, default=None, help="times each side is run (default: 5)")
-    parser.add_argument("--device", default="cuda", help="cuda, cuda:N, or cpu for a try")
-    parser.add_argument("--batch-size", type=int, default=None, help="images (default: 64)")
-    parser.add_argument("--images", type=int, default=None, help="that are drawn (default: 4096)")
+    parser = make_parser(__doc__, quick="20 images of 32 x 32, one run, no workers")
+    parser.add_argument("--runs", type=int, default=None, help="timed epochs of each pipeline (default: 5)")
+    parser.add_argument("--device", default="cuda", help="cuda, cuda:N, or cpu as a check")
+    parser.add_argument("--batch-size", type=int, default=None, help="default: 64")
+    parser.add_argument("--images", type=int, default=None, help="number of phantom images (default: 4096)")
     parser.add_argument(
-        "--workers", type=int, default=None, help="of each loader (default: all cores, at most 16)"
+        "--workers", type=int, default=None, help="processes of each loader (default: all cores, at most 16)"
     )
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        parser.error("there is no GPU here; --device cpu --quick tries the script out")
+        parser.error("this machine has no GPU; --device cpu --quick checks the script")
     quick = arguments.quick
-    workers = 0 if quick else min(16, os.cpu_count() or 1)
+    workers = 0 if quick else min(16, cores())
     with tempfile.TemporaryDirectory() as folder:
         result = measure(
             Path(folder),

@@ -1,15 +1,13 @@
-"""Hostile files sent to the running service: each is refused with a reason, and the process keeps running.
+"""Hostile files sent to the running service: each gets an error with a reason, and the process keeps running.
 
 500 files are made from a PNG, a JPEG and a DICOM of a drawn radiograph: truncated, flipped bits, wrong suffix, zip and
 SVG files named .png, a header of 50,000 x 50,000, empty files, and more. The same seed makes the same files. Every
-answer must be a 4xx with a code and a sentence, or a 200 where the file is still a valid image (such as a flipped bit
-in a pixel); these are counted separately. There must be no 5xx, no missing answer, and one process until the end.
+response must be a 4xx with a code and a message, or a 200 if the file is still a valid image (such as a flipped bit in
+a pixel). Both are counted separately. There must be no 5xx, no missing response and no restart of the process.
 """
 
-import argparse
 import io
 import json
-import os
 import signal
 import socket
 import struct
@@ -29,8 +27,11 @@ import httpx
 import numpy as np
 import psutil
 import pydicom
+from common import make_parser
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
+
+from hilum.machine import cores
 
 SIDE = 192
 
@@ -52,7 +53,7 @@ def dicom_of(pixels: np.ndarray) -> bytes:
 
 
 def good_files(side: int = SIDE) -> dict[str, bytes]:
-    """What is mutated: one file of each kind, by its ending."""
+    """The valid files that are mutated: one of each format, by suffix."""
     from hilum.phantom.drawing import ImagePlan, draw_image
 
     pixels, _ = draw_image(ImagePlan(0, 1, 1, 1, False, 60, "PA", {"Cardiomegaly": 0.6}), side)
@@ -64,46 +65,46 @@ def good_files(side: int = SIDE) -> dict[str, bytes]:
 
 
 def truncated(data: bytes, draw: np.random.Generator) -> bytes:
-    """Its beginning."""
+    """Only the first bytes."""
     return data[: int(draw.integers(1, len(data)))]
 
 
-def flipped(data: bytes, draw: np.random.Generator) -> bytes:
-    """One to 64 bits changed anywhere."""
+def flipped_bits(data: bytes, draw: np.random.Generator) -> bytes:
+    """One to 64 random bits flipped."""
     changed = bytearray(data)
-    for place in draw.integers(0, len(data), int(draw.integers(1, 65))):
-        changed[place] ^= 1 << int(draw.integers(8))
+    for position in draw.integers(0, len(data), int(draw.integers(1, 65))):
+        changed[position] ^= 1 << int(draw.integers(8))
     return bytes(changed)
 
 
-def flipped_head(data: bytes, draw: np.random.Generator) -> bytes:
-    """One to eight bytes of the header set to anything: sizes, depths, lengths."""
+def random_header_bytes(data: bytes, draw: np.random.Generator) -> bytes:
+    """One to eight random bytes in the header (sizes, depths, lengths)."""
     changed = bytearray(data)
-    for place in draw.integers(0, min(len(data), 600), int(draw.integers(1, 9))):
-        changed[place] = int(draw.integers(256))
+    for position in draw.integers(0, min(len(data), 600), int(draw.integers(1, 9))):
+        changed[position] = int(draw.integers(256))
     return bytes(changed)
 
 
-def cut_out(data: bytes, draw: np.random.Generator) -> bytes:
-    """A piece missing from within."""
+def part_removed(data: bytes, draw: np.random.Generator) -> bytes:
+    """A part removed from the middle."""
     start, end = sorted(draw.integers(0, len(data), 2).tolist())
     return data[:start] + data[end:]
 
 
-def doubled(data: bytes, draw: np.random.Generator) -> bytes:
-    """A piece of itself put in somewhere."""
+def part_repeated(data: bytes, draw: np.random.Generator) -> bytes:
+    """A part of the file repeated."""
     start, end = sorted(draw.integers(0, len(data), 2).tolist())
     return data[:end] + data[start:]
 
 
 def huge_header(data: bytes, _: np.random.Generator) -> bytes:
-    """A header that says 50,000 x 50,000."""
+    """A header with a size of 50,000 x 50,000."""
     if data.startswith(b"\x89PNG"):
         head = b"IHDR" + struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0)
         return data[:8] + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head)) + data[33:]
     if data.startswith(b"\xff\xd8"):
-        place = data.index(b"\xff\xc0")
-        return data[: place + 5] + struct.pack(">HH", 50_000, 50_000) + data[place + 9 :]
+        position = data.index(b"\xff\xc0")
+        return data[: position + 5] + struct.pack(">HH", 50_000, 50_000) + data[position + 9 :]
     header = pydicom.dcmread(io.BytesIO(data))
     header.Rows = header.Columns = 50_000
     content = io.BytesIO()
@@ -111,8 +112,8 @@ def huge_header(data: bytes, _: np.random.Generator) -> bytes:
     return content.getvalue()
 
 
-def bomb(data: bytes, _: np.random.Generator) -> bytes:
-    """A PNG of a few kilobytes whose pixels, as its header says, are 6,000 x 6,000 ... and which holds far more."""
+def compression_bomb(data: bytes, _: np.random.Generator) -> bytes:
+    """A small PNG with a size of 6,000 x 6,000 in its header and 64 MiB of compressed zeros."""
     head = b"IHDR" + struct.pack(">IIBBBBB", 6_000, 6_000, 16, 6, 0, 0, 0)
     body = b"IDAT" + zlib.compress(bytes(64 * 2**20), 9)
     parts = [head, body, b"IEND"]
@@ -121,55 +122,55 @@ def bomb(data: bytes, _: np.random.Generator) -> bytes:
     )
 
 
-def a_zip(_: bytes, draw: np.random.Generator) -> bytes:
-    """An archive."""
+def zip_archive(_: bytes, draw: np.random.Generator) -> bytes:
+    """A zip archive."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
-        # Of a fixed date, or two calls in different seconds would differ.
+        # With a fixed date, so that the same seed gives the same bytes.
         archive.writestr(zipfile.ZipInfo("chest.png", (2026, 1, 1, 0, 0, 0)), draw.bytes(200))
     return content.getvalue()
 
 
-def an_svg(_: bytes, __: np.random.Generator) -> bytes:
-    """A drawing with a script in it."""
+def svg_image(_: bytes, __: np.random.Generator) -> bytes:
+    """An SVG image with a script."""
     return b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script><image href="file:///etc/passwd"/></svg>'
 
 
-def nothing(_: bytes, __: np.random.Generator) -> bytes:
-    """No byte."""
+def empty(_: bytes, __: np.random.Generator) -> bytes:
+    """An empty file."""
     return b""
 
 
-def noise(_: bytes, draw: np.random.Generator) -> bytes:
-    """Anything."""
+def random_bytes(_: bytes, draw: np.random.Generator) -> bytes:
+    """Random bytes."""
     return draw.bytes(int(draw.integers(1, 4000)))
 
 
-def noise_after_signature(data: bytes, draw: np.random.Generator) -> bytes:
-    """The right first bytes, then anything."""
+def signature_then_random_bytes(data: bytes, draw: np.random.Generator) -> bytes:
+    """A valid signature, then random bytes."""
     kept = 132 if data[128:132] == b"DICM" else 8
     return data[:kept] + draw.bytes(int(draw.integers(1, 4000))) + data[-12:]
 
 
-def as_it_is(data: bytes, _: np.random.Generator) -> bytes:
-    """Unchanged: what is wrong is its ending."""
+def wrong_suffix(data: bytes, _: np.random.Generator) -> bytes:
+    """The unchanged file, which gets the wrong suffix."""
     return data
 
 
 MUTATIONS: dict[Callable[[bytes, np.random.Generator], bytes], float] = {
     truncated: 0.2,
-    flipped: 0.22,
-    flipped_head: 0.2,
-    cut_out: 0.06,
-    doubled: 0.06,
-    noise_after_signature: 0.06,
+    flipped_bits: 0.22,
+    random_header_bytes: 0.2,
+    part_removed: 0.06,
+    part_repeated: 0.06,
+    signature_then_random_bytes: 0.06,
     huge_header: 0.04,
-    a_zip: 0.03,
-    an_svg: 0.03,
-    nothing: 0.02,
-    noise: 0.03,
-    as_it_is: 0.04,
-    bomb: 0.01,
+    zip_archive: 0.03,
+    svg_image: 0.03,
+    empty: 0.02,
+    random_bytes: 0.03,
+    wrong_suffix: 0.04,
+    compression_bomb: 0.01,
 }
 
 
@@ -181,25 +182,25 @@ def hostile_files(count: int, seed: int = 0, side: int = SIDE) -> Iterator[tuple
     chosen = list(MUTATIONS) + draw.choice(list(MUTATIONS), count, p=weights / weights.sum()).tolist()
     for number, mutate in enumerate(chosen[:count]):
         kind = list(good)[int(draw.integers(3))]
-        ending = kind
-        if mutate is as_it_is or draw.random() < 0.1:
-            ending = list(good)[(list(good).index(kind) + 1) % 3]
-        if mutate in (a_zip, an_svg):
-            ending = "png"
-        yield mutate.__name__, f"{number:03d}.{ending}", mutate(good[kind], draw)
+        suffix = kind
+        if mutate is wrong_suffix or draw.random() < 0.1:
+            suffix = list(good)[(list(good).index(kind) + 1) % 3]
+        if mutate in (zip_archive, svg_image):
+            suffix = "png"
+        yield mutate.__name__, f"{number:03d}.{suffix}", mutate(good[kind], draw)
 
 
-def small_run(folder: Path) -> Path:
-    """A run of one epoch on a few drawn radiographs."""
+def small_run(folder: Path, images: int = 60, side: int = 64) -> Path:
+    """A run of one epoch on a few phantom radiographs of `side` x `side` pixels."""
     from hilum.phantom import write_phantom
     from hilum.training.run import StandardTraining
 
-    write_phantom(folder / "phantom", images=60, size=64, workers=1)
+    write_phantom(folder / "phantom", images=images, size=side, workers=1)
     training = StandardTraining(
         source="phantom",
         root=folder / "phantom",
-        image_width=64,
-        image_height=64,
+        image_width=side,
+        image_height=side,
         num_epochs=1,
         num_workers=0,
         save_path=folder / "runs",
@@ -209,17 +210,17 @@ def small_run(folder: Path) -> Path:
         device="cpu",
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # so few images lack many findings
+        warnings.simplefilter("ignore")  # few images lack many findings
         training.train()
     return training.folder.path
 
 
 class Service:
-    """`hilum serve` as a process of its own.
+    """`hilum serve` in a separate process.
 
     Args:
-        run: what it reads with.
-        log: where its output goes.
+        run: the run folder to serve.
+        log: the file for its output.
     """
 
     def __init__(self, run: Path, log: Path):
@@ -259,7 +260,7 @@ class Service:
 
     @property
     def resident_bytes(self) -> int:
-        """Memory that it holds."""
+        """Resident memory of the process."""
         return psutil.Process(self.process.pid).memory_info().rss
 
 
@@ -274,7 +275,7 @@ def attack(address: str, count: int, seed: int) -> dict:
         for mutation, name, content in hostile_files(count, seed):
             try:
                 response = client.post(f"{address}/v1/predict", files={"files": (name, content)})
-                outcome, code = _judged(response)
+                outcome, code = _outcome(response)
             except httpx.TransportError as error:
                 outcome, code = "failed", type(error).__name__
             statuses[outcome] += 1
@@ -291,7 +292,7 @@ def attack(address: str, count: int, seed: int) -> dict:
     }
 
 
-def _judged(response: httpx.Response) -> tuple[str, str]:
+def _outcome(response: httpx.Response) -> tuple[str, str]:
     if response.status_code == 200:
         return "read", "read"
     if 400 <= response.status_code < 500:
@@ -302,32 +303,29 @@ def _judged(response: httpx.Response) -> tuple[str, str]:
 
 
 def main() -> None:
-    """Trains a small run, serves it, attacks it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--files", type=int, default=500)
+    """Trains a small run, serves it and sends it the files."""
+    parser = make_parser(__doc__, quick="40 files")
+    parser.add_argument("--files", type=int, default=500, help="number of files (default: 500)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--run", type=Path, help="to serve; a small one is trained if left out")
-    parser.add_argument("--json", action="store_true", help="print one JSON object last")
-    parser.add_argument("--quick", action="store_true", help="40 files")
+    parser.add_argument("--run", type=Path, help="run to serve (default: train a small one)")
     arguments = parser.parse_args()
     count = 40 if arguments.quick else arguments.files
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         run = arguments.run or small_run(folder)
         with Service(run, folder / "service.log") as service:
-            before = service.process.pid
             found = attack(service.address, count, arguments.seed)
-            alive = service.process.poll() is None and before == service.process.pid
-            still = httpx.get(f"{service.address}/healthz").status_code == 200
+            alive = service.process.poll() is None
+            healthy = httpx.get(f"{service.address}/healthz").status_code == 200
         log = (folder / "service.log").read_text()
     result = {
         "benchmark": "hostile",
         "files": count,
         "seed": arguments.seed,
         **found,
-        "same_process": alive and still,
+        "same_process": alive and healthy,
         "names_logged": sum(name in log for _, name, _ in hostile_files(count, arguments.seed)),
-        "cpus": os.cpu_count(),
+        "cpus": cores(),
     }
     print(
         f"{result['refused']} refused with a reason, {result['read']} still valid, {len(result['failed'])} failed"

@@ -2,17 +2,16 @@
 
 The task is the training part of the document: 320 x 320 pixels, 64 images per batch, shuffled, a fifth of the images
 augmented (rotation within 5 degrees, shift within 5 %, shear within 5 degrees, brightness within 20 %, contrast within
-10 %). The images are phantom radiographs as gray JPEGs of CheXpert-small's usual 390 x 320 pixels. Every side gets its
-best number of workers of 0, 1 and 2, one thread each; runs alternate, so that a slow moment of the machine affects all.
-A whole epoch is timed as the training process receives it, with workers that are already running; each side's epoch
-repeats the images often enough to last about as long. The peers deliver normalized float32, Hilum uint8: its conversion
-happens on the device, with the model.
+10 %). The images are phantom radiographs as gray JPEGs of 390 x 320 pixels, the usual size in CheXpert-small. Every
+pipeline uses its best number of workers of 0, 1 and 2, with one thread each. Runs alternate, so that a slow moment of
+the machine affects all. The time is that of a full epoch in the training process, with workers that are already
+running. Images are repeated until the epochs of all pipelines take about the same time. The peers deliver normalized
+float32, Hilum delivers uint8, which is converted on the device.
 
-Also measured: memory of a worker, and the rate with 100,000 images compared with 5,000, both on packs of 160 x 160
-noise: 2.6 GB on disk, and even the smaller (128 MB) is larger than a processor's caches.
+Also measured: the memory of a worker, and the rate with 100,000 images compared with 5,000, on packs of 160 x 160
+noise (2.6 GB and 128 MB, both larger than a processor's caches).
 """
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -28,6 +27,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import torch
+from common import make_parser, summarize
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision import transforms
@@ -38,6 +38,7 @@ from hilum.data.dataset import CheXpertDataset
 from hilum.data.loaders import Loaders
 from hilum.data.pack_builder import build_pack
 from hilum.data.pixels import FORMAT, INDEX, PIXELS, RECORD, Pack, RawImages, images_fingerprint
+from hilum.machine import cores
 from hilum.phantom import write_phantom
 from hilum.phantom.cohort import DATASET
 from hilum.sources.catalog import FEATURE_COLUMNS, Catalog
@@ -45,7 +46,7 @@ from hilum.sources.chexpert import CleanMetaData
 
 SIZE, BATCH, AUGMENTED = 320, 64, 0.2
 FILE_WIDTH, FILE_HEIGHT, QUALITY = 390, 320, 90
-GRAIN = 7  # gray levels
+NOISE = 7  # standard deviation in gray levels
 SCALE_SIZE = 160
 
 AFFINE = {"degrees": 5, "translate": (0.05, 0.05), "shear": 5}
@@ -53,14 +54,14 @@ JITTER = {"brightness": 0.2, "contrast": 0.1}
 
 
 def write_images(folder: Path, images: int) -> Catalog:
-    """A tree in CheXpert's layout, of gray JPEGs of the usual size; some grain makes the files as large."""
+    """Gray JPEGs in CheXpert's layout, of the usual size; noise makes the files as large as real ones."""
     root = write_phantom(folder, images=images, size=FILE_WIDTH, masks=False)
     catalog = CleanMetaData(root, max_studies=None, cache=False).catalog()
     draw = np.random.default_rng(0)
     top = (FILE_WIDTH - FILE_HEIGHT) // 2
     for path in map(Path, catalog.image_paths()):
         pixels = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_GRAYSCALE)
-        pixels = pixels[top : top + FILE_HEIGHT] + draw.normal(0, GRAIN, (FILE_HEIGHT, FILE_WIDTH))
+        pixels = pixels[top : top + FILE_HEIGHT] + draw.normal(0, NOISE, (FILE_HEIGHT, FILE_WIDTH))
         _, encoded = cv2.imencode(
             ".jpg", np.clip(pixels, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
         )
@@ -95,10 +96,10 @@ class DocumentDataset(Dataset):
 
 
 def torchxrayvision_dataset(root: Path) -> Dataset:
-    """Its own CheXpert data set, cropping, resizing and way to augment.
+    """Torchxrayvision's own CheXpert data set, cropping, resizing and augmentation.
 
-    ColorJitter takes neither its float images nor its range of -1024 to 1024, so the range is brought to
-    0..1 and back around it, for the images that are augmented only.
+    ColorJitter accepts neither its float images nor its range of -1024 to 1024. So augmented images are scaled to
+    0..1 for it, and back.
     """
     to_tensor, color_jitter = transforms.ToTensor(), transforms.ColorJitter(**JITTER)
 
@@ -113,7 +114,7 @@ def torchxrayvision_dataset(root: Path) -> Dataset:
         import torchxrayvision as xrv
 
         return xrv.datasets.CheX_Dataset(
-            imgpath=str(root.parent),  # its paths begin with the name of the tree
+            imgpath=str(root.parent),  # its paths start with the name of the root folder
             csvpath=str(root / "train.csv"),
             views=["PA", "AP"],
             unique_patients=False,
@@ -129,7 +130,7 @@ def torchxrayvision_dataset(root: Path) -> Dataset:
 
 
 def peer_loader(dataset: Dataset, items: int, workers: int) -> DataLoader:
-    """As the peers' examples have it: shuffled, the default collation."""
+    """A loader as in the peers' examples: shuffled, with the default collation."""
     return DataLoader(
         dataset,
         batch_size=BATCH,
@@ -140,7 +141,7 @@ def peer_loader(dataset: Dataset, items: int, workers: int) -> DataLoader:
 
 
 def hilum_loader(catalog: Catalog, pixels: RawImages | Pack, items: int, workers: int) -> DataLoader:
-    """Hilum's own loader for the training part; rows repeat, as they do when it oversamples."""
+    """Hilum's loader of the training part, with repeated rows as in oversampling."""
     width, height = pixels.size
     augmentation = Augmentation(AugmentationSettings(aug_fraction=AUGMENTED))
     loaders = Loaders(catalog, batch_size=BATCH, image_width=width, image_height=height, num_workers=workers)
@@ -149,18 +150,18 @@ def hilum_loader(catalog: Catalog, pixels: RawImages | Pack, items: int, workers
     return loaders._loader(dataset, shuffle=True)
 
 
-class Side:
-    """One pipeline with its best number of workers, kept running between its turns."""
+class Pipeline:
+    """One pipeline with its best number of workers, which keep running between epochs."""
 
     def __init__(
         self,
         make: Callable[[int, int], DataLoader],
         images: int,
-        least_seconds: float,
+        min_seconds: float,
         worker_counts: tuple[int, ...],
     ):
         first = self._rate(make(images, 0), images)
-        self.items = max(images, BATCH * round(first * least_seconds / BATCH))
+        self.items = max(images, BATCH * round(first * min_seconds / BATCH))
         rates = {workers: self._rate(make(self.items, workers), self.items) for workers in worker_counts}
         self.workers = max(rates, key=rates.get)
         self.loader = make(self.items, self.workers)
@@ -173,7 +174,8 @@ class Side:
 
     def _rate(self, loader: DataLoader, items: int) -> float:
         self._pass(loader)
-        return max(self._timed(loader, items) for _ in range(3))  # a slow moment must not decide the workers
+        # The best of three: a slow moment must not decide the number of workers.
+        return max(self._timed(loader, items) for _ in range(3))
 
     def _timed(self, loader: DataLoader, items: int) -> float:
         start = time.perf_counter()
@@ -186,20 +188,10 @@ class Side:
         return sum(len(batch["img"]) for batch in loader)
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    """Median, minimum, maximum and number."""
-    return {
-        "median": statistics.median(values),
-        "min": min(values),
-        "max": max(values),
-        "runs": len(values),
-    }
-
-
 def compare(
-    folder: Path, images: int, runs: int, least_seconds: float, worker_counts: tuple[int, ...]
+    folder: Path, images: int, runs: int, min_seconds: float, worker_counts: tuple[int, ...]
 ) -> dict[str, object]:
-    """Images a second of each side, and the ratios of Hilum's sides to the peers' in each run."""
+    """Images per second of each pipeline, and the ratios of Hilum's pipelines to the peers in each run."""
     catalog = write_images(folder / DATASET, images)
     pack = build_pack(catalog, folder / "pack", width=SIZE, height=SIZE, workers=1)
     raw = RawImages(catalog, PixelSettings(image_width=SIZE, image_height=SIZE))
@@ -211,13 +203,15 @@ def compare(
         "pack": lambda items, workers: hilum_loader(catalog, pack, items, workers),
         "jpeg": lambda items, workers: hilum_loader(catalog, raw, items, workers),
     }
-    sides = {name: Side(make, len(catalog), least_seconds, worker_counts) for name, make in makers.items()}
+    pipelines = {
+        name: Pipeline(make, len(catalog), min_seconds, worker_counts) for name, make in makers.items()
+    }
     for _ in range(runs):
-        for side in sides.values():
-            side.run()
+        for pipeline in pipelines.values():
+            pipeline.run()
     ratios = {
-        f"{ours}_to_{theirs}": spread(
-            [a / b for a, b in zip(sides[ours].rates, sides[theirs].rates, strict=True)]
+        f"{ours}_to_{theirs}": summarize(
+            [a / b for a, b in zip(pipelines[ours].rates, pipelines[theirs].rates, strict=True)]
         )
         for ours in ("pack", "jpeg")
         for theirs in ("document", "torchxrayvision")
@@ -225,14 +219,14 @@ def compare(
     return {
         "images": len(catalog),
         "bytes_per_jpeg": round(statistics.mean(Path(path).stat().st_size for path in catalog.image_paths())),
-        "best_workers": {name: side.workers for name, side in sides.items()},
-        "images_per_second": {name: spread(side.rates) for name, side in sides.items()},
+        "best_workers": {name: pipeline.workers for name, pipeline in pipelines.items()},
+        "images_per_second": {name: summarize(pipeline.rates) for name, pipeline in pipelines.items()},
         "ratios": ratios,
     }
 
 
 def noise_pack(folder: Path, images: int, size: int) -> tuple[Catalog, Pack]:
-    """A pack of noise with its catalog, written straight away: no files to decode."""
+    """A pack of noise and its catalog, written without image files."""
     ids = np.arange(images)
     table = pd.DataFrame(dict.fromkeys(FEATURE_COLUMNS, 0.0), index=pd.Index(ids, name="ImageID"))
     table["Image_Path"] = table["Hierarchical_Path"] = [f"images/{image_id:08d}.jpg" for image_id in ids]
@@ -256,7 +250,7 @@ def noise_pack(folder: Path, images: int, size: int) -> tuple[Catalog, Pack]:
 
 
 def worker_memory(loader: DataLoader) -> float:
-    """MB that a worker has for itself alone after an epoch, above a bare interpreter; the largest worker's."""
+    """Largest private memory of a worker after an epoch, in MB more than a bare interpreter."""
     before = {child.pid for child in psutil.Process().children()}
     iterator = iter(loader)
     workers = [child for child in psutil.Process().children() if child.pid not in before]
@@ -266,7 +260,7 @@ def worker_memory(loader: DataLoader) -> float:
 
 
 def bare_interpreter() -> float:
-    """MB that `python` alone has for itself."""
+    """Private memory of a bare `python`, in MB."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         time.sleep(0.5)
         memory = psutil.Process(process.pid).memory_full_info().uss / 1e6
@@ -276,10 +270,10 @@ def bare_interpreter() -> float:
 
 def scale(folder: Path, few: int, many: int, runs: int, worker_counts: tuple[int, ...]) -> dict[str, object]:
     """Rate and memory with many and with few images, in epochs of equal length."""
-    sides, memory = {}, {}
+    pipelines, memory = {}, {}
     for count in (few, many):
         catalog, pack = noise_pack(folder / str(count), count, SCALE_SIZE)
-        sides[count] = Side(
+        pipelines[count] = Pipeline(
             lambda items, workers, catalog=catalog, pack=pack: hilum_loader(catalog, pack, items, workers),
             many,
             0,
@@ -287,33 +281,31 @@ def scale(folder: Path, few: int, many: int, runs: int, worker_counts: tuple[int
         )
         memory[count] = worker_memory(hilum_loader(catalog, pack, many, 2))
     for _ in range(runs):
-        for side in sides.values():
-            side.run()
-    ratios = [a / b for a, b in zip(sides[many].rates, sides[few].rates, strict=True)]
+        for pipeline in pipelines.values():
+            pipeline.run()
+    ratios = [a / b for a, b in zip(pipelines[many].rates, pipelines[few].rates, strict=True)]
     return {
         "few": few,
         "many": many,
         "size": SCALE_SIZE,
-        "images_per_second": {str(count): spread(side.rates) for count, side in sides.items()},
-        "many_to_few": spread(ratios),
+        "images_per_second": {str(count): summarize(pipeline.rates) for count, pipeline in pipelines.items()},
+        "many_to_few": summarize(ratios),
         "worker_mb": {str(count): value for count, value in memory.items()},
     }
 
 
 def main() -> None:
-    """Runs the comparisons and prints them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object last")
-    parser.add_argument("--quick", action="store_true", help="40 images, one short run")
-    parser.add_argument("--runs", type=int, default=None, help="times each side is run (default: 7)")
+    """Runs the comparisons and prints the results."""
+    parser = make_parser(__doc__, quick="40 images, one short run")
+    parser.add_argument("--runs", type=int, default=None, help="timed epochs of each pipeline (default: 7)")
     arguments = parser.parse_args()
     quick = arguments.quick
     runs = arguments.runs or (1 if quick else 7)
-    # Each process computes with one thread, on every side: the workers are the parallelism.
+    # One thread per process in every pipeline: only the workers run in parallel.
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory() as folder:
-        result = {"benchmark": "loading", "cores": len(psutil.Process().cpu_affinity())}
+        result = {"benchmark": "loading", "cores": cores()}
         worker_counts = (0,) if quick else (0, 1, 2)
         result |= compare(Path(folder), 40 if quick else 1200, runs, 0 if quick else 2.0, worker_counts)
         counts = (100, 300) if quick else (5_000, 100_000)
@@ -330,7 +322,7 @@ def main() -> None:
     sizes = result["scale"]
     print(
         f"{sizes['many']:,} images to {sizes['few']:,}: {sizes['many_to_few']['median']:.2f} times the rate; "
-        f"a worker has {sizes['worker_mb'][str(sizes['many'])]:.0f} MB above a bare interpreter"
+        f"a worker needs {sizes['worker_mb'][str(sizes['many'])]:.0f} MB more than a bare interpreter"
     )
     if arguments.json:
         print(json.dumps(result))

@@ -1,16 +1,16 @@
 """Time of an epoch: Hilum's training loop, a bare PyTorch loop, Lightning's Trainer and timm's steps.
 
-Every side trains the same ResNet-18 from the same weights with the same Adam and loss on the same batches, which are in
-memory, and validates on the same others, so only the loop differs. Hilum keeps the probability of every image, scores
-the epoch and draws its progress bar; Lightning's Trainer draws its own, and neither logs nor saves; timm's side follows
-`train_one_epoch` and `validate` of its train.py, with its meters and its scheduler. The bare loop only sums the losses.
+Every loop trains the same ResNet-18 from the same weights, with the same Adam and loss, on the same batches in memory,
+and validates on the same other batches, so only the loop differs. Hilum saves the probability of every image, computes
+the scores and shows its progress bar. Lightning's Trainer shows its progress bar and neither logs nor saves. timm's
+loop follows `train_one_epoch` and `validate` of its train.py, with its meters and its scheduler. The bare loop only
+sums the losses.
 
-The sides take turns, each time in another order. Ratios are Hilum's seconds divided by the other side's in the same
-turn, below 1 if Hilum is faster: by the wall clock, and on a CPU also by CPU time, which other work on the machine
-disturbs less.
+The loops take turns, in a different order each time. Ratios are Hilum's seconds divided by the other loop's seconds in
+the same turn, so below 1 if Hilum is faster. Times are wall-clock times, and on a CPU also CPU times, which depend
+less on other work of the machine.
 """
 
-import argparse
 import contextlib
 import copy
 import io
@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 import torch
+from common import make_parser, summarize
 from torch import nn
 
 from hilum.metrics import Metrics
@@ -39,7 +40,7 @@ Batch = dict[str, torch.Tensor]
 
 
 class InMemory:
-    """Batches as a loader gives them, without any loading."""
+    """Batches in memory, in the form that a loader gives."""
 
     batch_sampler = None
 
@@ -62,14 +63,14 @@ class InMemory:
         return len(self.batches)
 
     def labels(self) -> pd.DataFrame:
-        """As Metrics takes them."""
+        """Labels in the form that Metrics takes."""
         ids = np.concatenate([batch["id"].numpy() for batch in self.batches])
         labels = np.concatenate([batch["labels"].numpy() for batch in self.batches])
         return pd.DataFrame(labels, pd.Index(ids, name="ImageID"), list(CHEXPERT_TARGETS))
 
 
 class Terminal(io.StringIO):
-    """Takes everything and shows nothing, but lets a progress bar believe in a screen."""
+    """Discards its input, but looks like a terminal to a progress bar."""
 
     def write(self, text: str) -> int:
         return len(text)
@@ -78,7 +79,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def hilum_side(net: nn.Module, train: InMemory, val: InMemory, device: torch.device) -> Callable[[], None]:
+def hilum_loop(net: nn.Module, train: InMemory, val: InMemory, device: torch.device) -> Callable[[], None]:
     """Hilum's loop with metrics, their history and the progress bar."""
     images = {part: (sum(map(len, _ids(of))),) * 2 for part, of in (("train", train), ("val", val))}
     metrics = Metrics(CHEXPERT_TARGETS, train.labels(), val.labels())
@@ -102,8 +103,8 @@ def _ids(batches: InMemory) -> list[torch.Tensor]:
     return [batch["id"] for batch in batches]
 
 
-def bare_side(net: nn.Module, train: InMemory, val: InMemory, device: torch.device) -> Callable[[], None]:
-    """What is needed to train and validate, and nothing else."""
+def bare_loop(net: nn.Module, train: InMemory, val: InMemory, device: torch.device) -> Callable[[], None]:
+    """A minimal loop that trains and validates."""
     net.to(device)
     optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE)
     criterion = MaskedBCEWithLogitsLoss()
@@ -128,10 +129,10 @@ def bare_side(net: nn.Module, train: InMemory, val: InMemory, device: torch.devi
     return epoch
 
 
-def lightning_side(
+def lightning_loop(
     net: nn.Module, train: InMemory, val: InMemory, device: torch.device
 ) -> Callable[[], float]:
-    """Lightning's Trainer; the time is that of its epoch, without the set-up of a fit."""
+    """Lightning's Trainer. The time is that of its epoch, without the set-up of `fit`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import pytorch_lightning as lightning
@@ -188,8 +189,8 @@ def lightning_side(
     return epoch
 
 
-def timm_side(net: nn.Module, train: InMemory, val: InMemory, device: torch.device) -> Callable[[], None]:
-    """The course of timm's train.py: meters, the loss read at each log line, scheduler steps."""
+def timm_loop(net: nn.Module, train: InMemory, val: InMemory, device: torch.device) -> Callable[[], None]:
+    """The loop of timm's train.py: meters, losses, scheduler steps."""
     from timm.optim import create_optimizer_v2
     from timm.scheduler import create_scheduler_v2
     from timm.utils import AverageMeter
@@ -239,36 +240,31 @@ def timm_side(net: nn.Module, train: InMemory, val: InMemory, device: torch.devi
     return epoch
 
 
-SIDES = {"hilum": hilum_side, "bare": bare_side, "lightning": lightning_side, "timm": timm_side}
+LOOPS = {"hilum": hilum_loop, "bare": bare_loop, "lightning": lightning_loop, "timm": timm_loop}
 
 
 def now(device: torch.device) -> tuple[float, float]:
-    """Wall clock and computed seconds, once the device has done what it was given."""
+    """Wall-clock and CPU seconds, after the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter(), time.process_time()
 
 
 def seconds(epoch: Callable[[], object], device: torch.device) -> tuple[float, float]:
-    """Wall-clock and computed seconds of one epoch; a side that measures itself gives its own."""
+    """Wall-clock and CPU seconds of one epoch; an epoch that returns its own times overrides them."""
     start = now(device)
     own = epoch()
     return own or tuple(np.subtract(now(device), start).tolist())
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    """Median, minimum, maximum and number."""
-    return {"median": statistics.median(values), "min": min(values), "max": max(values), "runs": len(values)}
-
-
 def measure(device: torch.device, batches: int, batch_size: int, size: int, runs: int) -> dict[str, object]:
-    """Each side `runs` times in turn, after one epoch that warms it up."""
+    """Runs each loop `runs` times in turn, after one warm-up epoch."""
     pin = device.type == "cuda"
     train = InMemory(0, batches, batch_size, size, pin)
     val = InMemory(1_000_000, max(1, batches // 4), batch_size, size, pin)
     net = build_model("resnet_grayscale", len(CHEXPERT_TARGETS), {"layers": 18}, mean=0.5, sd=0.25, seed=0)
     net = net.to(memory_format=torch.channels_last)
-    epochs = {name: side(copy.deepcopy(net), train, val, device) for name, side in SIDES.items()}
+    epochs = {name: make_loop(copy.deepcopy(net), train, val, device) for name, make_loop in LOOPS.items()}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in epochs}
     names = list(epochs)
     for run in range(runs + 1):
@@ -285,10 +281,10 @@ def measure(device: torch.device, batches: int, batch_size: int, size: int, runs
         "size": size,
         "batch_size": batch_size,
         "batches": {"train": len(train), "val": len(val)},
-        "seconds": {name: spread([wall for wall, _ in values]) for name, values in times.items()},
+        "seconds": {name: summarize([wall for wall, _ in values]) for name, values in times.items()},
         "ratios": {
             clock: {
-                f"hilum_to_{name}": spread(
+                f"hilum_to_{name}": summarize(
                     [ours[at] / theirs[at] for ours, theirs in zip(times["hilum"], times[name], strict=True)]
                 )
                 for name in names
@@ -300,11 +296,9 @@ def measure(device: torch.device, batches: int, batch_size: int, size: int, runs
 
 
 def main() -> None:
-    """Runs the comparison and prints it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object last")
-    parser.add_argument("--quick", action="store_true", help="2 batches of 4 images and 1 run")
-    parser.add_argument("--runs", type=int, default=None, help="times each side is run (default: 9)")
+    """Runs the comparison and prints the result."""
+    parser = make_parser(__doc__, quick="2 batches of 4 images and 1 run")
+    parser.add_argument("--runs", type=int, default=None, help="timed epochs of each loop (default: 9)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
@@ -313,7 +307,7 @@ def main() -> None:
         batches, batch_size, size = 100, 64, 320
     result = measure(device, batches, batch_size, size, arguments.runs or (1 if arguments.quick else 9))
     for name, value in result["seconds"].items():
-        print(f"{name}: {value['median']:.3f} s an epoch ({value['min']:.3f} to {value['max']:.3f})")
+        print(f"{name}: {value['median']:.3f} s per epoch ({value['min']:.3f} to {value['max']:.3f})")
     for clock, ratios in result["ratios"].items():
         for name, ratio in ratios.items():
             print(

@@ -1,15 +1,14 @@
-"""Time of one epoch's scores: Hilum and the scikit-learn calls of the founding document.
+"""Time to score one epoch: Hilum and the scikit-learn calls of the founding document.
 
 The task is the document's full training part: 131,748 images by 12 targets. Both get the same labels (float32, 1 or 0),
-probabilities (float32) and predictions, and compute per target recall, precision, F1, ROC AUC and average precision,
-and for all targets together accuracy, Hamming loss and the recall, precision and F1 averaged over images. Runs
-alternate, so that a slow moment of the machine affects both.
+probabilities (float32) and predictions. Both compute recall, precision, F1, ROC AUC and average precision per target,
+and for all targets together accuracy, Hamming loss, and recall, precision and F1 averaged over images. Runs alternate,
+so that a slow moment of the machine affects both.
 
-Also measured: the cost of appending the batches of an epoch (batches of 64, read back once), as a fraction of training
-torchvision's DenseNet-121 on the same number of images on the same device, 224 x 224.
+Also measured: the time to append the batches of an epoch (batches of 64, read back once), as a fraction of the time to
+train torchvision's DenseNet-121 on the same number of images, 224 x 224, on the same device.
 """
 
-import argparse
 import json
 import statistics
 import time
@@ -18,6 +17,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import torch
+from common import make_parser, summarize
 from sklearn import metrics as reference
 from torchvision.models import densenet121
 
@@ -30,7 +30,7 @@ COMBINED = ("accuracy", "hamming_loss", "recall", "precision", "f1")
 
 
 def synthetic_epoch(images: int, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Labels, probabilities and predictions of a model of middling skill; rare targets are rare here too."""
+    """Labels, probabilities and predictions of a simulated model; prevalences range from 3 to 40 %."""
     draw = np.random.default_rng(seed)
     prevalence = np.linspace(0.03, 0.4, len(CHEXPERT_TARGETS))
     labels = (draw.random((images, len(prevalence))) < prevalence).astype(np.float32)
@@ -43,7 +43,7 @@ def synthetic_epoch(images: int, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFr
 def with_scikit_learn(
     labels: pd.DataFrame, probabilities: pd.DataFrame, predictions: pd.DataFrame
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The calls that the document's Metrics class makes: (T, 5) itemized, (5,) combined."""
+    """Scores with the calls of the document's Metrics class: (T, 5) itemized, (5,) combined."""
     itemized = [
         (
             reference.recall_score(labels[target], predictions[target], zero_division=0),
@@ -67,7 +67,7 @@ def with_scikit_learn(
 def with_hilum(
     labels: pd.DataFrame, probabilities: pd.DataFrame, predictions: pd.DataFrame
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The same numbers: (T, 5) itemized, (5,) combined."""
+    """The same scores with Hilum: (T, 5) itemized, (5,) combined."""
     itemized = itemized_scores(labels, probabilities, list(labels.columns), [0.5] * labels.shape[1])
     combined = combined_scores(labels, predictions)
     return itemized[list(ITEMIZED)].to_numpy(), np.array([combined[name] for name in COMBINED])
@@ -81,7 +81,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def seconds_of_appending(images: int, device: torch.device) -> float:
-    """Appending an epoch of logits batch by batch, and reading it back."""
+    """Seconds to append an epoch of logits batch by batch and to read it back."""
     targets = len(CHEXPERT_TARGETS)
     ids = torch.arange(images, device=device).split(64)
     outputs = torch.zeros(images, targets, device=device).split(64)
@@ -97,7 +97,7 @@ def seconds_of_appending(images: int, device: torch.device) -> float:
 
 
 def seconds_of_training(images: int, size: int, device: torch.device) -> float:
-    """Time to train DenseNet-121 on this number of images, scaled from a few batches."""
+    """Seconds to train DenseNet-121 on this number of images, scaled from a few batches."""
     batch = 64 if device.type == "cuda" else 4
     net = densenet121(num_classes=len(CHEXPERT_TARGETS)).to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(net.parameters())
@@ -116,7 +116,7 @@ def seconds_of_training(images: int, size: int, device: torch.device) -> float:
 
 
 def measure(images: int, runs: int, size: int = 224) -> dict[str, object]:
-    """Times both sides `runs` times each, in turn, after one run that warms up and compares results."""
+    """Times both `runs` times in turn, after one warm-up run that compares the results."""
     epoch = synthetic_epoch(images)
     ours, theirs = with_hilum(*epoch), with_scikit_learn(*epoch)
     difference = max(float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True))
@@ -134,28 +134,16 @@ def measure(images: int, runs: int, size: int = 224) -> dict[str, object]:
         "scikit_learn_seconds": statistics.median(theirs for theirs, _ in times),
         "hilum_seconds": statistics.median(ours for _, ours in times),
         "largest_difference": difference,
-        "speedup": {
-            "median": statistics.median(ratios),
-            "min": min(ratios),
-            "max": max(ratios),
-            "runs": runs,
-        },
+        "speedup": summarize(ratios),
         "device": device.type,
-        "appending_share_of_densenet121_epoch": {
-            "median": statistics.median(shares),
-            "min": min(shares),
-            "max": max(shares),
-            "runs": runs,
-        },
+        "appending_share_of_densenet121_epoch": summarize(shares),
     }
 
 
 def main() -> None:
-    """Runs the comparison and prints it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object last")
-    parser.add_argument("--quick", action="store_true", help="5,000 images and 3 runs")
-    parser.add_argument("--runs", type=int, default=None, help="times each side is run (default: 9)")
+    """Runs the comparison and prints the result."""
+    parser = make_parser(__doc__, quick="5,000 images and 3 runs")
+    parser.add_argument("--runs", type=int, default=None, help="timed runs of each (default: 9)")
     arguments = parser.parse_args()
     images, size = (5_000, 64) if arguments.quick else (131_748, 224)
     result = measure(images, arguments.runs or (3 if arguments.quick else 9), size)

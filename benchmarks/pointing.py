@@ -1,17 +1,18 @@
-"""The pointing game: are the maxima of heatmaps inside the findings? On the demo's model, or on a given run.
+"""The pointing game: are the maxima of heatmaps inside the findings? For the demo's model, or a given run.
 
     python benchmarks/pointing.py [--run RUN] [--seed SEED] [--method METHOD] [--json] [--quick]
 
-Without --run it draws the demo's phantom and trains the demo's model first (minutes); another --seed gives other
-patients and another model.
+Without --run it first draws the demo's phantom and trains the demo's model (minutes). A different --seed gives
+different patients and a different model.
 """
 
-import argparse
 import json
 import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+
+from common import make_parser
 
 from hilum.inference import HEATMAP_METHODS
 from hilum.inference.heatmaps import pointing_game
@@ -19,7 +20,7 @@ from hilum.run_folder import RunFolder
 
 
 def train(out: Path, quick: bool, seed: int) -> RunFolder:
-    """The demo's model; a tiny one with `quick`."""
+    """Trains the demo's model, or a tiny one if `quick`."""
     from hilum.demo import IMAGES, SETTINGS
     from hilum.phantom import write_phantom
     from hilum.training.run import StandardTraining
@@ -33,24 +34,26 @@ def train(out: Path, quick: bool, seed: int) -> RunFolder:
 
 
 def main() -> None:
-    """Plays it and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--run", type=Path, help="a run on a phantom; default: train one")
-    parser.add_argument("--seed", type=int, default=0, help="of the phantom and of the training")
+    """Runs the pointing game and prints the table."""
+    parser = make_parser(__doc__, quick="a tiny model and few images, for the tests")
+    parser.add_argument("--run", type=Path, help="a run on a phantom (default: train one)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the phantom and of the training")
     parser.add_argument("--method", choices=[*HEATMAP_METHODS, "all"], default="all")
-    parser.add_argument("--most", type=int, help="games per finding at most")
-    parser.add_argument("--json", action="store_true", help="print one JSON object last")
-    parser.add_argument("--quick", action="store_true", help="a tiny model and few games: for the tests")
-    given = parser.parse_args()
+    parser.add_argument("--most", type=int, help="maximum number of images per finding")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = RunFolder(given.run) if given.run else train(Path(scratch), given.quick, given.seed)
-        methods = HEATMAP_METHODS if given.method == "all" else (given.method,)
-        most = 3 if given.quick else given.most
+        folder = (
+            RunFolder(arguments.run)
+            if arguments.run
+            else train(Path(scratch), arguments.quick, arguments.seed)
+        )
+        methods = HEATMAP_METHODS if arguments.method == "all" else (arguments.method,)
+        most = 3 if arguments.quick else arguments.most
         results = {method: pointing_game(folder, method=method, most=most) for method in methods}
     command = " ".join(["python benchmarks/pointing.py", *sys.argv[1:]])
-    for method, played in results.items():
+    for method, games in results.items():
         print(f"\n{method}")
-        for game in played:
+        for game in games:
             share = (
                 "n/a"
                 if game.share is None
@@ -58,8 +61,8 @@ def main() -> None:
             )
             by_chance = "" if game.chance is None else f", by chance {game.chance:.2f}"
             print(f"  {game.target:<18} {game.hits:>4} of {game.games:<4} {share}{by_chance}")
-    if given.json:
-        found = {method: [asdict(game) for game in played] for method, played in results.items()}
+    if arguments.json:
+        found = {method: [asdict(game) for game in games] for method, games in results.items()}
         record = {
             "benchmark": "pointing",
             "command": command,

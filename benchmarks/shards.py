@@ -1,20 +1,18 @@
 """Cost of an image in shards: bytes, requests, and images/s compared with the local pack.
 
-The shards are on a server with the S3 protocol (moto), in its own process on loopback: bytes and requests are those of
-any S3 storage; the cold rate is an upper bound for a network. Batches of 64, one process. Runs alternate between shards
-and pack, so that a slow moment of the machine affects both.
+The shards are on an S3 server (moto), in its own process on loopback. Bytes and requests are those of any S3 storage;
+the cold rate is an upper bound for a network. Batches have 64 images, read in one process. Runs alternate between
+shards and pack, so that a slow moment of the machine affects both.
 
 The last figures are for random order with a cache that holds only a fraction of the chunks: how often is the data set
-downloaded again in one epoch? There, and in `warm_alone`, images are read one by one: in a data set of millions, no
-two images of a batch are in the same chunk.
+downloaded again in one epoch? There, and in `warm_alone`, images are read one by one, because in a data set of millions
+no two images of a batch are in the same chunk.
 """
 
-import argparse
 import json
 import os
 import re
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from common import make_parser, summarize
 
 from hilum.data.pixels import CORRUPT, FORMAT, INDEX, PIXELS, RECORD, Pack
 from hilum.data.shards import Shards, write_shards
@@ -36,7 +35,7 @@ SHARES = (1.0, 0.5, 0.25)
 
 
 def synthetic_pack(folder: Path, images: int, side: int) -> Pack:
-    """A pack of noise; pixels are stored as they are, so what they show changes nothing."""
+    """A pack of noise. Pixels are stored uncompressed, so their values have no effect."""
     folder.mkdir()
     pixels = np.lib.format.open_memmap(folder / PIXELS, "w+", dtype=np.uint8, shape=(images, side, side))
     draw = np.random.default_rng(0)
@@ -58,19 +57,19 @@ def synthetic_pack(folder: Path, images: int, side: int) -> Pack:
 
 
 class Server:
-    """The S3 server's endpoint, and the requests it has answered, read from its log."""
+    """The endpoint of the S3 server, and the number of its requests, read from its log."""
 
     def __init__(self, endpoint: str, log: Path):
         self.endpoint, self.log = endpoint, log
 
     def requests(self, part: str) -> int:
-        """How many requests so far were for a path with `part` in it."""
+        """Number of requests so far whose path contains `part`."""
         return len(re.findall(rf"(?:GET|HEAD|PUT|POST) \S*{part}\S* HTTP", self.log.read_text()))
 
 
 @contextmanager
 def s3_server(folder: Path) -> Iterator[Server]:
-    """A moto server in a process of its own, with the environment that leads boto3 to it."""
+    """A moto server in a separate process, with environment variables that point boto3 to it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -103,30 +102,20 @@ def _wait_for(endpoint: str) -> None:
 
 
 def images_per_second(source: Pack | Shards, order: np.ndarray, batch: int = BATCH) -> float:
-    """Reads all images of an order, a batch at a time."""
+    """Reads all images in this order, in batches."""
     start = time.perf_counter()
     for first in range(0, len(order), batch):
         source.read(order[first : first + batch])
     return len(order) / (time.perf_counter() - start)
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    """Median, minimum, maximum and number of runs."""
-    return {
-        "median": statistics.median(values),
-        "min": min(values),
-        "max": max(values),
-        "runs": len(values),
-    }
-
-
 def measure_rates(pack: Pack, server: Server, folder: Path, chunk_bytes: int, runs: int) -> dict[str, object]:
-    """Bytes and requests of an image, and images/s cold, warm and from the pack."""
+    """Bytes and requests per image, and images/s from a cold cache, a warm cache and the pack."""
     url = "s3://radiographs/rates"
     report = write_shards(pack, url, chunk_bytes=chunk_bytes)
     written = server.requests("chunk-")
     order = np.random.default_rng(1).permutation(pack.ids)
-    images_per_second(pack, order)  # both sides are read once before they are timed
+    images_per_second(pack, order)  # read once before timing
     cold, warm, alone, local, requests = [], [], [], [], 0
     for run in range(runs):
         shards = Shards(url, folder / f"cold-{run}")
@@ -146,17 +135,17 @@ def measure_rates(pack: Pack, server: Server, folder: Path, chunk_bytes: int, ru
         "requests_per_chunk_written": written / report.chunks,
         "requests_per_chunk": requests / report.chunks,
         "requests_per_image": requests / report.images,
-        "pack_images_per_second": spread(local),
-        "cold_images_per_second": spread(cold),
-        "warm_images_per_second": spread(warm),
-        "warm_alone_images_per_second": spread(alone),
-        "cold_ratio": spread([a / b for a, b in zip(cold, local, strict=True)]),
-        "warm_ratio": spread([a / b for a, b in zip(warm, local, strict=True)]),
+        "pack_images_per_second": summarize(local),
+        "cold_images_per_second": summarize(cold),
+        "warm_images_per_second": summarize(warm),
+        "warm_alone_images_per_second": summarize(alone),
+        "cold_ratio": summarize([a / b for a, b in zip(cold, local, strict=True)]),
+        "warm_ratio": summarize([a / b for a, b in zip(warm, local, strict=True)]),
     }
 
 
 def measure_cache(pack: Pack, server: Server, folder: Path, per_chunk: int, runs: int) -> dict[str, object]:
-    """Chunks fetched per image in a random epoch, after a first one, by the share of chunks the cache holds."""
+    """Chunks fetched per image in a random epoch, after a first epoch, by the fraction of chunks in the cache."""
     url, side = "s3://radiographs/cache", pack.size[0]
     report = write_shards(pack, url, chunk_bytes=per_chunk * side * side)
     fetched: dict[str, object] = {}
@@ -169,16 +158,14 @@ def measure_cache(pack: Pack, server: Server, folder: Path, per_chunk: int, runs
             for image_id in np.random.default_rng(epoch).permutation(pack.ids):
                 shards.read(np.array([image_id]))
             counts.append((server.requests("chunk-") - before) / 2 / report.images)  # HEAD and GET
-        fetched[f"{share:g}"] = spread(counts[1:])
+        fetched[f"{share:g}"] = summarize(counts[1:])
     return {"images_per_chunk": per_chunk, "chunks": report.chunks, "fetched_per_image": fetched}
 
 
 def main() -> None:
-    """Runs the measurements and prints them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object last")
-    parser.add_argument("--quick", action="store_true", help="256 images of 32 x 32, and 2 runs")
-    parser.add_argument("--runs", type=int, default=None, help="times each side is run (default: 5)")
+    """Runs the measurements and prints the results."""
+    parser = make_parser(__doc__, quick="256 images of 32 x 32, and 2 runs")
+    parser.add_argument("--runs", type=int, default=None, help="timed runs (default: 5)")
     arguments = parser.parse_args()
     images, side, chunk_bytes = (256, 32, 2**16) if arguments.quick else (2560, 320, 2**26)
     cache_images, runs = (60 if arguments.quick else 600), arguments.runs or (2 if arguments.quick else 5)
@@ -193,18 +180,18 @@ def main() -> None:
     result = {"benchmark": "shards", "images": images, "side": side, **rates, "cache": cache}
     print(
         f"{images:,} images of {side} x {side} in {rates['chunks']} chunks: {rates['bytes_per_image']:,.1f} bytes "
-        f"an image ({rates['pixels_per_image']:,} of pixels), {rates['requests_per_chunk']:.1f} requests a chunk"
+        f"per image ({rates['pixels_per_image']:,} of pixels), {rates['requests_per_chunk']:.1f} requests per chunk"
     )
     for kind in ("cold", "warm"):
         rate, ratio = rates[f"{kind}_images_per_second"], rates[f"{kind}_ratio"]
         print(
-            f"{kind}: {rate['median']:,.0f} images/s, {ratio['median']:.2g} of the local pack's "
+            f"{kind}: {rate['median']:,.0f} images/s, {ratio['median']:.2g} times the local pack "
             f"({ratio['min']:.2g} to {ratio['max']:.2g} in {ratio['runs']} runs)"
         )
     alone = rates["warm_alone_images_per_second"]
     print(f"warm, one by one: {alone['median']:,.0f} images/s ({alone['min']:,.0f} to {alone['max']:,.0f})")
     for share, fetched in cache["fetched_per_image"].items():
-        print(f"cache of {float(share):.0%} of the chunks: {fetched['median']:.2f} chunks fetched an image")
+        print(f"cache of {float(share):.0%} of the chunks: {fetched['median']:.2f} chunks fetched per image")
     if arguments.json:
         print(json.dumps(result))
 

@@ -1,20 +1,20 @@
-"""Bootstrap intervals of the scores: their speed, and how often they cover the truth.
+"""Bootstrap intervals of the scores: their speed, and how often they cover the true score.
 
-Speed: the replicates of a validation part of 26,000 images by 12 targets, compared with the usual loop, which repeats
-each drawn patient's images and calls scikit-learn. The loop is timed on a few replicates and scaled, because its cost
-is the same for each.
+Speed: the replicates of a validation part of 26,000 images by 12 targets, compared with a simple loop that repeats the
+images of each drawn patient and calls scikit-learn. The loop is timed on a few replicates and scaled, because each
+replicate takes the same time.
 
-Coverage: patients with one to six images, who differ in how often they have a finding and in how high their images
-score. The truth is the score of a sample a thousand times as large. A 95 % interval should cover it in 95 of 100
-samples; an interval that treats the images as independent covers it less often.
+Coverage: patients have one to six images, and differ in the prevalence of the findings and in the scores of their
+images. The true score is that of a sample a thousand times as large. A 95 % interval should cover it in 95 of 100
+samples. An interval that treats the images as independent covers it less often.
 """
 
-import argparse
 import json
 import statistics
 import time
 
 import numpy as np
+from common import make_parser, summarize
 from sklearn import metrics as reference
 
 from hilum.metrics.intervals import (
@@ -28,8 +28,8 @@ from hilum.metrics.predictions import Predictions
 COVERED = ("roc_auc", "avg_precision", "recall", "precision")
 COMPARED = ("recall", "precision", "roc_auc", "avg_precision")
 
-#: Of the simulated targets: log odds of the finding in a typical patient, how far positives' logits lie above
-#: negatives', and the threshold. Their prevalences are about 4 %, 14 % and 39 %.
+#: The simulated targets: log odds of the finding in a typical patient, difference of the logits between positives and
+#: negatives, and threshold. The prevalences are about 4 %, 14 % and 39 %.
 TYPICAL_LOG_ODDS = np.array([-3.9, -2.3, -0.6])
 SHIFTS = np.array([1.6, 1.4, 1.2])
 THRESHOLDS = np.array([0.3, 0.4, 0.5])
@@ -64,7 +64,7 @@ def clustered_sample(patients: int, seed: int) -> Sample:
 
 
 def validation_part(images: int, seed: int = 0) -> Sample:
-    """Labels and probabilities, (images, 12) float32, and patients (images,) of a model of middling skill."""
+    """Labels and probabilities, (images, 12) float32, and patients (images,) of a simulated model."""
     draw = np.random.default_rng(seed)
     prevalence = np.linspace(0.03, 0.4, 12)
     labels = (draw.random((images, 12)) < prevalence).astype(np.float32)
@@ -74,7 +74,7 @@ def validation_part(images: int, seed: int = 0) -> Sample:
 
 
 def with_scikit_learn(sample: Sample, replicates: int) -> np.ndarray:
-    """The loop: (4, replicates, T) scores of the same bootstrap samples."""
+    """Scores of the same bootstrap samples with scikit-learn, (4, replicates, T)."""
     labels, probabilities, patients = sample
     distinct, patient_of = np.unique(patients, return_inverse=True)
     weights = patient_weights(len(distinct), replicates, seed=0)
@@ -94,7 +94,7 @@ def with_scikit_learn(sample: Sample, replicates: int) -> np.ndarray:
 
 
 def measure_speed(images: int, replicates: int, runs: int, naive_replicates: int = 3) -> dict[str, object]:
-    """Times both sides `runs` times each, in turn, after one run that warms up and compares results."""
+    """Times both `runs` times in turn, after one warm-up run that compares the results."""
     sample = validation_part(images)
     thresholds = np.full(sample[0].shape[1], 0.5)
     ours = score_replicates(predictions_of(sample, thresholds), replicates=replicates).replicates
@@ -119,39 +119,34 @@ def measure_speed(images: int, replicates: int, runs: int, naive_replicates: int
         "scikit_learn_seconds": statistics.median(naive),
         "hilum_seconds": statistics.median(fast),
         "largest_difference": difference,
-        "speedup": {
-            "median": statistics.median(ratios),
-            "min": min(ratios),
-            "max": max(ratios),
-            "runs": runs,
-        },
+        "speedup": summarize(ratios),
     }
 
 
 def covers(low: np.ndarray, high: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Whether each interval holds the truth, NaN where it is undefined."""
+    """Whether each interval covers the true score; NaN if the interval is undefined."""
     return np.where(np.isnan(low), np.nan, (low <= truth) & (truth <= high))
 
 
 def measure_coverage(
     simulations: int, patients: int, replicates: int, truth_patients: int, seed: int = 0
 ) -> dict[str, object]:
-    """Shares of simulations whose 95 % interval holds the truth, by method, score and target.
+    """Proportion of simulations whose 95 % interval covers the true score, by method, score and target.
 
-    The methods are Hilum's, the plain percentiles of its replicates, and the percentiles of samples of images.
+    The methods are Hilum's interval, the percentiles of its replicates, and the percentiles of samples of images.
     """
 
-    def replicated(sample: Sample, sample_replicates: int, draws: int) -> ScoreReplicates:
+    def bootstrap(sample: Sample, sample_replicates: int, draws: int) -> ScoreReplicates:
         return score_replicates(predictions_of(sample, THRESHOLDS), replicates=sample_replicates, seed=draws)
 
-    truth = replicated(clustered_sample(truth_patients, seed=seed), 0, 0).estimate
-    held = {
+    truth = bootstrap(clustered_sample(truth_patients, seed=seed), 0, 0).estimate
+    covered = {
         method: {score: [] for score in COVERED} for method in ("hilum", "percentile", "images_percentile")
     }
     for simulation in range(simulations):
         labels, probabilities, patient_of = clustered_sample(patients, seed=seed + 1 + simulation)
-        by_patient = replicated((labels, probabilities, patient_of), replicates, simulation)
-        by_image = replicated((labels, probabilities, np.arange(len(labels))), replicates, simulation)
+        by_patient = bootstrap((labels, probabilities, patient_of), replicates, simulation)
+        by_image = bootstrap((labels, probabilities, np.arange(len(labels))), replicates, simulation)
         for score in COVERED:
             bounds = {
                 "hilum": by_patient.interval(score),
@@ -159,7 +154,7 @@ def measure_coverage(
                 "images_percentile": percentile_interval(by_image.replicates[score]),
             }
             for method, (low, high) in bounds.items():
-                held[method][score].append(covers(low, high, truth[score]))
+                covered[method][score].append(covers(low, high, truth[score]))
     return {
         "simulations": simulations,
         "patients": patients,
@@ -169,18 +164,18 @@ def measure_coverage(
                 score: dict(zip(PREVALENCE_NAMES, np.nanmean(hits, axis=0).round(4).tolist(), strict=True))
                 for score, hits in scores.items()
             }
-            for method, scores in held.items()
+            for method, scores in covered.items()
         },
     }
 
 
 def main() -> None:
-    """Measures speed and coverage and prints them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object last")
-    parser.add_argument("--quick", action="store_true", help="2,000 images, 100 replicates, 20 simulations")
-    parser.add_argument("--runs", type=int, default=None, help="times each side is run (default: 5)")
-    parser.add_argument("--simulations", type=int, default=None, help="of coverage (default: 1,000)")
+    """Measures speed and coverage and prints both."""
+    parser = make_parser(__doc__, quick="2,000 images, 100 replicates, 20 simulations")
+    parser.add_argument("--runs", type=int, default=None, help="timed runs of each (default: 5)")
+    parser.add_argument(
+        "--simulations", type=int, default=None, help="simulations of the coverage (default: 1,000)"
+    )
     arguments = parser.parse_args()
     quick = arguments.quick
     speed = measure_speed(
@@ -199,7 +194,7 @@ def main() -> None:
         100 if quick else 1_000,
         20_000 if quick else 400_000,
     )
-    print(f"Share of {coverage['simulations']:,} simulations whose 95 % interval holds the truth:")
+    print(f"Proportion of {coverage['simulations']:,} simulations whose 95 % interval covers the true score:")
     for method in ("hilum", "percentile", "images_percentile"):
         for score, shares in coverage[method].items():
             listed = ", ".join(f"{name} {share:.3f}" for name, share in shares.items())

@@ -108,7 +108,7 @@ def _scores(record: dict[str, Any]) -> str:
         title=title,
         rows=rows,
         seeds=record["seeds"],
-        settings=record["settings_in_words"],
+        settings=record["settings_summary"],
         remark=remark,
         command=record["command"],
     )
@@ -239,7 +239,7 @@ def _hostile(record: dict[str, Any]) -> list[str]:
     ]
 
 
-def _reading_checks(record: dict[str, Any]) -> list[str]:
+def _quality_checks(record: dict[str, Any]) -> list[str]:
     codes = sorted({code for found in record["counts"].values() for code in found} - {"images"})
     lines = [f"| images | number | {' | '.join(codes)} |", "| --- |" + " --- |" * (len(codes) + 1)]
     for name, found in record["counts"].items():
@@ -277,7 +277,7 @@ _SPECIAL = {
     "uncertainty": _uncertainty,
     "service_load": _service_load,
     "hostile": _hostile,
-    "reading_checks": _reading_checks,
+    "quality_checks": _quality_checks,
 }
 
 

@@ -1,10 +1,14 @@
+import sys
 from pathlib import Path
 
 import pytest
 
+# The benchmarks import modules of their folder, as they do when run as scripts.
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every benchmark's small version is slow."""
+    """Marks every benchmark's test as slow."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.slow)

@@ -14,7 +14,7 @@ def run(monkeypatch, *arguments: str) -> None:
     runpy.run_path(str(BENCHMARK), run_name="__main__")
 
 
-def test_at_a_toy_size_on_the_cpu_every_side_trains(monkeypatch, capsys):
+def test_every_pipeline_trains_at_a_small_size_on_the_cpu(monkeypatch, capsys):
     pytest.importorskip("timm")
     run(monkeypatch, "--device", "cpu", "--quick", "--json")
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -27,9 +27,9 @@ def test_at_a_toy_size_on_the_cpu_every_side_trains(monkeypatch, capsys):
         assert set(values["peak_bytes"].values()) == {None}
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_that_is_said(monkeypatch, capsys):
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_missing_gpu_is_an_error(monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         run(monkeypatch)
     assert ended.value.code == 2
-    assert "there is no GPU here; --device cpu --quick tries the script out" in capsys.readouterr().err
+    assert "this machine has no GPU; --device cpu --quick checks the script" in capsys.readouterr().err

@@ -15,14 +15,14 @@ def test_the_same_seed_makes_the_same_files():
     assert {mutation for mutation, _, _ in first} >= {
         "truncated",
         "huge_header",
-        "a_zip",
-        "an_svg",
-        "nothing",
-        "bomb",
+        "zip_archive",
+        "svg_image",
+        "empty",
+        "compression_bomb",
     }
 
 
-def test_quick_attack_is_refused_with_reasons(monkeypatch, capsys):
+def test_quick_benchmark_gets_errors_with_reasons(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["hostile.py", "--quick", "--json"])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(BENCHMARK), run_name="__main__")

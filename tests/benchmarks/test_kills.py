@@ -12,18 +12,18 @@ BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "kills.py"
 
 
 def in_this_process(arguments, **_):
-    """`subprocess.run` of a command of Hilum, here, where torch is imported already."""
+    """Runs a command of Hilum in this process, where torch is already imported, instead of `subprocess.run`."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # so few images lack some findings
+        warnings.simplefilter("ignore")  # few images lack some findings
         result = CliRunner().invoke(cli, arguments[arguments.index("hilum") + 1 :])
     assert result.exit_code == 0, result.output
     return subprocess.CompletedProcess(arguments, 0, result.stdout, result.stderr)
 
 
-def test_a_killed_and_resumed_run_has_the_digest_of_the_run_left_alone(monkeypatch, capsys):
+def test_a_killed_and_resumed_run_has_the_digest_of_an_uninterrupted_run(monkeypatch, capsys):
     benchmark = runpy.run_path(str(BENCHMARK), run_name="kills")
     settings = benchmark["measure"].__globals__
-    # Two epochs of two batches; only the run that is killed needs a process of its own.
+    # Two epochs of two batches; only the killed run needs a separate process.
     monkeypatch.setitem(settings, "EPOCHS", 2)
     spawning = SimpleNamespace(**{**vars(subprocess), "run": in_this_process})
     monkeypatch.setitem(settings, "subprocess", spawning)

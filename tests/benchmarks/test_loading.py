@@ -9,10 +9,10 @@ import pytest
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "loading.py"
 
 
-def test_quick_benchmark_loads_on_every_side_and_reports_ratios(monkeypatch, capsys):
+def test_quick_benchmark_measures_every_pipeline_and_the_ratios(monkeypatch, capsys):
     pytest.importorskip("psutil")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # those of the peers' own imports
+        warnings.simplefilter("ignore")  # warnings of the peers' imports
         pytest.importorskip("torchxrayvision")
         monkeypatch.setattr(sys, "argv", ["loading.py", "--quick", "--json"])
         runpy.run_path(str(BENCHMARK), run_name="__main__")

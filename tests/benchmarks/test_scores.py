@@ -28,15 +28,15 @@ def test_quick_benchmark_has_mean_spread_and_interval_of_each_finding(data, monk
     assert len(effusion["positives"]) == 2
 
 
-def test_seeds_without_a_score_do_not_count_for_it():
-    over_seeds = runpy.run_path(str(BENCHMARK))["over_seeds"]
+def test_seeds_with_an_undefined_score_are_left_out():
+    summarize_seeds = runpy.run_path(str(BENCHMARK))["summarize_seeds"]
     scores = ("roc_auc", "avg_precision", "recall", "precision")
     tables = []
     for value in (0.6, 0.8, np.nan):
         row = {f"{score}{end}": value for score in scores for end in ("", "_low", "_high")}
         tables.append(pd.DataFrame([{"target": "Hernia", "positives": 0 if np.isnan(value) else 2, **row}]))
-    (row,) = over_seeds(tables)
+    (row,) = summarize_seeds(tables)
     assert row["positives"] == [2, 2, 0]
     assert row["recall"] == {"mean": 0.7, "sd": 0.1414, "low": 0.7, "high": 0.7, "seeds": 2}
-    (row,) = over_seeds(tables[2:])
+    (row,) = summarize_seeds(tables[2:])
     assert row["recall"] == {"mean": None, "sd": None, "low": None, "high": None, "seeds": 0}

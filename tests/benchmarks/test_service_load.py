@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "service_load.py"
-CLAIMS = {
+GOALS = {
     "no error but 503",
     "p99 below 10 x single",
     "throughput at least one client's",
@@ -14,7 +14,7 @@ CLAIMS = {
 }
 
 
-def test_quick_load_is_answered_and_the_exit_code_says_what_held(monkeypatch, capsys):
+def test_quick_benchmark_gets_responses_and_the_exit_code_reports_the_goals(monkeypatch, capsys):
     monkeypatch.setattr("hilum.training.run.write_figures", lambda folder, metrics: [])
     monkeypatch.setattr("hilum.training.run.write_report", lambda folder: None)
     monkeypatch.setattr(sys, "argv", ["service_load.py", "--quick", "--json", "--clients", "4"])
@@ -28,7 +28,7 @@ def test_quick_load_is_answered_and_the_exit_code_says_what_held(monkeypatch, ca
     for figure in ("single_median_s", "p50_s", "p99_s", "per_second", "throughput_ratio", "resident_mib"):
         assert result[figure] > 0, figure
     assert result["warm_up_share"] == 0.25
-    # Which of the others hold depends on what else the machine does.
-    assert set(result["held"]) == CLAIMS
+    # Whether the other goals are reached depends on the load of the machine.
+    assert set(result["held"]) == GOALS
     assert result["held"]["no error but 503"]
     assert ended.value.code == (0 if all(result["held"].values()) else 1)

@@ -11,7 +11,7 @@ pytest.importorskip("moto.server", reason="moto[server] is not installed: pip in
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "shards.py"
 
 
-def test_quick_benchmark_gives_the_cost_of_an_image(monkeypatch, capsys):
+def test_quick_benchmark_measures_bytes_and_requests_per_image(monkeypatch, capsys):
     for name in ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "replaced by the benchmark")
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):

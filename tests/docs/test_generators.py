@@ -102,7 +102,7 @@ def test_the_nih_sample_is_shown_with_spread_and_intervals(tmp_path, monkeypatch
         "images": 866,
         "seeds": 5,
         "command": "python benchmarks/scores.py",
-        "settings_in_words": "ResNet-18 at 128 x 128, 5 epochs",
+        "settings_summary": "ResNet-18 at 128 x 128, 5 epochs",
         "rows": [row | {"recall": score, "precision": nothing}],
     }
     (tmp_path / "nih-sample.json").write_text(json.dumps(record))
