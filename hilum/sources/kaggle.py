@@ -107,21 +107,18 @@ def _read_names(folder: Path, files: pd.DataFrame) -> tuple[pd.Series, pd.Series
         patients = patients.fillna(found["patient"])
         if "cause" in found:
             cause = cause.fillna(found["cause"].str.lower())
-    unknown = patients.isna()
-    if unknown.any():
-        raise HilumError(
-            f"{_first_path(folder, files, unknown)}: the name contains no patient ({int(unknown.sum()):,} such files). "
-            "Expected person<number>_<bacteria|virus>_<number>, IM-<number>-<number> or "
-            "NORMAL2-IM-<number>-<number>; the split needs it to keep patients apart."
-        )
-    misplaced = cause.notna() != (files["kind"] == "PNEUMONIA")
-    if misplaced.any():
-        raise HilumError(
-            f"{_first_path(folder, files, misplaced)}: the name and the folder disagree on whether this is a pneumonia "
-            f"({int(misplaced.sum()):,} such files). Restore the folders from the data set."
-        )
+    expected = (
+        "Expected person<number>_<bacteria|virus>_<number>, IM-<number>-<number> or "
+        "NORMAL2-IM-<number>-<number>; the split needs it to keep patients apart."
+    )
+    _check_files(folder, files, patients.notna(), "the name contains no patient", expected)
+    placed = cause.notna() == (files["kind"] == "PNEUMONIA")
+    problem = "the name and the folder disagree on whether this is a pneumonia"
+    _check_files(folder, files, placed, problem, "Restore the folders from the data set.")
     return patients, cause
 
 
-def _first_path(folder: Path, files: pd.DataFrame, chosen: pd.Series) -> Path:
-    return folder.joinpath(*files.loc[chosen.idxmax(), ["part", "kind", "name"]])
+def _check_files(folder: Path, files: pd.DataFrame, valid: pd.Series, problem: str, remedy: str) -> None:
+    if not valid.all():
+        first = folder.joinpath(*files.loc[(~valid).idxmax(), ["part", "kind", "name"]])
+        raise HilumError(f"{first}: {problem} ({int((~valid).sum()):,} such files). {remedy}")

@@ -57,7 +57,7 @@ def open_catalog(root: Path, agreement: int = 2) -> Catalog:
     for part in ("train", "test"):
         names = (f"annotations/image_labels_{part}.csv", f"image_labels_{part}.csv", f"{part}.csv")
         raw = read_csv(first_file(root, names, "VinDr-CXR"))
-        marks = _marks(raw)
+        marks = _marks(raw, ("image_id", "rad_id") if part == "train" else ("image_id",))
         findings[part] = _majority(raw, marks, agreement) if part == "train" else _consensus(raw, marks)
         paths[part] = _image_paths(root, raw, part, findings[part].index)
     labels = pd.concat(findings.values())
@@ -79,11 +79,11 @@ def open_catalog(root: Path, agreement: int = 2) -> Catalog:
     )
 
 
-def _marks(raw: CsvTable) -> pd.DataFrame:
-    """Each target's 1.0 or 0.0 in the rows of the index."""
+def _marks(raw: CsvTable, ids: tuple[str, ...]) -> pd.DataFrame:
+    """Each target's 1.0 or 0.0 in the rows of an index with these id columns."""
     other = next((name for name in _OTHER if name in raw.cells.columns), _OTHER[0])
     columns = COLUMN_OF | {"Other_Disease": other, "No_Finding": "No finding"}
-    for name in ("image_id", *columns.values()):
+    for name in (*ids, *columns.values()):
         if name not in raw.cells.columns:
             raise HilumError(
                 f"{raw.path}: the column {name!r} is missing. Take the image labels (one line per image and "
@@ -97,11 +97,6 @@ def _marks(raw: CsvTable) -> pd.DataFrame:
 
 def _majority(raw: CsvTable, marks: pd.DataFrame, agreement: int) -> pd.DataFrame:
     """1.0 where enough radiologists marked the finding, by image in the order of the index."""
-    if "rad_id" not in raw.cells.columns:
-        raise HilumError(
-            f"{raw.path}: the column 'rad_id' is missing, which distinguishes the radiologists. "
-            "Restore the file from the data set."
-        )
     repeated = raw.cells.duplicated(["image_id", "rad_id"])
     again = "has this radiologist also in an earlier line"
     raw.check("image_id", ~repeated, again, "Remove one of the two lines.")
