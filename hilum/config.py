@@ -102,7 +102,10 @@ class Settings(BaseModel):
 class DataSettings(Settings):
     """Data"""
 
-    source: str = Field("phantom", description="data set; see `hilum catalog --help`")
+    source: str = Field(
+        "phantom",
+        description="data set: chexpert, nih, mimic, padchest, vindr, kaggle, medmnist, folder, merge or phantom",
+    )
     root: Path | None = Field(None, description="folder of the data set; the phantom has a default one")
     source_kwargs: dict[str, Any] = Field({}, description="filters of the source, such as {max_studies = 2}")
     check_images: bool = Field(False, description="decode every image once before training")

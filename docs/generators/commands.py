@@ -27,10 +27,14 @@ def own_parameters(command: click.Command) -> list[click.Parameter]:
     context = click.Context(command)
     parameters = (
         click.Command.get_params(command, context)
-        if isinstance(command, SettingsCommand)
+        if _takes_all_settings(command)
         else command.get_params(context)
     )
     return [parameter for parameter in parameters if "--help" not in parameter.opts]
+
+
+def _takes_all_settings(command: click.Command) -> bool:
+    return isinstance(command, SettingsCommand) and command.settings is None
 
 
 def commands_page() -> str:
@@ -51,7 +55,7 @@ def _section(path: str, command: click.Command) -> str:
     parameters = own_parameters(command)
     arguments = [p for p in parameters if isinstance(p, click.Argument)]
     options = [p for p in parameters if isinstance(p, click.Option)]
-    takes_settings = isinstance(command, SettingsCommand)
+    takes_settings = _takes_all_settings(command)
     usage = " ".join(
         [
             path,

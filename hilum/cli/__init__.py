@@ -1,4 +1,4 @@
-"""Every command: parse, call one function, print."""
+"""The command line. Each command parses its options, calls one function and prints the result."""
 
 import os
 import sys
@@ -15,13 +15,15 @@ from hilum.cli.results import audit, compare, evaluate, report, runs, show
 from hilum.cli.training import demo, find_lr, models, resume, sweep, train, verify
 from hilum.errors import HilumError
 
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+
+@click.group(context_settings=_CONTEXT)
 @click.version_option(__version__, prog_name="hilum")
 def cli() -> None:
-    """Repeatable chest X-ray experiments: change one parameter, run again, know whether it helped.
+    """Repeatable chest X-ray experiments: change one parameter, run again, and see whether it helped.
 
-    Research use only: nothing here is a medical device.
+    Research use only: this is not a medical device.
     """
 
 
@@ -33,20 +35,19 @@ for command in (
 
 
 def main() -> None:
-    """The command line: a HilumError is told without a traceback and ends with exit code 2."""
-    warnings.showwarning = _show_warning
+    """Runs the command line. A HilumError is printed without a traceback and ends with exit code 2."""
+    warnings.showwarning = _print_warning
     try:
         cli.main(prog_name="hilum", standalone_mode=False)
     except HilumError as error:
         if os.environ.get("RANK", "0") != "0":
-            # Of several processes that train together the first says what all have met, and ends the others.
-            time.sleep(5)
+            time.sleep(5)  # rank 0 has the same error; it prints it and ends the others
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except BrokenPipeError:  # the reader, `head` say, has seen enough
+    except BrokenPipeError:  # the reader of the pipe, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except (KeyboardInterrupt, click.Abort):
@@ -54,5 +55,5 @@ def main() -> None:
         sys.exit(130)
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+def _print_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     click.echo(f"warning: {message}", err=True)

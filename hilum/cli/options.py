@@ -1,50 +1,101 @@
-"""Settings as flags, and what several commands share."""
+"""Options that several commands share, and the settings of a run as options."""
 
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hilum.errors import HilumError
 
+if TYPE_CHECKING:
+    from hilum.config import RunConfig
+    from hilum.sources.catalog import Catalog
+
+#: An argument or option that is a path.
+PATH = click.Path(path_type=Path)
+
+#: The settings that choose a data set.
+DATA_SETTINGS = ("source", "root", "source_kwargs")
+
+device_option = click.option("--device", default="auto", help="device: auto, cpu, cuda or cuda:N")
+json_option = click.option("--json", "as_json", is_flag=True, help="print one JSON object")
+
+
+def replicates_option(least: int, default: int) -> Callable[[Callable], Callable]:
+    """--replicates."""
+    kind = click.IntRange(min=least)
+    return click.option("--replicates", type=kind, default=default, help="bootstrap samples of the patients")
+
 
 class SettingsCommand(click.Command):
-    """A command with an option for every setting of a run, made from `RunConfig` when it is needed."""
+    """A command with an option for each setting of a run, made from `RunConfig` when it is needed.
+
+    Args:
+        settings: names of the settings; None: all, and the help shows them in their groups.
+    """
+
+    def __init__(self, *arguments: Any, settings: Sequence[str] | None = None, **options: Any):
+        super().__init__(*arguments, **options)
+        self.settings = settings
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """The command's own parameters, then the settings."""
-        return [*super().get_params(ctx)[:-1], *_setting_options(), *super().get_params(ctx)[-1:]]
+        """The command's own parameters, then the settings, then --help."""
+        *own, help_option = super().get_params(ctx)
+        return [*own, *_setting_options(self.settings), help_option]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the command's own options, then the settings in their groups."""
+        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for option in (each for each in self.get_params(ctx) if isinstance(each, click.Option)):
+            if (record := option.get_help_record(ctx)) is not None:
+                sections.setdefault(getattr(option, "group", "Options"), []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
 
 
-def _setting_options() -> list[click.Option]:
-    from hilum.config import ALIASES, setting_fields
+class _SettingOption(click.Option):
+    group = "Options"
+
+
+def _setting_options(names: Sequence[str] | None) -> list[_SettingOption]:
+    from hilum.config import ALIASES, setting_groups
 
     options = []
-    for name, field in setting_fields().items():
-        flag = f"--{name.replace('_', '-')}"
-        shown = field.description or ""
-        if field.annotation is bool:
-            declared, kind = [f"{flag}/--no-{flag[2:]}"], {"default": None}
-        else:
-            aliases = [
-                f"--{alias.replace('_', '-')}" for alias, current in ALIASES.items() if current == name
-            ]
-            declared, kind = [name, flag, *aliases], {"metavar": "VALUE"}
-        if field.default is not None and field.default is not False and field.default not in ({}, ()):
+    for kind in setting_groups().values():
+        for name, field in kind.model_fields.items():
+            if names is not None and name not in names:
+                continue
+            flag = _flag(name)
+            if field.annotation is bool:
+                option = _SettingOption([f"{flag}/--no-{flag[2:]}"], default=None)
+            else:
+                aliases = [_flag(alias) for alias, current in ALIASES.items() if current == name]
+                option = _SettingOption([name, flag, *aliases], metavar="VALUE")
             default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
-            shown += f"  [{default}]"
-        options.append(click.Option(declared, help=shown, **kind))
+            shown = default is not None and default is not False and default not in ({}, "")
+            option.help = f"{field.description}  [{default}]" if shown else field.description
+            option.group = "Options" if names is not None else (kind.__doc__ or "Options")
+            options.append(option)
     return options
 
 
+def _flag(setting: str) -> str:
+    return f"--{setting.replace('_', '-')}"
+
+
 def parse_setting(name: str, value: str) -> Any:
-    """A flag's text as a TOML value, so that 0.2, true and {layers = 34} mean what they mean in a file."""
+    """The text of a flag as a TOML value, so that 0.2, true and {layers = 34} mean the same as in a file.
+
+    Raises:
+        HilumError: a table or list that is not TOML.
+    """
     from hilum.config import setting_fields
 
-    if value == "none" and name != "epoch_args":  # which has a "none" of its own
+    if value == "none" and name != "epoch_args":  # "none" is a value of epoch_args
         return None
     if setting_fields()[name].annotation in (str, Path, str | None, Path | None):
         return value
@@ -53,7 +104,7 @@ def parse_setting(name: str, value: str) -> Any:
     except tomllib.TOMLDecodeError:
         if value[:1] in "{[":
             raise HilumError(
-                f"--{name.replace('_', '-')}: {value!r} is no TOML value; a table is written {{layers = 34}}."
+                f"{_flag(name)}: {value!r} is not a TOML value; a table is written {{layers = 34}}."
             ) from None
         return value
 
@@ -70,48 +121,29 @@ def given_settings(file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-#: The keys of `hilum.sources.SOURCES`, written out so that `--help` need not import them.
-_SOURCES = "chexpert, nih, mimic, padchest, vindr, kaggle, medmnist, folder, merge or phantom"
-
-
-def data_options(command: Callable) -> Callable:
-    """--source, --root and --source-kwargs."""
-    options = [
-        click.option("--source", default="phantom", show_default=True, help=_SOURCES),
-        click.option("--root", type=click.Path(path_type=Path), help="the data set's folder"),
-        click.option(
-            "--source-kwargs", default="{}", help="the source's own filters, such as '{max_studies = 2}'"
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def opened_catalog(source: str, root: Path | None, source_kwargs: str) -> Any:
-    """The catalog that `data_options` name."""
+def open_data(flags: dict[str, Any]) -> "tuple[RunConfig, Catalog]":
+    """The settings of these flags, and the catalog that `DATA_SETTINGS` choose."""
     from hilum.config import RunConfig
 
-    filters = RunConfig(source_kwargs=parse_setting("source_kwargs", source_kwargs)).source_kwargs
+    config = RunConfig(**given_settings(None, flags))
     from hilum.sources import open_catalog
 
-    return open_catalog(source, root, **filters)
+    return config, open_catalog(config.source, config.root, **config.source_kwargs)
 
 
 @contextmanager
 def progress_bar(label: str, total: int | None) -> Iterator[Callable]:
-    """A bar, where there is a terminal to show it; gives a function that advances it."""
+    """A bar on standard error, if that is a terminal; gives a function that advances it."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=total == 0 or not console.is_terminal
-    ) as bar:
+    hidden = total == 0 or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task(label, total=total)
 
-        def advance(images: int = 1, *, absolute: bool = False) -> None:
-            bar.update(task, **{"completed" if absolute else "advance": images})
+        def advance(count: int = 1, *, absolute: bool = False) -> None:
+            bar.update(task, completed=count) if absolute else bar.advance(task, count)
 
         yield advance

@@ -1,14 +1,22 @@
-"""The commands that read what runs have left."""
+"""Commands that read finished runs."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from hilum.cli.options import parse_setting, progress_bar
+from hilum.cli.options import (
+    PATH,
+    device_option,
+    json_option,
+    parse_setting,
+    progress_bar,
+    replicates_option,
+)
 
 
 @click.command()
-@click.argument("save_path", type=click.Path(path_type=Path), default=Path("runs"))
+@click.argument("save_path", type=PATH, default=Path("runs"))
 def runs(save_path: Path) -> None:
     """List the runs in SAVE_PATH (default: runs)."""
     from hilum.report.terminal import show_runs
@@ -21,7 +29,7 @@ def runs(save_path: Path) -> None:
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PATH)
 def show(run: Path) -> None:
     """Show the settings and the scores of a RUN folder."""
     from hilum.report.terminal import show_run
@@ -31,13 +39,13 @@ def show(run: Path) -> None:
 
 
 @click.command()
-@click.argument("run", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="the HTML file; in the run's folder if left out")
+@click.argument("run", nargs=-1, required=True, type=PATH)
+@click.option("--out", type=PATH, help="HTML file; default: report.html in the run's folder")
 def report(run: tuple[Path, ...], out: Path | None) -> None:
     """Write the page of a RUN, or the comparison of several.
 
-    One run: its report.html anew, with the evaluations made since. Several: how the others differ from the
-    first, as hilum compare.
+    One run: its report.html, with all evaluations so far. Several: how the others differ from the first, as
+    hilum compare.
     """
     from hilum.run_folder import RunFolder
 
@@ -55,43 +63,29 @@ def report(run: tuple[Path, ...], out: Path | None) -> None:
 
 
 @click.command()
-@click.argument("runs", type=click.Path(path_type=Path), nargs=-1, required=True)
-@click.option(
-    "--replicates",
-    type=click.IntRange(min=100),
-    default=1000,
-    show_default=True,
-    help="bootstrap samples of the patients",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="of these samples")
-@click.option(
-    "--flips",
-    type=click.IntRange(min=0),
-    default=10,
-    show_default=True,
-    help="how many images that flipped are listed",
-)
-@click.option("--html", type=click.Path(path_type=Path), help="write the page of the comparison here")
-@click.option("--json", "as_json", is_flag=True, help="print one JSON object, with all that flipped")
+@click.argument("runs", type=PATH, nargs=-1, required=True)
+@replicates_option(least=100, default=1000)
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="seed of the bootstrap samples")
+@click.option("--flips", type=click.IntRange(min=0), default=10, help="list at most this many changed images")
+@click.option("--html", type=PATH, help="write the page of the comparison to this file")
+@json_option
 def compare(
     runs: tuple[Path, ...], replicates: int, seed: int, flips: int, html: Path | None, as_json: bool
 ) -> None:
-    """Say which of several RUNS is better, and how surely.
+    """Compare RUNS with the first: which is better, and how certain that is.
 
-    What differs between each and the first comes first, then how their scores differ on the same patients.
-    Runs that differ only in the seed are repeats and are taken together; with two or more on each side the
-    verdict is about the settings, else about these models only.
+    The settings that differ are listed first, then the differences in scores on the same patients. Runs that
+    differ only in the seed are repeats and form one group. With two or more runs in each group the conclusion is
+    about the settings, else about these models only.
     """
     import json
 
     from hilum.report.comparison import compare_runs
-    from hilum.report.comparison_page import show_comparison
+    from hilum.report.comparison_page import show_comparison, write_comparison
     from hilum.run_folder import RunFolder
 
     comparison = compare_runs([RunFolder(run) for run in runs], replicates=replicates, seed=seed)
     if html:
-        from hilum.report.comparison_page import write_comparison
-
         write_comparison(comparison, html)
     if as_json:
         click.echo(json.dumps(comparison.as_record(), allow_nan=False))
@@ -102,18 +96,15 @@ def compare(
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "--columns", help="only these: view, sex, age, devices or columns of images.parquet; all if left out"
-)
-@click.option(
-    "--replicates", type=click.IntRange(min=50), default=200, show_default=True, help="bootstrap samples"
-)
-@click.option("--json", "as_json", is_flag=True, help="one JSON object, for machines")
+@click.argument("run", type=PATH)
+@click.option("--columns", help="view, sex, age, devices or columns of images.parquet; default: all")
+@replicates_option(least=50, default=200)
+@json_option
 def audit(run: Path, columns: str | None, replicates: int, as_json: bool) -> None:
     """Score a RUN by view, sex, age and devices; name shortcuts.
 
-    A finding whose ROC AUC falls among images that are alike in a column may be told by that column.
+    If the ROC AUC of a finding is lower among images with the same value of a column, the model may predict the
+    finding from that column.
     """
     from hilum.report.audit import audit_run, show_audit
     from hilum.run_folder import RunFolder
@@ -127,60 +118,32 @@ def audit(run: Path, columns: str | None, replicates: int, as_json: bool) -> Non
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--source", help="the data set, as for hilum train; the run's own if left out")
-@click.option("--root", type=click.Path(path_type=Path), help="the data set's folder")
-@click.option("--source-kwargs", default="{}", help="the source's own filters, such as '{max_studies = 2}'")
+@click.argument("run", type=PATH)
+@click.option("--source", help="data set, as for hilum train; default: the run's own")
+@click.option("--root", type=PATH, help="folder of the data set")
+@click.option("--source-kwargs", help="filters of the source, such as '{max_studies = 2}'")
 @click.option(
     "--split",
+    "part",
     type=click.Choice(["test", "val", "train", "all"]),
-    help="which part; of the run's own data set test, of others all, if left out",
+    help="part; default: test of the run's own data set, all of another",
 )
-@click.option("--pack", help="prepared pixels of these images, see hilum pack")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N")
-@click.option(
-    "--num-workers", type=click.IntRange(min=0), help="loader processes; half the cores if left out"
-)
-@click.option(
-    "--replicates",
-    type=click.IntRange(min=100),
-    default=1000,
-    show_default=True,
-    help="bootstrap samples of the patients",
-)
-@click.option("--json", "as_json", is_flag=True, help="one JSON object, for machines")
-def evaluate(
-    run: Path,
-    source: str | None,
-    root: Path | None,
-    source_kwargs: str,
-    split: str | None,
-    pack: str | None,
-    device: str,
-    num_workers: int | None,
-    replicates: int,
-    as_json: bool,
-) -> None:
+@click.option("--pack", help="pack of these images, see hilum pack")
+@device_option
+@click.option("--num-workers", type=click.IntRange(min=0), help="loader processes; default: half the cores")
+@replicates_option(least=100, default=1000)
+@json_option
+def evaluate(run: Path, source_kwargs: str | None, as_json: bool, **options: Any) -> None:
     """Score a RUN on another data set or its own test part.
 
-    Targets are matched by name, thresholds are those frozen in the run. Predictions and scores are kept in
-    the run's folder, under evaluations/.
+    Targets are matched by name; thresholds are those frozen in the run. Predictions and scores are written to
+    evaluations/ in the run's folder.
     """
     from hilum.training.evaluation import evaluate as evaluate_run
 
     with progress_bar("scoring", None) as advance:
-        found = evaluate_run(
-            run,
-            source=source,
-            root=root,
-            source_kwargs=parse_setting("source_kwargs", source_kwargs),
-            part=split,
-            pack=pack,
-            device=device,
-            num_workers=num_workers,
-            replicates=replicates,
-            progress=advance,
-        )
+        kwargs = parse_setting("source_kwargs", source_kwargs or "{}")
+        found = evaluate_run(run, source_kwargs=kwargs, progress=advance, **options)
     if as_json:
         from hilum.run_folder import read_evaluation
 

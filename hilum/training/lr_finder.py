@@ -217,7 +217,7 @@ class Prepared(NamedTuple):
 
     net: nn.Module
     criterion: nn.Module
-    loader: DataLoader
+    batches: DataLoader
     make_optimizer: Callable[[nn.Module, nn.Module], Optimizer]
     device: torch.device
     precision: Callable[[], AbstractContextManager]

@@ -256,7 +256,7 @@ def test_settings_are_prepared_as_a_run_has_them(nih_tree):
     optimizer = prepared.make_optimizer(prepared.net, prepared.criterion)
     assert type(optimizer) is torch.optim.SGD
     assert (optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["momentum"]) == (0.3, 0.5)
-    batch = next(iter(prepared.loader))
+    batch = next(iter(prepared.batches))
     with prepared.precision():
         assert prepared.net(batch["img"]).shape == batch["labels"].shape
     assert prepared.device.type == "cpu"
