@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from hilum.cli.results import audit, compare, report
-from hilum.config import RunConfig
+from hilum.config import RunConfig, setting_fields
 from hilum.errors import HilumError
 from hilum.metrics import Metrics
 from hilum.run_folder import RunFolder
@@ -42,7 +42,7 @@ def two_runs(tmp_path) -> list[str]:
     return paths
 
 
-def test_runs_are_compared_in_words(two_runs):
+def test_runs_are_compared(two_runs):
     result = CliRunner().invoke(compare, [*two_runs, "--replicates", "100"])
     assert result.exit_code == 0, result.output
     assert "One thing differs: learning_rate, 0.001 → 0.01." in result.output
@@ -139,17 +139,98 @@ def test_two_runs_get_the_page_of_their_comparison_by_either_command(runs, tmp_p
     assert "second compared with first" in pages[0]
 
 
-def test_a_page_that_cannot_be_written_is_told(runs, tmp_path):
+def test_a_page_that_cannot_be_written_is_an_error(runs, tmp_path):
     (tmp_path / "file").write_text("")
     result = CliRunner().invoke(report, [runs[0], "--out", str(tmp_path / "file" / "page.html")])
     assert isinstance(result.exception, HilumError)
     assert "it cannot be written" in str(result.exception)
 
 
-def test_the_audit_is_told_and_a_column_that_is_not_there_is_refused(runs):
+def test_the_audit_is_printed_and_an_unknown_column_is_refused(runs):
     result = CliRunner().invoke(audit, [runs[0], "--columns", "sex"])
     assert result.exit_code == 0, result.output
     assert "first, validation, epoch 1: 40 images of 20 patients" in result.output
     refused = CliRunner().invoke(audit, [runs[0], "--columns", "sexx"])
     assert isinstance(refused.exception, HilumError)
     assert "Did you mean 'sex'" in str(refused.exception)
+
+
+@pytest.fixture
+def run(tmp_path) -> RunFolder:
+    """A finished run of one epoch with two targets, of which one has no positive in val."""
+    record = {
+        "settings": RunConfig(num_epochs=1, source="nih", root="x").as_record(),
+        "targets": ["Edema", "Hernia"],
+        "split": {
+            "parts": {"train": {"images": 8, "patients": 4}, "val": {"images": 2, "patients": 1}},
+            "imbalance": [{"feature": "Age_60_80", "part": "val", "train_share": 0.25, "part_share": 0.5}],
+        },
+        "epochs_done": 1,
+        "best_epoch": 1,
+        "digest": "0123456789abcdef" * 4,
+        "status": "finished",
+    }
+    folder = RunFolder.create(tmp_path / "runs", "first", "", record)
+    counts = {"positives": 1, "negatives": 1, "predicted_positives": 2, "true_positives": 1, "threshold": 0.5}
+    good = {"recall": 1.0, "precision": 0.5, "f1": 0.667, "roc_auc": 0.875, "avg_precision": 0.75}
+    none = dict.fromkeys(good, float("nan"))
+    rows = [
+        {"epoch": 1, "part": part, "target": target} | counts | (none if target == "Hernia" else good)
+        for part in ("train", "val")
+        for target in ("Edema", "Hernia")
+    ]
+    combined = {
+        "loss": 0.6,
+        "accuracy": 0.5,
+        "hamming_loss": 0.25,
+        "recall": 1.0,
+        "precision": 0.5,
+        "f1": 0.6,
+    }
+    folder.write_epoch(
+        1,
+        pd.DataFrame({"part": ["val"], "ImageID": [1]}),
+        pd.DataFrame(rows),
+        pd.DataFrame([{"epoch": 1, "part": part} | combined for part in ("train", "val")]),
+    )
+    return folder
+
+
+def test_runs_are_listed_with_the_means_over_the_targets_that_have_scores(hilum, run):
+    result = hilum("runs", run.path.parent)
+    assert result.code == 0
+    heading, line = result.out.splitlines()
+    assert heading.split()[:2] == ["run", "status"]
+    assert line.split() == ["first", "finished", "1/1", "1", "1.000", "0.875", "0.500", "0123456789ab"]
+
+
+def test_a_run_without_an_epoch_is_listed(hilum, tmp_path):
+    RunFolder.create(tmp_path, "new", "", {"settings": RunConfig().as_record(), "targets": ["Edema"]})
+    (line,) = hilum("runs", tmp_path).out.splitlines()[1:]
+    assert line.split() == ["new", "running", "0/4", "–", "n/a", "n/a", "n/a", "–"]
+
+
+def test_a_run_is_shown_with_settings_parts_and_scores(hilum, run):
+    result = hilum("show", run.path)
+    assert (result.code, result.err) == (0, "")
+    text = " ".join(result.out.split())
+    assert "train: 8 images of 4 patients val: 2 images of 1 patients" in text
+    assert "not balanced: Age_60_80 is 25.0% of train, 50.0% of val" in text
+    for name in setting_fields():
+        assert f"\n{name} " in result.out
+    hernia = [line.split() for line in result.out.splitlines() if line.startswith("Hernia ")]
+    assert hernia == [["Hernia", "1", "2", "1", *["n/a"] * 5, "0.500"]] * 2
+    assert str(run.path) in result.out
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        ("show", "none: this is no run folder: run.json is missing."),
+        ("runs", "none: there is no such folder."),
+    ],
+)
+def test_a_missing_run_is_an_error(hilum, command, text):
+    result = hilum(command, "none")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"error: {text}")

@@ -28,7 +28,7 @@ def test_every_command_and_every_option_has_its_place():
 
 def test_defaults_are_shown_and_help_is_not():
     page = commands_page()
-    assert "| `--out` | where to | `demo` |" in page
+    assert "| `--out` | folder of the demo | `demo` |" in page
     assert "`--help` |" not in page
 
 
