@@ -170,9 +170,6 @@ hilum find-lr --source nih --root DIR --image-width 128 --image-height 128 --out
 hilum find-lr settings.toml --optimizer sgd
 """
 
-#: Number of printed rows of the curve.
-_ROWS = 12
-
 
 @click.command(name="find-lr", cls=SettingsCommand, epilog=_FIND_LR_EXAMPLES)
 @click.argument("file", required=False, type=PATH)
@@ -219,7 +216,7 @@ def find_lr(
 def _print_learning_rates(found: Any, steps: int) -> None:
     click.echo("learning rate  smoothed loss")
     last = len(found.table) - 1
-    shown = {round(number * last / (_ROWS - 1)) for number in range(_ROWS)}
+    shown = {round(number * last / 11) for number in range(12)}
     marks = {found.steepest: "  steepest descent", found.lowest_loss: "  lowest loss"}
     for number, row in enumerate(found.table.itertuples()):
         mark = marks.get(row.learning_rate, "")

@@ -226,7 +226,7 @@ def test_a_run_is_shown_with_settings_parts_and_scores(hilum, run):
 @pytest.mark.parametrize(
     ("command", "text"),
     [
-        ("show", "none: this is no run folder: run.json is missing."),
+        ("show", "none: this is not a run folder: run.json is missing."),
         ("runs", "none: there is no such folder."),
     ],
 )
