@@ -183,7 +183,6 @@ def _set_figure_style() -> None:
     """Style of the notebooks' figures: no frame, a light grid, colours that colour-blind readers can distinguish."""
     import matplotlib as mpl
     from cycler import cycler
-    from cycler import cycler
 
     colours = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]  # Okabe and Ito 2008
     mpl.rcParams.update(
