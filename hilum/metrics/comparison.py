@@ -1,10 +1,10 @@
-"""The difference between two models on the same patients: how large, how sure, how small it could have been.
+"""The difference between two models on the same patients: its size, its uncertainty, the detectable difference.
 
-Both models are scored on the same bootstrap samples of patients, so what makes a patient easy or hard for
-both cancels out (Efron & Tibshirani 1993, "An introduction to the bootstrap"; Field & Welsh 2007, doi
-10.1111/j.1467-9868.2007.00593.x, for drawing patients and not images). The standard deviation of the
-difference over the samples is its standard error; interval and p-value both come from one Student t
-distribution around it, so that the interval leaves out 0 exactly where p < 0.05.
+Both models are scored on the same bootstrap samples of patients, so what makes a patient easy or hard for both
+cancels out (Efron & Tibshirani 1993, "An introduction to the bootstrap"; Field & Welsh 2007, doi
+10.1111/j.1467-9868.2007.00593.x, for drawing patients and not images). The standard deviation of the difference
+over the samples is its standard error. Interval and p-value come from one Student t distribution around it, so the
+interval excludes 0 exactly where p < 0.05.
 """
 
 import math
@@ -20,11 +20,11 @@ from hilum.metrics.ranking import NAN
 
 CONFIDENCE = 0.95
 SIGNIFICANCE = 1 - CONFIDENCE
-#: The chance with which a true difference as large as the detectable one is found.
+#: The probability of finding a true difference as large as the detectable one.
 POWER = 0.8
 
 MATCHED = "recall_at_matched_precision"
-#: What is compared, the most important first.
+#: The compared scores, the most important first.
 COMPARED_SCORES = (
     "recall",
     "roc_auc",
@@ -34,33 +34,32 @@ COMPARED_SCORES = (
     MATCHED,
     "avg_precision",
 )
-#: More of it is neither better nor worse.
+#: A higher value is neither better nor worse.
 NEUTRAL_SCORES = ("predicted_positive_rate",)
 
 NO_EVIDENCE = "no evidence"
 NOT_AVAILABLE = "n/a"
 
-#: Rounding of sums in floating point, far below one image in a thousand million.
+#: Rounding of floating-point sums, far below one image in a thousand million.
 _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class ScoreDifference:
-    """One score of two sides, and what can be said about their difference.
+    """One score of two sides, and the conclusion about their difference.
 
     Attributes:
         reference: the score of the reference, A.
         other: the score of the other side, B.
         difference: B - A.
-        low: lower end of the 95 % interval of the difference, which no score can lead beyond -1 or 1.
-        high: its upper end.
+        low: lower end of the 95 % interval of the difference, at least -1.
+        high: its upper end, at most 1.
         standard_error: of the difference.
-        degrees_of_freedom: of the t distribution that the interval and the p-value come from.
+        degrees_of_freedom: of the t distribution of interval and p-value.
         p_value: two-sided, of no difference.
-        p_adjusted: the p-value after correction for the number of targets.
-        detectable: the true difference that such a comparison finds with a chance of 80 %; above 1 there
-            is none.
-        verdict: better, worse, no evidence or n/a; of a score that is neither good nor bad higher or lower.
+        p_adjusted: the p-value, corrected for the number of targets.
+        detectable: the true difference that is found with a probability of 80 %; above 1 none can be.
+        verdict: better, worse, no evidence or n/a; higher or lower for a neutral score.
         reason: why it is n/a.
     """
 
@@ -79,20 +78,20 @@ class ScoreDifference:
 
     @property
     def is_defined(self) -> bool:
-        """Whether there is a difference to speak of."""
+        """Whether the difference exists."""
         return self.verdict != NOT_AVAILABLE
 
 
 def conclude(
     score: str, reference: float, other: float, standard_error: float, degrees_of_freedom: float
 ) -> ScoreDifference:
-    """What a difference and its standard error amount to.
+    """The conclusion from a difference and its standard error.
 
     The detectable difference is (t[0.975] + t[0.8]) x the standard error, 2.8 x with many degrees of
     freedom (Bloom 1995, "Minimum detectable effects", doi 10.1177/0193841X9501900504).
 
     Args:
-        score: its name, which decides about the words of the verdict.
+        score: its name, for the verdict.
         reference: A's score.
         other: B's score.
         standard_error: of B - A, 0 or more.
@@ -106,13 +105,12 @@ def conclude(
     else:
         p_value = 1.0 if difference == 0 else 0.0
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees_of_freedom))
-    margin = half * standard_error
     return ScoreDifference(
-        reference=float(reference),
-        other=float(other),
-        difference=float(difference),
-        low=float(max(difference - margin, -1.0)),
-        high=float(min(difference + margin, 1.0)),
+        float(reference),
+        float(other),
+        float(difference),
+        low=float(max(difference - half * standard_error, -1.0)),
+        high=float(min(difference + half * standard_error, 1.0)),
         standard_error=float(standard_error),
         degrees_of_freedom=float(degrees_of_freedom),
         p_value=p_value,
@@ -122,14 +120,13 @@ def conclude(
     )
 
 
-def not_seen_to_differ(of: ScoreDifference) -> ScoreDifference:
-    """A difference of exactly 0 between models that are not the same, with an interval that says what 0 of n means.
+def bound_zero_difference(of: ScoreDifference) -> ScoreDifference:
+    """The interval of a difference of exactly 0 between models that are not the same.
 
-    Where both are right and wrong about the same patients the bootstrap samples do not vary, and their
-    interval would be 0 to 0. That none of n patients shows a difference says that few do, not that none does:
-    with 95 % confidence fewer than 1 - 0.025 ** (1 / n) of them (Clopper & Pearson 1934, doi
-    10.1093/biomet/26.4.404), and the score differs by no more. A difference that is not 0, or has a standard
-    error, is given back as it is.
+    If both are right and wrong about the same patients, the bootstrap samples do not vary, and their interval
+    is 0 to 0. But if none of n patients shows a difference, few do: with 95 % confidence fewer than
+    1 - 0.025 ** (1 / n) of them (Clopper & Pearson 1934, doi 10.1093/biomet/26.4.404), and the score differs
+    by no more. A difference that is not 0, or has a standard error, is returned unchanged.
     """
     if not of.is_defined or of.difference != 0 or of.standard_error > 0:
         return of
@@ -145,9 +142,9 @@ def undefined(reference: float, other: float, reason: str) -> ScoreDifference:
 
 
 def adjusted_over_targets(score: str, by_target: Mapping[str, ScoreDifference]) -> dict[str, ScoreDifference]:
-    """The same differences with p-values and verdicts corrected for there being several targets.
+    """The differences with p-values and verdicts corrected for the number of targets.
 
-    The share of false claims among all claims is kept at 5 % (Benjamini & Hochberg 1995, doi
+    The false discovery rate is kept at 5 % (Benjamini & Hochberg 1995, doi
     10.1111/j.2517-6161.1995.tb02031.x). Targets that are n/a do not count.
     """
     tested = [target for target, difference in by_target.items() if difference.is_defined]
@@ -173,14 +170,12 @@ def _verdict(score: str, difference: float, p_value: float) -> str:
 class RunScores:
     """The scores of several runs, on all images and on the same bootstrap samples of patients.
 
-    S runs, T targets, R samples; NaN where a score does not exist.
+    S runs, T targets, R samples; NaN where a score is undefined.
 
     Attributes:
-        estimate: score to (S, T) float64.
-        replicates: score to (R, S, T) float64.
-        patients: score to (S, T) int64, how many patients it rests on: those with an image in its
-            denominator, such as a positive one for recall; for ROC AUC the fewer of those with a positive
-            and those with a negative one.
+        estimate: score -> (S, T) float64.
+        replicates: score -> (R, S, T) float64.
+        patients: score -> (S, T) int64, as in `ScoreReplicates`.
     """
 
     estimate: dict[str, np.ndarray]
@@ -214,7 +209,7 @@ def score_runs(
         y_score=np.concatenate([run.y_score for run in runs], axis=1),
         image_ids=runs[0].image_ids,
         patients=runs[0].patient_codes,
-        targets=[f"{target} of run {place}" for place, run in enumerate(runs) for target in run.targets],
+        targets=tuple(f"{target} of run {place}" for place, run in enumerate(runs) for target in run.targets),
         thresholds=np.concatenate([run.thresholds for run in runs]),
     )
     scored = together.bootstrap(replicates, seed)
@@ -243,7 +238,7 @@ def models_difference(
         score: its name.
         values: (S,) the score of each run.
         replicates: (R, S) the same over samples of the patients.
-        degrees_of_freedom: of the patients, how many the score rests on less one.
+        degrees_of_freedom: number of patients behind the score, less one.
         reference: positions of A's runs, whose mean is compared.
         other: positions of B's.
     """
@@ -271,9 +266,9 @@ def replicate_error(replicates: np.ndarray) -> float:
 
 
 def mean_over_targets(scores: RunScores, score: str, targets: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The mean over some targets: (S,) of each run, and (R, S) over the samples of patients; NaN of none.
+    """The mean over some targets: (S,) of each run, and (R, S) over the samples of patients; NaN without targets.
 
-    A sample in which a target has no score, as it drew none of its positives, is the mean of the others.
+    In a sample that draws no positive of a target, it is the mean of the other targets.
     """
     if not len(targets):
         return np.full_like(scores.estimate[score][:, 0], NAN), scores.replicates[score][:, :, 0] * NAN
@@ -286,7 +281,7 @@ def mean_over_targets(scores: RunScores, score: str, targets: Sequence[int]) -> 
 
 
 def pooled_degrees_of_freedom(differences: Sequence[ScoreDifference], patients: int) -> float:
-    """Of the mean of several targets' differences, each weighing by its own variance; NaN of none.
+    """Of the mean of several targets' differences, each weighted by its variance; NaN without differences.
 
     Satterthwaite 1946 (doi 10.2307/3002019), at most `patients` - 1.
     """
@@ -300,10 +295,10 @@ def pooled_degrees_of_freedom(differences: Sequence[ScoreDifference], patients: 
 
 
 def least_error(difference: float, degrees_of_freedom: float) -> float:
-    """The standard error below which few patients would prove more than they can.
+    """The smallest standard error that few patients can justify.
 
-    Exchanging the two models patient by patient has 2**n outcomes for n patients, so no exact test gives
-    a p-value below 2**(1 - n); the samples of three patients who all agree do not vary at all.
+    Exchanging the two models patient by patient has 2**n outcomes for n patients, so no exact test has a
+    p-value below 2**(1 - n); but the bootstrap samples of three patients who all agree do not vary at all.
     """
     least_p = 2.0**-degrees_of_freedom
     if difference == 0 or least_p < 1e-12:
@@ -385,7 +380,7 @@ class _PrecisionRecall:
         return np.where(predicted > 0, counts[:, 1] / np.maximum(predicted, 1), NAN)
 
     def recall_at_precision(self, precision: np.ndarray) -> np.ndarray:
-        """(samples,) the highest recall with at least that precision (samples,); NaN where there is none."""
+        """(samples,) the highest recall with at least this precision (samples,); NaN if no threshold has it."""
         if not len(self.steps):
             return np.full(len(precision), NAN)
         enough = self.found >= (precision[:, None] - _ROUNDING) * self.predicted
@@ -411,10 +406,10 @@ def settings_difference(
         score: its name.
         values: (S,) the score of each run.
         replicates: (R, S) the same over samples of the patients, the same samples for all runs.
-        patient_degrees_of_freedom: how many patients the score rests on, less one.
+        patient_degrees_of_freedom: number of patients behind the score, less one.
         reference: positions of A's runs, at least two, of different seeds.
         other: positions of B's; if paired, in the order of the seeds of A.
-        paired: whether each seed has patients of its own, see above.
+        paired: whether each seed has its own patients.
     """
     of_reference, of_other = values[list(reference)], values[list(other)]
     means = of_reference.mean(), of_other.mean()
@@ -431,11 +426,11 @@ def settings_difference(
     error = max(error, least_error(means[1] - means[0], patient_degrees_of_freedom))
     seeds = [float(of_group.var(ddof=1)) / len(of_group) for of_group, _ in groups]
     own = sum(_variance_of_deviations(sampled) / sampled.shape[1] for _, sampled in groups)
-    # Seeds that all score exactly alike, as with few positives, do not tell how much seeds vary.
+    # Equal scores of all seeds, as with few positives, do not show how much seeds vary.
     shared = max(error**2 - own, 0.0) if any(seeds) else error**2
-    parts = [(part, len(of_group) - 1) for part, (of_group, _) in zip(seeds, groups, strict=True)]
-    parts.append((shared, patient_degrees_of_freedom))
-    return conclude(score, *means, math.sqrt(sum(seeds) + shared), _satterthwaite(parts))
+    parts = [*zip(seeds, [len(of_group) - 1 for of_group, _ in groups], strict=True)]
+    degrees = _satterthwaite([*parts, (shared, patient_degrees_of_freedom)])
+    return conclude(score, *means, math.sqrt(sum(seeds) + shared), degrees)
 
 
 def _variance_of_deviations(sampled: np.ndarray) -> float:

@@ -56,16 +56,18 @@ class MetricDataSource(StrEnum):
         )
 
 
-def show_epoch(
+def display_metrics(
     metrics: "Metrics",
-    source: MetricDataSource | str = MetricDataSource.Both,
-    combined: bool = True,
-    itemized: bool = True,
-    roc: bool = True,
-    precision_recall: bool = True,
+    metric_data_source: MetricDataSource | str = MetricDataSource.Both,
+    show_combined_metrics: bool = True,
+    show_metric_data_frame: bool = True,
+    show_roc_curves: bool = True,
+    show_precision_recall_curves: bool = True,
     include_targets: str | Sequence[str] | None = None,
-    average: str = "samples",
-    grid: tuple[int, float, float] = (4, 3, 20),
+    combined_average_method: str = "samples",
+    grid_spec_column_count: int = 4,
+    grid_spec_height: float = 3,
+    grid_spec_width: float = 20,
     epoch: int | None = None,
     figures_to: str | Path | None = None,
 ) -> list[Path]:
@@ -73,14 +75,16 @@ def show_epoch(
 
     Args:
         metrics: of the run.
-        source: parts to show.
-        combined: whether to show the scores of all targets together.
-        itemized: whether to show the scores of each target.
-        roc: whether to show ROC curves.
-        precision_recall: whether to show precision-recall curves.
+        metric_data_source: parts to show.
+        show_combined_metrics: whether to show the scores of all targets together.
+        show_metric_data_frame: whether to show the scores of each target.
+        show_roc_curves: whether to draw them.
+        show_precision_recall_curves: whether to draw them.
         include_targets: names, aliases or a named set; all targets by default.
-        average: of the combined scores, see `combined_scores`.
-        grid: largest number of panels in a row, height of a row and width of a full row in inches.
+        combined_average_method: see `combined_scores`.
+        grid_spec_column_count: largest number of panels in a row.
+        grid_spec_height: of a row of panels, in inches.
+        grid_spec_width: of a full row of panels, in inches.
         epoch: its number; by default the last closed epoch.
         figures_to: folder for PNG files.
 
@@ -90,49 +94,72 @@ def show_epoch(
     Raises:
         HilumError: an epoch or part that is not closed, or an unknown target.
     """
-    parts, epoch = _parts_and_epoch(metrics, MetricDataSource(source), epoch)
+    parts, epoch = _parts_and_epoch(metrics, MetricDataSource(metric_data_source), epoch)
     targets = resolve_targets(include_targets, metrics.target_columns)
     screen = _Screen(figures_to)
     for part in parts:
         title = f"{'Training' if part == 'train' else 'Validation'}, epoch {epoch}"
-        if combined:
-            scores = _combined_of(metrics, epoch, part, targets, average)
+        if show_combined_metrics:
+            scores = _combined_of(metrics, epoch, part, targets, combined_average_method)
             rows = pd.DataFrame({"score": list(scores), "all targets": list(scores.values())})
-            screen.table(rows, f"{title}: all targets together (averaged over {average})")
-        if itemized:
+            screen.table(rows, f"{title}: all targets together (averaged over {combined_average_method})")
+        if show_metric_data_frame:
             screen.table(_itemized_of(metrics, epoch, part, targets), f"{title}: each target")
-    if not (roc or precision_recall) or not screen.draws():
+    if not (show_roc_curves or show_precision_recall_curves) or not screen.draws():
         return screen.written
+    curves = [show_roc_curves, show_precision_recall_curves]
+    grid = grid_spec_column_count, grid_spec_height, grid_spec_width
+    _draw_curves(screen, metrics, epoch, parts, targets, curves, grid)
+    return screen.written
+
+
+def _draw_curves(
+    screen: "_Screen",
+    metrics: "Metrics",
+    epoch: int,
+    parts: list[str],
+    targets: Sequence[str],
+    curves: list[bool],
+    grid: tuple[int, float, float],
+) -> None:
+    """Draws the ROC curves, if curves[0], and the precision-recall curves, if curves[1]."""
     from hilum.plots.curves import precision_recall_figure, roc_figure
 
     ranked = {part: metrics.rankings(epoch, part) for part in parts}
     rankings = {part: {target: of_part[target] for target in targets} for part, of_part in ranked.items()}
     thresholds = dict(zip(metrics.target_columns, metrics.target_thresholds.tolist(), strict=True))
     suffix = f"epoch-{epoch:04d}" + ("" if len(parts) == 2 else f"-{parts[0]}")
-    if roc:
+    if curves[0]:
         screen.figure(roc_figure(rankings, thresholds, f"ROC curves, epoch {epoch}", *grid), f"roc-{suffix}")
-    if precision_recall:
+    if curves[1]:
         title = f"Precision and recall, epoch {epoch}"
         figure = precision_recall_figure(rankings, thresholds, title, *grid)
         screen.figure(figure, f"precision-recall-{suffix}")
-    return screen.written
 
 
-def show_progression(
+def display_epoch_progression(
     metrics: "Metrics",
-    tables: bool = False,
-    combined: bool = True,
-    score_names: Sequence[str] = ("recall", "precision", "f1", "roc_auc", "avg_precision"),
+    show_result_data_frames: bool = False,
+    show_accuracy_progression: bool = True,
+    show_recall_progression: bool = True,
+    show_precision_progression: bool = True,
+    show_f1_progression: bool = True,
+    show_roc_auc_progression: bool = True,
+    show_avg_precision_progression: bool = True,
     include_targets: str | Sequence[str] | None = None,
     figures_to: str | Path | None = None,
 ) -> list[Path]:
-    """Shows the scores from epoch to epoch.
+    """Shows the scores from epoch to epoch, a figure per score.
 
     Args:
         metrics: of the run.
-        tables: whether to show the numbers too.
-        combined: whether to show loss, accuracy and Hamming loss of all targets together.
-        score_names: columns of `Metrics.scores`, a figure each.
+        show_result_data_frames: whether to show the numbers too.
+        show_accuracy_progression: whether to show loss, accuracy and Hamming loss of all targets together.
+        show_recall_progression: whether to show it; also the four that follow.
+        show_precision_progression: as above.
+        show_f1_progression: as above.
+        show_roc_auc_progression: as above.
+        show_avg_precision_progression: as above.
         include_targets: names, aliases or a named set; all targets by default.
         figures_to: folder for PNG files.
 
@@ -144,27 +171,38 @@ def show_progression(
     """
     if not metrics.epochs():
         raise HilumError("There is no progression to show: no epoch is closed.")
+    shown = {
+        "recall": show_recall_progression,
+        "precision": show_precision_progression,
+        "f1": show_f1_progression,
+        "roc_auc": show_roc_auc_progression,
+        "avg_precision": show_avg_precision_progression,
+    }
+    score_names = [name for name, show in shown.items() if show]
     targets = resolve_targets(include_targets, metrics.target_columns)
     scores = metrics.scores[metrics.scores["target"].isin(targets)]
     screen = _Screen(figures_to)
-    if tables:
-        if combined:
+    if show_result_data_frames:
+        if show_accuracy_progression:
             screen.table(metrics.combined, "All targets together, by epoch")
         for name in score_names:
-            # Not pivot_table, which averages and drops NaN.
-            by_epoch = scores.pivot(index=["epoch", "part"], columns="target", values=name)  # noqa: PD010
-            by_epoch = by_epoch[list(targets)]
-            screen.table(by_epoch.rename_axis(columns=None).reset_index(), f"{name} by epoch")
-    if not (combined or score_names) or not screen.draws():
+            screen.table(_by_epoch(scores, name, targets), f"{name} by epoch")
+    if not (show_accuracy_progression or score_names) or not screen.draws():
         return screen.written
     from hilum.plots.curves import combined_progression_figure, progression_figure
 
-    if combined:
+    if show_accuracy_progression:
         screen.figure(combined_progression_figure(metrics.combined, COMBINED_TITLES), "progression-combined")
     for name in score_names:
         figure = progression_figure(scores, name, score_title(name), targets=targets)
         screen.figure(figure, f"progression-{name.replace('_', '-')}")
     return screen.written
+
+
+def _by_epoch(scores: pd.DataFrame, score: str, targets: Sequence[str]) -> pd.DataFrame:
+    # Not pivot_table, which averages and drops NaN.
+    table = scores.pivot(index=["epoch", "part"], columns="target", values=score)  # noqa: PD010
+    return table[list(targets)].rename_axis(columns=None).reset_index()
 
 
 def in_notebook() -> bool:

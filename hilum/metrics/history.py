@@ -10,7 +10,6 @@ import pandas as pd
 
 from hilum.errors import HilumError
 from hilum.metrics import display
-from hilum.metrics.display import MetricDataSource
 from hilum.metrics.predictions import (
     PARTS,
     ActualLabels,
@@ -35,6 +34,25 @@ from hilum.run_folder import RunFolder
 
 class UndefinedScoreWarning(UserWarning):
     """A target has undefined scores, because a part has no positive or no negative image of it."""
+
+
+def _history(kind: str, part: str) -> property:
+    """Epoch -> probabilities (N, T) float32 or predictions (N, T) int8 of a part."""
+
+    def read(metrics: "Metrics") -> dict[int, pd.DataFrame]:
+        return getattr(metrics, f"_{kind}_hx")[part]
+
+    return property(read, doc=f"Epoch -> {kind} table of the {part} part.")
+
+
+def _last(kind: str, part: str) -> property:
+    """The table of the last closed epoch of a part; None before the first."""
+
+    def read(metrics: "Metrics") -> pd.DataFrame | None:
+        history = getattr(metrics, f"_{kind}_hx")[part]
+        return history[next(reversed(history))] if history else None
+
+    return property(read, doc=f"The {kind} table of the {part} part in the last closed epoch; None before.")
 
 
 class Metrics:
@@ -171,45 +189,14 @@ class Metrics:
         """Actual labels of the validation part, or None."""
         return self._actual["val"].table if "val" in self._actual else None
 
-    @property
-    def train_probability_hx(self) -> dict[int, pd.DataFrame]:
-        """Epoch -> probabilities of the train part, (N, T) float32."""
-        return self._probability_hx["train"]
-
-    @property
-    def val_probability_hx(self) -> dict[int, pd.DataFrame]:
-        """Epoch -> probabilities of the validation part, (N, T) float32."""
-        return self._probability_hx["val"]
-
-    @property
-    def train_prediction_hx(self) -> dict[int, pd.DataFrame]:
-        """Epoch -> predictions of the train part, (N, T) int8."""
-        return self._prediction_hx["train"]
-
-    @property
-    def val_prediction_hx(self) -> dict[int, pd.DataFrame]:
-        """Epoch -> predictions of the validation part, (N, T) int8."""
-        return self._prediction_hx["val"]
-
-    @property
-    def df_train_probability(self) -> pd.DataFrame | None:
-        """Probabilities of the train part in the last closed epoch; None before the first."""
-        return _last(self.train_probability_hx)
-
-    @property
-    def df_val_probability(self) -> pd.DataFrame | None:
-        """Probabilities of the validation part in the last closed epoch; None before the first."""
-        return _last(self.val_probability_hx)
-
-    @property
-    def df_train_prediction(self) -> pd.DataFrame | None:
-        """Predictions of the train part in the last closed epoch; None before the first."""
-        return _last(self.train_prediction_hx)
-
-    @property
-    def df_val_prediction(self) -> pd.DataFrame | None:
-        """Predictions of the validation part in the last closed epoch; None before the first."""
-        return _last(self.val_prediction_hx)
+    train_probability_hx = _history("probability", "train")
+    val_probability_hx = _history("probability", "val")
+    train_prediction_hx = _history("prediction", "train")
+    val_prediction_hx = _history("prediction", "val")
+    df_train_probability = _last("probability", "train")
+    df_val_probability = _last("probability", "val")
+    df_train_prediction = _last("prediction", "train")
+    df_val_prediction = _last("prediction", "val")
 
     def epochs(self, part: str | None = None) -> list[int]:
         """The numbers of the closed epochs of a part, rising; of any part if it is None."""
@@ -316,64 +303,8 @@ class Metrics:
 
     # ---- display -----------------------------------------------------------------------------------
 
-    def display_metrics(
-        self,
-        metric_data_source: MetricDataSource | str = MetricDataSource.Both,
-        show_combined_metrics: bool = True,
-        show_metric_data_frame: bool = True,
-        show_roc_curves: bool = True,
-        show_precision_recall_curves: bool = True,
-        include_targets: str | Sequence[str] | None = None,
-        combined_average_method: str = "samples",
-        grid_spec_column_count: int = 4,
-        grid_spec_height: float = 3,
-        grid_spec_width: float = 20,
-        epoch: int | None = None,
-        figures_to: str | Path | None = None,
-    ) -> list[Path]:
-        """Shows one epoch's scores and curves; see `hilum.metrics.display.show_epoch`."""
-        return display.show_epoch(
-            self,
-            source=metric_data_source,
-            combined=show_combined_metrics,
-            itemized=show_metric_data_frame,
-            roc=show_roc_curves,
-            precision_recall=show_precision_recall_curves,
-            include_targets=include_targets,
-            average=combined_average_method,
-            grid=(grid_spec_column_count, grid_spec_height, grid_spec_width),
-            epoch=epoch,
-            figures_to=figures_to,
-        )
-
-    def display_epoch_progression(
-        self,
-        show_result_data_frames: bool = False,
-        show_accuracy_progression: bool = True,
-        show_recall_progression: bool = True,
-        show_precision_progression: bool = True,
-        show_f1_progression: bool = True,
-        show_roc_auc_progression: bool = True,
-        show_avg_precision_progression: bool = True,
-        include_targets: str | Sequence[str] | None = None,
-        figures_to: str | Path | None = None,
-    ) -> list[Path]:
-        """Shows the scores from epoch to epoch; see `hilum.metrics.display.show_progression`."""
-        shown = {
-            "recall": show_recall_progression,
-            "precision": show_precision_progression,
-            "f1": show_f1_progression,
-            "roc_auc": show_roc_auc_progression,
-            "avg_precision": show_avg_precision_progression,
-        }
-        return display.show_progression(
-            self,
-            tables=show_result_data_frames,
-            combined=show_accuracy_progression,
-            score_names=[name for name, show in shown.items() if show],
-            include_targets=include_targets,
-            figures_to=figures_to,
-        )
+    display_metrics = display.display_metrics
+    display_epoch_progression = display.display_epoch_progression
 
     # ---- private -----------------------------------------------------------------------------------
 
@@ -431,7 +362,3 @@ class Metrics:
 def _in_order(keys: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
     """By epoch, train before val, in any order of closing."""
     return sorted(keys, key=lambda key: (key[0], PARTS.index(key[1])))
-
-
-def _last(history: dict[int, pd.DataFrame]) -> pd.DataFrame | None:
-    return history[next(reversed(history))] if history else None

@@ -6,6 +6,7 @@ whole number per patient: how often the patient is drawn. The probabilities are 
 of many samples in that order are one sparse product, and every score follows from their running sums.
 """
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,13 +22,13 @@ from hilum.randomness import generator
 if TYPE_CHECKING:
     from hilum.metrics.predictions import Predictions
 
-#: The scores that have replicates and intervals.
+#: The scores that have replicates and intervals, the most important first.
 REPLICATED_SCORES = (
     "recall",
+    "roc_auc",
     "precision",
     "specificity",
     "f1",
-    "roc_auc",
     "avg_precision",
     "predicted_positive_rate",
 )
@@ -257,7 +258,7 @@ def score_replicates(predictions: "Predictions", *, replicates: int = 1000, seed
     )
 
 
-def _by_score(rows: list[dict[str, float]], dtype: type = np.float64) -> dict[str, np.ndarray]:
+def _by_score(rows: Sequence[Mapping[str, float]], dtype: type = np.float64) -> dict[str, np.ndarray]:
     return {score: np.array([row[score] for row in rows], dtype=dtype) for score in REPLICATED_SCORES}
 
 
@@ -346,10 +347,10 @@ class _Target:
             return np.stack(
                 [
                     tp / positives,
+                    1 - misranked / (positives * negatives),
                     tp / (tp + fp) * some_positives,
                     1 - fp / negatives,
                     2 * tp / (positives + tp + fp) * some_positives,
-                    1 - misranked / (positives * negatives),
                     summed / positives,
                     (tp + fp) / (positives + negatives),
                 ]

@@ -5,13 +5,13 @@ returns NaN: a recall of 0 means that the model missed every positive, NaN that 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from hilum.errors import HilumError, nearest
-from hilum.metrics.intervals import ScoreReplicates, patient_weights, percentile_interval
+from hilum.metrics.intervals import REPLICATED_SCORES, ScoreReplicates, patient_weights, percentile_interval
 from hilum.metrics.ranking import NAN, Confusion, Ranking, check_labels, rank
 
 if TYPE_CHECKING:
@@ -60,20 +60,9 @@ ITEMIZED_COLUMNS = (
 #: The keys of `combined_scores`, in order.
 COMBINED_COLUMNS = ("accuracy", "hamming_loss", "recall", "precision", "f1")
 
-#: The scores that get `<score>_low` and `<score>_high`, the most important first.
-SCORES_WITH_INTERVALS = (
-    "recall",
-    "roc_auc",
-    "precision",
-    "specificity",
-    "f1",
-    "avg_precision",
-    "predicted_positive_rate",
-)
-
 AVERAGES = ("samples", "micro", "macro", "weighted")
 
-Table = pd.DataFrame | np.ndarray
+Table: TypeAlias = pd.DataFrame | np.ndarray
 
 
 def score_title(score: str) -> str:
@@ -271,7 +260,7 @@ def scores_with_intervals(
     Returns:
         The columns of `itemized_scores`, then `false_positives`, `false_negatives`, `true_negatives`
         (int64), `specificity`, `predicted_positive_rate`, the `<score>_low` and `<score>_high` of
-        `SCORES_WITH_INTERVALS` (NaN where the score is undefined, or depends on fewer than two patients),
+        `REPLICATED_SCORES` (NaN where the score is undefined, or depends on fewer than two patients),
         and `lack`: why scores are undefined, or "".
     """
     table = scores_of_rankings(predictions.rankings, predictions.thresholds)
@@ -281,7 +270,7 @@ def scores_with_intervals(
     bootstrap = predictions.bootstrap(replicates, seed)
     for score in ("specificity", "predicted_positive_rate"):
         table[score] = bootstrap.estimate[score]
-    for score in SCORES_WITH_INTERVALS:
+    for score in REPLICATED_SCORES:
         table[f"{score}_low"], table[f"{score}_high"] = bootstrap.interval(score)
     return table.assign(lack=[ranking.lack() or "" for ranking in predictions.rankings.values()])
 
@@ -362,7 +351,7 @@ def _aligned(
         raise HilumError(
             f"y_true and {name} are not of the same images in the same order (their index differs)."
         )
-    arrays = []
+    arrays: list[np.ndarray] = []
     for what, table in (("y_true", y_true), (name, values)):
         if isinstance(table, pd.DataFrame) and targets is not None:
             missing = [target for target in targets if target not in table.columns]

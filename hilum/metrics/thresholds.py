@@ -47,13 +47,14 @@ def resolve_thresholds(thresholds: Thresholds, targets: Sequence[str]) -> np.nda
     """
     if thresholds is None:
         return np.full(len(targets), DEFAULT_THRESHOLD)
+    values: list[Any]
     if isinstance(thresholds, Real):
         values = [thresholds] * len(targets)
     elif isinstance(thresholds, Mapping):
         named = _by_target("target_thresholds", thresholds, targets)
         values = [named.get(target, DEFAULT_THRESHOLD) for target in targets]
     else:
-        values = list(thresholds)
+        values = list(np.asarray(thresholds, dtype=object).ravel())
         if len(values) != len(targets):
             raise HilumError(
                 f"target_thresholds has {len(values)} values for {len(targets)} targets "

@@ -281,7 +281,7 @@ def _progression_panel(
             style = {"marker": "o", "markersize": 6, "markeredgecolor": "white", **_line_style(part, colour)}
             axes.plot(line["epoch"], line[score], **style)
             last[part] = float(line[score].iloc[-1])
-    values = {part: last[part] for part in ("val", "train") if part in last}
+    values: dict[str, float] = {part: last[part] for part in ("val", "train") if part in last}
     head(axes, name, _score_text("last", values) if values else "", colour)
 
 

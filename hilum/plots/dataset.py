@@ -118,14 +118,14 @@ def co_occurrence_figure(pairs: pd.DataFrame, prevalence: pd.DataFrame) -> Figur
     for target, positives in prevalence["positives"].items():
         at = place[target]
         axes.text(at, at, f"{positives:,}", **_CENTRED, fontsize=14, fontweight="bold")
-    words = [plain_name(target) for target in targets]
-    axes.set_xticks(range(len(targets)), words, rotation=40, ha="right", rotation_mode="anchor", fontsize=15)
-    axes.set_yticks(range(len(targets)), words, fontsize=15)
+    names = [plain_name(target) for target in targets]
+    axes.set_xticks(range(len(targets)), names, rotation=40, ha="right", rotation_mode="anchor", fontsize=15)
+    axes.set_yticks(range(len(targets)), names, fontsize=15)
     axes.tick_params(length=0)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     # The upper triangle repeats the lower one, so the scale is drawn there.
-    bar = figure.colorbar(image, cax=axes.inset_axes([0.6, 0.93, 0.38, 0.03]), orientation="horizontal")
+    bar = figure.colorbar(image, cax=axes.inset_axes((0.6, 0.93, 0.38, 0.03)), orientation="horizontal")
     bar.set_ticks([-reach, 0, reach])
     bar.set_label("phi", fontsize=15, color=GREY)
     bar.ax.tick_params(labelsize=14)
@@ -203,7 +203,7 @@ def leaks_figure(leaks: pd.DataFrame, targets: Sequence[str]) -> Figure:
     """The AUC of each feature alone and of all together, with its interval: a column each, a row per target.
 
     Args:
-        leaks: of `hilum.metrics.metadata_leaks.metadata_leaks`, with at least one row.
+        leaks: of `hilum.metrics.label_statistics.metadata_leaks`, with at least one row.
         targets: in the order of the rows.
     """
     features = list(dict.fromkeys(leaks["feature"]))
@@ -236,7 +236,7 @@ def leaks_figure(leaks: pd.DataFrame, targets: Sequence[str]) -> Figure:
     return figure
 
 
-def _percent(share: float, _: int | None = None) -> str:
+def _percent(share: float, _: float = 0) -> str:
     return f"{100 * share:g}%"
 
 
@@ -296,7 +296,7 @@ def co_prediction_figure(y_true: pd.DataFrame, predicted: pd.DataFrame) -> Figur
             text = "n/a" if math.isnan(share) else f"{100 * share:.0f}"
             axes.text(column, row, text, **_CENTRED, fontsize=15, color="white" if share > 0.55 else INK)
     bar = figure.colorbar(image, ax=panels, shrink=0.7)
-    bar.set_ticks(np.linspace(0, 1, 6), labels=[f"{share:.0%}" for share in np.linspace(0, 1, 6)])
+    bar.set_ticks([0, 0.2, 0.4, 0.6, 0.8, 1], labels=[f"{share}%" for share in range(0, 101, 20)])
     bar.ax.tick_params(labelsize=15)
     bar.outline.set_visible(False)
     return figure

@@ -17,20 +17,8 @@ from hilum.targets import CHEXPERT_FINDINGS, NIH_TARGETS
 
 #: At least 3:1 contrast on white; neighbours differ in lightness too, for readers who see fewer hues.
 PALETTE = (
-    "#0072b2",
-    "#c44e00",
-    "#117733",
-    "#aa3377",
-    "#2f2585",
-    "#b07d00",
-    "#00857c",
-    "#cc4455",
-    "#6a4c1f",
-    "#7b61d0",
-    "#5a7d00",
-    "#882255",
-    "#2a8fb8",
-    "#4d4d4d",
+    *("#0072b2", "#c44e00", "#117733", "#aa3377", "#2f2585", "#b07d00", "#00857c"),
+    *("#cc4455", "#6a4c1f", "#7b61d0", "#5a7d00", "#882255", "#2a8fb8", "#4d4d4d"),
 )
 INK, GREY, PALE, GRID = "#1c2430", "#595959", "#b8b8b8", "#e6e6e6"
 

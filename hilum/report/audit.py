@@ -13,7 +13,7 @@ from rich.table import Table
 
 from hilum.data.split import AGE_BANDS
 from hilum.errors import HilumError, nearest
-from hilum.metrics.metadata_leaks import ALL_TOGETHER, metadata_leaks
+from hilum.metrics.label_statistics import ALL_TOGETHER, metadata_leaks
 from hilum.metrics.predictions import PARTS, Predictions, labels_of_part
 from hilum.metrics.scores import SCORE_NAMES
 from hilum.metrics.subgroups import auc_within_groups, describe_shortcut, scores_by_group
@@ -46,7 +46,7 @@ class Audit:
         groups: `column`, then the columns of `hilum.metrics.subgroups.scores_by_group`.
         within: see `hilum.metrics.subgroups.auc_within_groups`.
         metadata: `target`, `auc`, `low`, `high`: how well view, devices, age and sex together predict a target
-            without any image, over the run's training and validation images (see `hilum.metrics.metadata_leaks`).
+            without any image, over the run's training and validation images (see `hilum.metrics.label_statistics`).
         conclusions: sentences, the possible shortcuts with the largest loss first; never empty.
         skipped: column to the reason why it is left out.
     """

@@ -17,9 +17,9 @@ from hilum.metrics.comparison import (
     RunScores,
     ScoreDifference,
     adjusted_over_targets,
+    bound_zero_difference,
     mean_over_targets,
     models_difference,
-    not_seen_to_differ,
     pooled_degrees_of_freedom,
     score_runs,
     settings_difference,
@@ -357,7 +357,7 @@ class _SidePair:
                 degrees = float(scores.patients[score][:, column].min() - 1)
                 difference = difference_of(score, estimate, replicates, degrees, ours, theirs)
                 same = self._have_equal_scores(column)
-                by_target[target] = difference if same else not_seen_to_differ(difference)
+                by_target[target] = difference if same else bound_zero_difference(difference)
             defined = [column for column, target in enumerate(self.targets) if by_target[target].is_defined]
             pooled = [
                 by_target[target] if models is None else models.targets[target][score]

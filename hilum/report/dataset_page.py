@@ -13,15 +13,17 @@ from hilum.data.split import Split, check_leaks, find_leaks, make_split
 from hilum.errors import HilumError
 from hilum.files import replacing
 from hilum.metrics.label_statistics import (
+    FEWEST_PATIENTS,
     by_feature,
     co_occurrence,
     code_counts,
     findings_per_image,
     label_counts,
+    metadata_leaks,
     prevalence,
     target_vectors,
+    unrecorded_features,
 )
-from hilum.metrics.metadata_leaks import FEWEST_PATIENTS, metadata_leaks, unrecorded_features
 from hilum.randomness import generator
 from hilum.report.error_gallery import jpeg_uri, shrink
 from hilum.report.format import data_uri, write_page

@@ -42,8 +42,13 @@ import pandas as pd
 
 from hilum.config import SplitSettings
 from hilum.data.split import check_balance, make_split
-from hilum.metrics.label_statistics import co_occurrence, findings_per_image, prevalence, target_vectors
-from hilum.metrics.metadata_leaks import metadata_leaks
+from hilum.metrics.label_statistics import (
+    co_occurrence,
+    findings_per_image,
+    metadata_leaks,
+    prevalence,
+    target_vectors,
+)
 from hilum.sources import open_catalog
 
 root = place.folder("chexpert")

@@ -13,10 +13,10 @@ from hilum.metrics.comparison import (
     COMPARED_SCORES,
     MATCHED,
     adjusted_over_targets,
+    bound_zero_difference,
     conclude,
     mean_over_targets,
     models_difference,
-    not_seen_to_differ,
     pooled_degrees_of_freedom,
     replicate_error,
     settings_difference,
@@ -293,7 +293,7 @@ def test_two_equal_models_are_told_apart_no_more_often_than_five_percent():
 def test_no_difference_in_n_patients_is_not_certainty():
     certain = conclude("recall", 0.9, 0.9, 0.0, 8)
     assert (certain.low, certain.high, certain.detectable) == (0, 0, 0)
-    of = not_seen_to_differ(certain)
+    of = bound_zero_difference(certain)
     # The upper bound of 0 of 9, as Clopper and Pearson have it.
     bound = stats.binomtest(0, 9).proportion_ci(0.95, method="exact").high
     assert (of.low, of.high) == pytest.approx((-bound, bound))
@@ -303,7 +303,7 @@ def test_no_difference_in_n_patients_is_not_certainty():
 
 def test_a_difference_with_an_error_stays_as_it_is():
     for of in (conclude("recall", 0.9, 0.8, 0.1, 8), conclude("recall", 0.9, 0.9, 0.1, 8)):
-        assert not_seen_to_differ(of) is of
+        assert bound_zero_difference(of) is of
 
 
 SCORES = ("recall", "roc_auc", "avg_precision")

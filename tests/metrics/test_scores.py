@@ -12,7 +12,7 @@ from hilum.metrics.intervals import patient_weights
 from hilum.metrics.scores import (
     COMBINED_COLUMNS,
     ITEMIZED_COLUMNS,
-    SCORES_WITH_INTERVALS,
+    REPLICATED_SCORES,
     combined_with_intervals,
     mean_with_interval,
     scores_with_intervals,
@@ -183,7 +183,7 @@ def test_scores_with_intervals_are_the_itemized_ones_and_the_counts_add_up(make_
     counts = table["true_positives"] + table["false_negatives"], table["positives"]
     pd.testing.assert_series_equal(*counts, check_names=False)
     np.testing.assert_allclose(table["specificity"], table["true_negatives"] / table["negatives"])
-    for score in SCORES_WITH_INTERVALS:
+    for score in REPLICATED_SCORES:
         assert (table[f"{score}_low"] < table[score]).all()
         assert (table[score] < table[f"{score}_high"]).all()
 

@@ -9,8 +9,13 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from hilum.metrics.label_statistics import co_occurrence, findings_per_image, prevalence
-from hilum.metrics.metadata_leaks import ALL_TOGETHER, FEATURES
+from hilum.metrics.label_statistics import (
+    ALL_TOGETHER,
+    FEATURES,
+    co_occurrence,
+    findings_per_image,
+    prevalence,
+)
 from hilum.plots.dataset import (
     co_occurrence_figure,
     co_predicted,

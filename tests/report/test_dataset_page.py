@@ -12,7 +12,7 @@ import pytest
 from hilum.config import SplitSettings
 from hilum.data.split import make_split
 from hilum.errors import HilumError
-from hilum.metrics.metadata_leaks import metadata_leaks
+from hilum.metrics.label_statistics import metadata_leaks
 from hilum.report.dataset_page import write_eda
 from hilum.sources import open_catalog
 from hilum.sources.chexpert import CleanMetaData
