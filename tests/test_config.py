@@ -16,39 +16,39 @@ from hilum.config import (
 from hilum.errors import HilumError
 
 
-def refusal(**settings) -> str:
-    with pytest.raises(HilumError) as told:
+def error_message(**settings) -> str:
+    with pytest.raises(HilumError) as raised:
         RunConfig(**settings)
-    return str(told.value)
+    return str(raised.value)
 
 
-def test_every_setting_says_what_it_is():
+def test_every_setting_has_a_description():
     assert [name for name, field in setting_fields().items() if not field.description] == []
 
 
-def test_a_record_makes_the_same_settings_again():
+def test_a_record_gives_the_same_settings():
     config = RunConfig(source="nih", root="x", target_columns="Edema, Mass", net_kwargs={"layers": 34})
     assert RunConfig(**config.as_record()) == config
     assert config.target_columns == ("Edema", "Mass")
 
 
-def test_settings_cannot_be_changed_later():
+def test_settings_are_frozen():
     with pytest.raises(ValueError, match="frozen"):
         DEFAULTS.num_epochs = 5
 
 
-def test_an_unknown_setting_is_told_with_the_nearest_name():
-    message = refusal(image_widht=64)
+def test_an_unknown_setting_is_an_error_with_a_suggestion():
+    message = error_message(image_widht=64)
     assert message.startswith("There is no setting 'image_widht'. Did you mean 'image_width'?")
     assert "hilum train --help" in message
 
 
-def test_an_unknown_setting_like_no_other_is_told_without_a_guess():
-    assert "Did you mean" not in refusal(zzz=1)
+def test_an_unknown_setting_without_a_similar_name_has_no_suggestion():
+    assert "Did you mean" not in error_message(zzz=1)
 
 
-def test_several_mistakes_are_told_at_once():
-    lines = refusal(imge_width=3, val_fraction=2, learning_rate=0).splitlines()
+def test_several_errors_are_reported_together():
+    lines = error_message(imge_width=3, val_fraction=2, learning_rate=0).splitlines()
     assert lines[0] == "3 settings cannot be used:"
     assert [line.split()[1] for line in lines[1:]] == ["val_fraction:", "learning_rate:", "is"]
 
@@ -56,51 +56,51 @@ def test_several_mistakes_are_told_at_once():
 @pytest.mark.parametrize(
     "value", [1.5, -0.1, math.nan, math.inf, [0.1, 2], [math.nan], {"Edema": 7}, "0.2,0.3"]
 )
-def test_a_threshold_outside_0_to_1_is_one_mistake(value):
-    message = refusal(target_thresholds=value)
+def test_a_threshold_outside_0_to_1_is_one_error(value):
+    message = error_message(target_thresholds=value)
     assert message.startswith(f"Setting target_thresholds: {value!r} must be within 0..1")
     assert "\n" not in message
 
 
 @pytest.mark.parametrize("value", [None, 0, 1, 0.5, (0.1, 0.9), {"Edema": 0.2}])
-def test_every_form_of_thresholds_is_taken(value):
+def test_every_form_of_thresholds_is_accepted(value):
     assert RunConfig(target_thresholds=value).target_thresholds == value
 
 
 @pytest.mark.parametrize("name", ["learning_rate", "pixel_mean", "val_fraction", "l2_reg", "number_images"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_nan_and_infinity_are_no_settings(name, value):
-    assert refusal(**{name: value}).startswith(f"Setting {name}: {value!r} must be ")
+def test_nan_and_infinity_are_invalid(name, value):
+    assert error_message(**{name: value}).startswith(f"Setting {name}: {value!r} must be ")
 
 
 @pytest.mark.parametrize("name", ["num_epochs", "learning_rate", "number_images", "seed", "num_workers"])
-def test_true_is_no_number(name):
-    assert refusal(**{name: True}).startswith(f"Setting {name}: True must be")
+def test_true_is_not_a_number(name):
+    assert error_message(**{name: True}).startswith(f"Setting {name}: True must be")
 
 
-@pytest.mark.parametrize(("value", "kept"), [(0, 0), (5, 5), (0.25, 0.25), (5.0, 5), (1.0, 1)])
-def test_number_images_is_a_count_or_a_fraction_below_1(value, kept):
+@pytest.mark.parametrize(("value", "expected"), [(0, 0), (5, 5), (0.25, 0.25), (5.0, 5), (1.0, 1)])
+def test_number_images_is_a_count_or_a_fraction_below_1(value, expected):
     number = RunConfig(number_images=value).number_images
-    assert number == kept
+    assert number == expected
     assert isinstance(number, float) == (number == 0.25)
 
 
 @pytest.mark.parametrize("value", [-1, -0.5, 1.5, "many"])
-def test_other_numbers_of_images_are_one_mistake(value):
-    message = refusal(number_images=value)
+def test_another_number_of_images_is_one_error(value):
+    message = error_message(number_images=value)
     assert message == (
         f"Setting number_images: {value!r} must be a whole number of images, 0 or more, or a fraction below 1."
     )
 
 
-def test_fractions_must_leave_images_to_train_on():
-    message = refusal(val_fraction=0.6, test_fraction=0.4)
+def test_fractions_must_leave_training_images():
+    message = error_message(val_fraction=0.6, test_fraction=0.4)
     assert message.startswith("val_fraction (0.6) and test_fraction (0.4) leave nothing to train on")
     assert RunConfig(val_fraction=0.5, test_fraction=0.4).test_fraction == 0.4
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         ({"split_unit": "patients"}, "Setting split_unit: 'patients' must be 'patient' or 'image'"),
         ({"image_width": 15}, "Setting image_width: 15 must be greater than or equal to 16"),
@@ -119,10 +119,10 @@ def test_fractions_must_leave_images_to_train_on():
         ({"name": ""}, "Setting name: '' must be letters, digits"),
     ],
 )
-def test_impossible_values_are_told_in_one_line(settings, words):
-    message = refusal(**settings)
-    assert message.startswith(words)
-    assert "\n" not in message
+def test_an_impossible_value_is_one_line(settings, message):
+    text = error_message(**settings)
+    assert text.startswith(message)
+    assert "\n" not in text
 
 
 @pytest.mark.parametrize("name", EPOCH_ARGS)
@@ -140,47 +140,47 @@ def test_a_toml_file_is_read(tmp_path):
     }
 
 
-def test_a_missing_toml_file_is_named(tmp_path):
+def test_a_missing_toml_file_is_an_error(tmp_path):
     with pytest.raises(HilumError, match=r"none\.toml: this settings file does not exist"):
         settings_from_toml(tmp_path / "none.toml")
 
 
 @pytest.mark.parametrize("content", [b"num_epochs = \n", b"num_epochs: 3\n", b"\x89PNG\xff\xfe"])
-def test_a_file_that_is_no_toml_is_named(tmp_path, content):
+def test_a_file_that_is_not_toml_is_an_error(tmp_path, content):
     path = tmp_path / "settings.toml"
     path.write_bytes(content)
     with pytest.raises(HilumError, match=r"settings\.toml: this is not a TOML file: "):
         settings_from_toml(path)
 
 
-def test_a_toml_syntax_error_is_told_with_its_line(tmp_path):
+def test_a_toml_syntax_error_has_its_line(tmp_path):
     path = tmp_path / "settings.toml"
     path.write_text('source = "nih"\nnum_epochs = three\n')
     with pytest.raises(HilumError, match="line 2"):
         settings_from_toml(path)
 
 
-def test_a_folder_is_no_toml_file(tmp_path):
+def test_a_folder_is_not_a_toml_file(tmp_path):
     with pytest.raises(HilumError, match="this is not a TOML file"):
         settings_from_toml(tmp_path)
 
 
-def test_a_split_file_and_settings_of_another_split_are_refused_together():
+def test_a_split_file_excludes_settings_of_another_split():
     with pytest.raises(HilumError, match="number_images, val_fraction would have no effect"):
         RunConfig(split_file="split.parquet", number_images=50, val_fraction=0.3)
     assert RunConfig(split_file="split.parquet", val_fraction=0.2).split_file is not None
 
 
-def test_a_policy_that_is_none_is_told_once_with_all_there_are():
-    with pytest.raises(HilumError, match="multiclass or chexpert-best") as refused:
+def test_an_unknown_policy_is_one_error_with_all_policies():
+    with pytest.raises(HilumError, match="multiclass or chexpert-best") as raised:
         RunConfig(uncertain_policy="foo")
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(raised.value)
     with pytest.raises(HilumError, match="eval_blank_policy: 'smooth-ones' must be zeros, ones or ignore"):
         RunConfig(eval_blank_policy="smooth-ones")
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         ({"momentum": 0.5}, "momentum has no effect without optimizer sgd"),
         (
@@ -193,33 +193,36 @@ def test_a_policy_that_is_none_is_told_once_with_all_there_are():
         ),
     ],
 )
-def test_what_would_do_nothing_is_refused_for_a_new_run(settings, words):
-    with pytest.raises(HilumError, match=words):
+def test_a_setting_without_effect_is_an_error_for_a_new_run(settings, message):
+    with pytest.raises(HilumError, match=message):
         check_effect(RunConfig(**settings))
     check_effect(RunConfig(optimizer="sgd", momentum=0.5, schedule="plateau", plateau_patience=3))
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         ({"devices": 2, "on_oom": "halve"}, "on_oom halve works on one device"),
         ({"loggers": "wandb"}, "Setting loggers: 'wandb' must be a list of tensorboard and mlflow"),
         ({"best_rule": 3}, "Setting best_rule: 3 must be scores in order of importance"),
     ],
 )
-def test_settings_that_do_not_go_together_or_are_no_list_are_refused(settings, words):
-    assert words in refusal(**settings)
+def test_incompatible_settings_and_wrong_types_are_errors(settings, message):
+    assert message in error_message(**settings)
 
 
-def test_settings_come_from_toml_or_from_a_runs_record(tmp_path):
+def test_settings_are_read_from_toml_or_from_the_record_of_a_run(tmp_path):
     (tmp_path / "a.toml").write_text("num_epochs = 3\n")
     record = {"status": "finished", "settings": RunConfig(num_epochs=3, name="x").as_record()}
     (tmp_path / "run.json").write_text(json.dumps(record))
     assert settings_from_file(tmp_path / "a.toml") == {"num_epochs": 3}
     assert RunConfig(**settings_from_file(tmp_path / "run.json")) == RunConfig(num_epochs=3, name="x")
     (tmp_path / "list.json").write_text("[1]")
-    for name, words in (("list.json", "has no settings"), ("none.json", "this settings file does not exist")):
-        with pytest.raises(HilumError, match=words):
+    for name, message in (
+        ("list.json", "has no settings"),
+        ("none.json", "this settings file does not exist"),
+    ):
+        with pytest.raises(HilumError, match=message):
             settings_from_file(tmp_path / name)
 
 
@@ -241,7 +244,7 @@ def test_founding_names_are_accepted_in_settings_and_groups():
         RunConfig(aug_percent=0.5, aug_fraction=0.5)
 
 
-def test_a_group_refuses_settings_of_another_group():
+def test_unknown_settings_of_a_group_are_errors():
     with pytest.raises(HilumError, match=r"There is no setting .learning_rat."):
         AugmentationSettings(learning_rat=1)
     with pytest.raises(HilumError, match="2 settings cannot be used"):

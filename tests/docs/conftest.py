@@ -16,12 +16,12 @@ if str(ROOT) not in sys.path:  # for docs.generators
 
 
 def pages() -> list[Path]:
-    """Every Markdown page that lies in the repository."""
+    """Every Markdown page of the repository."""
     return [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 
 
 def fenced(page: Path, language: str) -> list[tuple[int, str]]:
-    """(line, text) of each fenced block in a language."""
+    """(line, text) of each fenced block in this language."""
     text = page.read_text(encoding="utf-8")
     blocks = re.finditer(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     return [(text[: block.start()].count("\n") + 1, block[1]) for block in blocks]
@@ -29,7 +29,7 @@ def fenced(page: Path, language: str) -> list[tuple[int, str]]:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory) -> Path:
-    """The site, built as `make docs` builds it: the smallest warning is an error."""
+    """The site, built like `make docs`: every warning is an error."""
     pytest.importorskip("mkdocs", reason="mkdocs is not installed: pip install 'hilum[docs]'")
     out = tmp_path_factory.mktemp("site")
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The point-by-point table: each place and each test that it names exists; what it says of the index is so."""
+"""Tests of the point-by-point table: each place and each test in it exists, and its numbers are right."""
 
 import ast
 import importlib
@@ -38,7 +38,7 @@ def functions_of(path: str) -> set[str]:
 
 
 def exists(place: str) -> bool:
-    """Whether a file, a module or a `module:name.of.it` is there."""
+    """Whether a file, a module or a `module:name` exists."""
     if not place.startswith("hilum"):
         return (ROOT / place).exists()
     module, _, names = place.partition(":")
@@ -55,12 +55,12 @@ def exists(place: str) -> bool:
     return True
 
 
-def test_the_table_is_complete_in_itself():
+def test_every_row_is_complete():
     assert len(rows()) > 200
     for point, places, tests, difference in rows():
         assert places, f"no place: {point}"
         assert tests, f"no test: {point}"
-        assert difference, f"no word on the difference: {point}"
+        assert difference, f"no difference: {point}"
 
 
 def test_every_place_exists():
@@ -76,14 +76,14 @@ def test_every_test_exists():
     assert not missing
 
 
-def test_no_row_says_not_done():
+def test_no_row_is_open():
     text = PAGE.read_text(encoding="utf-8").lower()
-    for words in ("not done", "todo:", "not yet", "to be done", "planned", "not implemented"):
-        assert words not in text
+    for phrase in ("not done", "todo:", "not yet", "to be done", "planned", "not implemented"):
+        assert phrase not in text
 
 
 @pytest.mark.parametrize(
-    "words",
+    "name",
     [
         "CleanMetaData", "getCleanDF", "target_columns", "displayImage", "Hierarchical_Path", "observation_min_count",
         "augPercent", "pixel_mean", "pixel_sd", "processBatch", "parseLoaderData", "backProp", "epoch_loss",
@@ -98,13 +98,13 @@ def test_no_row_says_not_done():
         "loadMetrics", "pos_weight", "Persistence", "Combinations tried", "Educational", "Kaggle", "Colab",
     ],
 )  # fmt: skip
-def test_every_name_of_the_document_has_its_row(words):
-    assert any(words in point for point, *_ in rows())
+def test_every_name_of_the_document_has_a_row(name):
+    assert any(name in point for point, *_ in rows())
 
 
-def test_defaults_of_the_document_are_ours():
-    """Those that its StandardTraining writes out; the others it has none for."""
-    theirs = {
+def test_defaults_equal_those_of_the_document():
+    """The document gives defaults for these settings only."""
+    expected = {
         "epoch_args": "standard",
         "use_positivity_weights": False,
         "image_width": 320,
@@ -124,8 +124,8 @@ def test_defaults_of_the_document_are_ours():
         "loss": "bce",
         "optimizer": "adam",
     }
-    ours = RunConfig()
-    assert {name: getattr(ours, name) for name in theirs} == theirs
+    config = RunConfig()
+    assert {name: getattr(config, name) for name in expected} == expected
     assert {
         "batch_size",
         "learning_rate",
@@ -137,7 +137,7 @@ def test_defaults_of_the_document_are_ours():
     } <= set(setting_fields())
 
 
-def test_what_the_index_says_where_the_document_says_otherwise(chexpert_index):
+def test_counts_of_the_index_that_differ_from_the_document(chexpert_index):
     raw = pd.read_csv(chexpert_index, usecols=["Path"])["Path"].str.extract(r"(patient\d+)/study(\d+)/")
     assert len(raw) == 223_414
     assert raw[0].nunique() == 64_540
@@ -158,12 +158,12 @@ def test_no_image_of_a_data_set_is_in_the_repository():
     done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         pytest.skip("this is not a git checkout")
-    pictures = [
+    images = [
         name for name in done.stdout.split() if name.endswith((".jpg", ".jpeg", ".png", ".dcm", ".npy"))
     ]
-    assert all(name.startswith("docs/images/") for name in pictures)
+    assert all(name.startswith("docs/images/") for name in images)
     weights = (".pt", ".pth", ".safetensors", ".onnx", ".ipynb", ".pkl")
-    # The fixtures' weights are of tiny networks trained on drawn radiographs.
+    # The weights of the fixtures are those of tiny networks trained on phantom radiographs.
     assert not [
         name
         for name in done.stdout.split()

@@ -1,4 +1,4 @@
-"""The pages that are made from the code: nothing of the code is missing in them."""
+"""Tests of the generated pages: they are complete."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from hilum.cli import cli
 from hilum.config import setting_fields
 
 
-def test_every_command_and_every_option_has_its_place():
+def test_every_command_and_every_option_is_on_the_page():
     page = commands_page()
     named = dict(commands())
     assert {f"hilum {name}" for name in cli.commands} <= set(named)
@@ -32,21 +32,21 @@ def test_defaults_are_shown_and_help_is_not():
     assert "`--help` |" not in page
 
 
-def test_settings_of_a_run_are_told_once_and_linked_from_the_commands_that_take_them():
+def test_settings_of_a_run_are_listed_once_and_linked_from_the_commands():
     page = commands_page()
     assert "--learning-rate" not in page.replace("--learning-rate 1e-3", "")
     train = page.partition("## hilum train\n")[2].partition("\n## ")[0]
     assert "(settings.md)" in train
 
 
-def test_every_setting_is_in_one_group_with_its_default_and_its_words():
+def test_every_setting_is_in_one_group_with_its_default_and_description():
     listed = [name for names in groups().values() for name in names]
     assert sorted(listed) == sorted(setting_fields())
     page = settings_page()
     for name, field in setting_fields().items():
         row = next(line for line in page.splitlines() if line.startswith(f"| `{name}` "))
-        first_words = field.description.partition("{")[0].partition("|")[0]
-        assert first_words.strip() in row
+        description = field.description.partition("{")[0].partition("|")[0]
+        assert description.strip() in row
         assert len(re.split(r"(?<!\\)\|", row)) == 6, row
 
 
@@ -62,7 +62,7 @@ def test_every_setting_is_in_one_group_with_its_default_and_its_words():
         ("best_rule", "`recall:0.01, roc_auc:0.002, precision`", "list of text"),
     ],
 )
-def test_defaults_and_limits_are_in_words(name, default, values):
+def test_defaults_and_limits_are_readable(name, default, values):
     row = next(line for line in settings_page().splitlines() if line.startswith(f"| `{name}` "))
     assert f"| {default} | {values} |" in row
 
@@ -72,7 +72,7 @@ def test_braces_of_examples_survive_markdown():
     assert "`{layers = 34}`" in row
 
 
-def test_the_results_page_is_made_of_the_json_alone(tmp_path, monkeypatch):
+def test_the_results_page_depends_only_on_the_json(tmp_path, monkeypatch):
     page = results_page()
     for path in results.RESULTS.glob("*.json"):
         for _, ratio in measured_ratios(json.loads(path.read_text())):
@@ -83,7 +83,7 @@ def test_the_results_page_is_made_of_the_json_alone(tmp_path, monkeypatch):
     )
     page = results_page()
     assert "| speedup | 12.5 | 11 – 14 | 3 |" in page
-    assert "scikit-learn calls of the founding document" in page, "the benchmark's own words"
+    assert "scikit-learn calls of the founding document" in page, "the first paragraph of the benchmark"
     assert "python benchmarks/metrics.py --json" in page
 
 

@@ -1,4 +1,4 @@
-"""The built site: whole, without anything from elsewhere; and the links of all pages."""
+"""Tests of the built site (complete, nothing from other hosts) and of the links of all pages."""
 
 import re
 from html.parser import HTMLParser
@@ -8,7 +8,7 @@ import pytest
 
 from tests.docs.conftest import DOCS, ROOT, pages
 
-#: What links may lead to outside the repository; looked at by eye, since no test may use the network.
+#: Hosts of external links, which are checked manually, because tests must not use the network.
 KNOWN_HOSTS = {
     "jupytext.readthedocs.io",
     "nihcc.app.box.com",
@@ -35,18 +35,18 @@ def links(page: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_every_page_is_built_and_nothing_is_loaded_from_elsewhere(site):
+def test_every_page_is_built_and_loads_nothing_from_other_hosts(site):
     built = sorted(site.rglob("*.html"))
     assert len(built) > 25
     for page in built:
         parser = _References()
         parser.feed(page.read_text(encoding="utf-8"))
-        foreign = [url for url in parser.loaded if re.match(r"(https?:)?//", url)]
-        assert not foreign, (page, foreign)
+        external = [url for url in parser.loaded if re.match(r"(https?:)?//", url)]
+        assert not external, (page, external)
 
 
 @pytest.mark.slow
-def test_generated_pages_and_the_api_are_there(site):
+def test_generated_pages_and_the_api_exist(site):
     settings = (site / "reference" / "settings.html").read_text(encoding="utf-8")
     assert 'id="learning_rate"' in settings
     assert "hilum train" in (site / "reference" / "commands.html").read_text(encoding="utf-8")
@@ -64,7 +64,7 @@ def test_the_diagram_is_on_its_pages(site):
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page):
+def test_links_have_a_target(page):
     generated = {DOCS / "results.md", DOCS / "reference" / "commands.md", DOCS / "reference" / "settings.md"}
     for link in links(page):
         if re.match(r"https?://", link):
@@ -75,12 +75,12 @@ def test_links_lead_somewhere(page):
         assert target in generated or target.exists(), link
 
 
-def test_the_readme_says_what_hilum_is_not_for():
+def test_the_readme_excludes_the_chexpert_competition():
     assert "It is not intended for the CheXpert competition." in " ".join(
         (ROOT / "README.md").read_text(encoding="utf-8").split()
     )
 
 
-def test_every_page_of_reading_says_research_use_only():
+def test_every_page_about_inference_has_research_use_only():
     for page in (ROOT / "README.md", DOCS / "index.md", DOCS / "how-to" / "serve.md"):
         assert "Research use only" in page.read_text(encoding="utf-8"), page
