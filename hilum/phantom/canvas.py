@@ -46,12 +46,8 @@ def ellipse(
 def curve(points: ArrayLike, steps: int = 6) -> np.ndarray:
     """Smooth lines through points: Catmull-Rom splines.
 
-    Args:
-        points: of shape (..., K, 2): one line, or several with the same number of points.
-        steps: points of the line from one given point to the next.
-
-    Returns:
-        float32 of shape (..., (K - 1) * steps + 1, 2).
+    The points have shape (..., K, 2): one line, or several with the same number of points. Between two
+    points the line has `steps` points: it is float32 of shape (..., (K - 1) * steps + 1, 2).
     """
     knots = np.asarray(points, dtype=np.float32)
     *lines, count, _ = knots.shape
@@ -84,11 +80,9 @@ def ramp(values: np.ndarray, start: float | np.ndarray, end: float | np.ndarray)
 
 
 class Canvas:
-    """A square image of a patient.
+    """A square image of a patient, `size` pixels wide.
 
-    Attributes:
-        size: side of the image in pixels.
-        x, y: patient coordinates of the pixel centres, float32 of shape (size, size).
+    `x` and `y` are the patient coordinates of the pixel centres, float32 of shape (size, size).
     """
 
     def __init__(

@@ -33,16 +33,9 @@ class CsvTable:
         return self.cells[column]
 
     def check(self, column: str, valid: pd.Series | np.ndarray, problem: str, remedy: str = _CORRECT) -> None:
-        """Checks a column.
+        """Raises a HilumError if a row is not `valid`, (rows,): names the first one and counts the others.
 
-        Args:
-            column: the column's name.
-            valid: (rows,) whether the row is right.
-            problem: follows the value in the message, such as "is not an age in years".
-            remedy: a sentence.
-
-        Raises:
-            HilumError: a row is not valid; the first one is named, with the number of the others.
+        `problem` follows the value in the message, such as "is not an age in years"; `remedy` is a sentence.
         """
         wrong = np.flatnonzero(~np.asarray(valid, dtype=bool))
         if len(wrong):

@@ -107,11 +107,8 @@ def open_catalog(root: Path, views: Sequence[str] = VIEWS[:3], methods: Sequence
         "float64"
     )
     ages = _ages(raw)
-    kept = (
-        raw["Projection"].isin(list(views))
-        & raw["MethodLabel"].isin(list(methods))
-        & findings.notna().all(axis=1)
-    )
+    labelled = findings.notna().all(axis=1)
+    kept = raw["Projection"].isin(list(views)) & raw["MethodLabel"].isin(list(methods)) & labelled
     check_some_left(kept, raw.path, views=list(views), methods=list(methods))
     table = feature_table(
         patients=raw["PatientID"].astype("str"),
