@@ -471,7 +471,6 @@ def test_runs_are_sorted_filtered_and_drawn(page, address):
 
 def test_two_runs_are_compared(page, address):
     page.get(f"{address}/runs#comparison?a=first&b=second")
-    page.refresh()
     until(page, lambda: found(page, ".means"), seconds=60)
     assert "One thing differs: learning_rate" in text(page, ".verdict-head")
     assert len(found(page, "#compared .scroll[role=region] tbody tr")) == 3
@@ -481,7 +480,6 @@ def test_two_runs_are_compared(page, address):
 
 def test_missed_images_have_a_heatmap_and_a_history(page, address):
     page.get(f"{address}/runs#images?run=first")
-    page.refresh()
     until(page, lambda: found(page, ".gallery img"))
     found(page, ".gallery button")[0].click()
     until(page, lambda: found(page, "#detail svg.plot path"))
