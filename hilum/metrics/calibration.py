@@ -152,28 +152,17 @@ class Calibration:
 
     def as_record(self) -> dict[str, Any]:
         """As JSON values."""
-        return {
-            "method": self.method,
-            "targets": {
-                target: {"slope": slope, "intercept": intercept}
-                for target, slope, intercept in zip(
-                    self.targets, self.slopes.tolist(), self.intercepts.tolist(), strict=True
-                )
-            },
-            "notes": self.notes,
-        }
+        fits = zip(self.targets, self.slopes.tolist(), self.intercepts.tolist(), strict=True)
+        targets = {target: {"slope": slope, "intercept": intercept} for target, slope, intercept in fits}
+        return {"method": self.method, "targets": targets, "notes": self.notes}
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "Calibration":
         """The calibration of such a record."""
-        fits = record["targets"]
-        return cls(
-            method=record["method"],
-            targets=tuple(fits),
-            slopes=np.array([fit["slope"] for fit in fits.values()]),
-            intercepts=np.array([fit["intercept"] for fit in fits.values()]),
-            notes=dict(record["notes"]),
+        slopes, intercepts = (
+            np.array([fit[name] for fit in record["targets"].values()]) for name in ("slope", "intercept")
         )
+        return cls(record["method"], tuple(record["targets"]), slopes, intercepts, dict(record["notes"]))
 
 
 def fit_calibration(predictions: "Predictions", method: str) -> Calibration:

@@ -184,11 +184,7 @@ class RunScores:
 
 
 def score_runs(
-    runs: Sequence[Predictions],
-    matched_to: Sequence[Sequence[int]],
-    *,
-    replicates: int = 1000,
-    seed: int = 0,
+    runs: Sequence[Predictions], matched_to: Sequence[Sequence[int]], *, replicates: int = 1000, seed: int = 0
 ) -> RunScores:
     """Scores several runs on the same patients and on the same bootstrap samples of them.
 

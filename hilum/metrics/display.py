@@ -108,8 +108,8 @@ def display_metrics(
     if not (show_roc_curves or show_precision_recall_curves) or not screen.draws():
         return screen.written
     curves = [show_roc_curves, show_precision_recall_curves]
-    grid = grid_spec_column_count, grid_spec_height, grid_spec_width
-    _draw_curves(screen, metrics, epoch, parts, targets, curves, grid)
+    size = grid_spec_column_count, grid_spec_height, grid_spec_width
+    _draw_curves(screen, metrics, epoch, parts, targets, curves, size)
     return screen.written
 
 
@@ -120,20 +120,23 @@ def _draw_curves(
     parts: list[str],
     targets: Sequence[str],
     curves: list[bool],
-    grid: tuple[int, float, float],
+    size: tuple[int, float, float],
 ) -> None:
     """Draws the ROC curves, if curves[0], and the precision-recall curves, if curves[1]."""
     from hilum.plots.curves import precision_recall_figure, roc_figure
+    from hilum.plots.style import Grid
 
     ranked = {part: metrics.rankings(epoch, part) for part in parts}
     rankings = {part: {target: of_part[target] for target in targets} for part, of_part in ranked.items()}
     thresholds = dict(zip(metrics.target_columns, metrics.target_thresholds.tolist(), strict=True))
     suffix = f"epoch-{epoch:04d}" + ("" if len(parts) == 2 else f"-{parts[0]}")
     if curves[0]:
-        screen.figure(roc_figure(rankings, thresholds, f"ROC curves, epoch {epoch}", *grid), f"roc-{suffix}")
+        screen.figure(
+            roc_figure(rankings, thresholds, f"ROC curves, epoch {epoch}", Grid(*size)), f"roc-{suffix}"
+        )
     if curves[1]:
         title = f"Precision and recall, epoch {epoch}"
-        figure = precision_recall_figure(rankings, thresholds, title, *grid)
+        figure = precision_recall_figure(rankings, thresholds, title, Grid(*size))
         screen.figure(figure, f"precision-recall-{suffix}")
 
 

@@ -181,7 +181,7 @@ class Metrics:
 
     @property
     def train_actual(self) -> pd.DataFrame:
-        """Actual labels of the train part, each ImageID once, float32."""
+        """Actual labels of the train part."""
         return self._actual["train"].table
 
     @property

@@ -222,11 +222,6 @@ def score_replicates(predictions: "Predictions", *, replicates: int = 1000, seed
     patients: two models' predictions for the same patients are scored on the same samples, so the difference
     of their replicates is paired.
 
-    Args:
-        predictions: N images, T targets.
-        replicates: R, number of bootstrap samples.
-        seed: of the draws.
-
     Raises:
         HilumError: if the patients are text and numbers mixed.
     """

@@ -251,12 +251,7 @@ class Predictions:
         return replace(self, thresholds=resolve_thresholds(thresholds, self.targets))
 
     def bootstrap(self, replicates: int = 1000, seed: int = 0) -> ScoreReplicates:
-        """The scores of all images and of bootstrap samples of the patients; computed once per arguments.
-
-        Args:
-            replicates: number of samples.
-            seed: of the draws; see `hilum.metrics.intervals.score_replicates`.
-        """
+        """`hilum.metrics.intervals.score_replicates` of these predictions, computed once per arguments."""
         if (replicates, seed) not in self._bootstraps:
             self._bootstraps[replicates, seed] = score_replicates(self, replicates=replicates, seed=seed)
         return self._bootstraps[replicates, seed]

@@ -106,20 +106,8 @@ def itemized_scores(
         HilumError: shapes or indices that do not match, a label other than 1, 0 or NaN, a probability that
             is not finite or not from 0 to 1.
 
-    >>> itemized_scores(np.array([[1], [0], [1]]), np.array([[0.9], [0.6], [0.2]]), ["Edema"], [0.5]).loc[0]
-    ... # doctest: +NORMALIZE_WHITESPACE
-    target                 Edema
-    positives                  2
-    negatives                  1
-    predicted_positives        2
-    true_positives             1
-    recall                   0.5
-    precision                0.5
-    f1                       0.5
-    roc_auc                  0.5
-    avg_precision       0.833333
-    threshold                0.5
-    Name: 0, dtype: object
+    >>> itemized_scores(np.array([[1], [0], [1]]), np.array([[0.9], [0.6], [0.2]]), ["Edema"], [0.5])["roc_auc"][0]
+    np.float64(0.5)
     """
     if len(thresholds) != len(targets):
         raise HilumError(f"{len(thresholds)} thresholds for {len(targets)} targets; give one for each.")
@@ -250,12 +238,7 @@ def mean_of_defined(values: np.ndarray, weights: np.ndarray | None = None) -> fl
 def scores_with_intervals(
     predictions: "Predictions", *, replicates: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """The scores of each target at its threshold, with 95 % intervals over patients.
-
-    Args:
-        predictions: N images, T targets.
-        replicates: of the patient bootstrap, see `hilum.metrics.intervals`.
-        seed: of its draws.
+    """The scores of each target at its threshold, with 95 % intervals over patients by the bootstrap.
 
     Returns:
         The columns of `itemized_scores`, then `false_positives`, `false_negatives`, `true_negatives`
@@ -294,12 +277,7 @@ def mean_with_interval(bootstrap: ScoreReplicates, score: str) -> dict[str, floa
 def combined_with_intervals(
     predictions: "Predictions", *, replicates: int = 1000, seed: int = 0
 ) -> dict[str, float]:
-    """The scores of all targets together, averaged over images, with 95 % intervals over patients.
-
-    Args:
-        predictions: N images, T targets.
-        replicates: of the patient bootstrap (percentile intervals).
-        seed: of its draws.
+    """The scores of all targets together, averaged over images, with 95 % percentile intervals over patients.
 
     Returns:
         The keys of `combined_scores`, each with `<score>_low` and `<score>_high`, which are NaN for fewer

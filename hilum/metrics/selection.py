@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from hilum.errors import HilumError, nearest
 from hilum.metrics.history import Metrics
 from hilum.metrics.ranking import NAN, Ranking
 from hilum.metrics.scores import mean_of_defined
 from hilum.metrics.thresholds import NEARLY_ALL, Policy, choose_threshold
+from hilum.run_folder import RunFolder
 
 SCORES = ("recall", "roc_auc", "precision", "avg_precision", "f1")
 
@@ -144,3 +146,34 @@ def _scores_at_policy(ranking: Ranking, policy: Policy, manual: float) -> dict[s
         "avg_precision": ranking.average_precision(),
         "f1": counts.f1,
     }
+
+
+def best_epoch_scores(folder: RunFolder) -> pd.DataFrame:
+    """The validation scores of a run's best epoch: one row per target, a column for each of `SCORES`.
+
+    Recall and precision are those of the frozen operating points. Until a run has operating points, and for F1,
+    the thresholds are those of its settings.
+
+    Raises:
+        HilumError: no epoch has ended, or a file is missing or damaged.
+    """
+    scores = folder.scores()
+    at_best = scores[(scores["epoch"] == folder.best_epoch) & (scores["part"] == "val")].set_index("target")
+    found = at_best.reindex(columns=list(SCORES)).astype(float)
+    if folder.record.get("operating_points"):
+        frozen = pd.DataFrame.from_dict(folder.record["operating_points"], orient="index")
+        for name in ("recall", "precision"):
+            found[name] = frozen[name].astype(float).reindex(found.index)
+    return found
+
+
+def best_epoch_means(folder: RunFolder) -> dict[str, float]:
+    """The mean of each of `best_epoch_scores` over the targets that have it, and the `loss`; NaN if undefined.
+
+    Raises:
+        HilumError: as `best_epoch_scores`.
+    """
+    combined = folder.combined()
+    at_best = combined[(combined["epoch"] == folder.best_epoch) & (combined["part"] == "val")]
+    means = {name: float(value) for name, value in best_epoch_scores(folder).mean().items()}
+    return means | {"loss": float(at_best["loss"].mean()) if len(at_best) else NAN}

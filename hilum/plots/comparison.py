@@ -18,11 +18,7 @@ DRAWN_SCORES = {
 }
 
 #: Different in shape as well as in colour.
-VERDICT_STYLES = {
-    "better": (PALETTE[0], "o"),
-    "worse": (PALETTE[1], "s"),
-    "no evidence": ("#767676", "D"),
-}
+VERDICT_STYLES = {"better": (PALETTE[0], "o"), "worse": (PALETTE[1], "s"), "no evidence": ("#767676", "D")}
 MEAN = "Mean of the targets"
 
 

@@ -15,11 +15,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from hilum.plots.style import (
+    DEFAULT_GRID,
     GREY,
     GRID,
     INK,
     PALE,
     PALETTE,
+    Grid,
     explain_empty,
     frame,
     head,
@@ -38,12 +40,7 @@ Rankings = Mapping[str, Mapping[str, Ranking]]
 
 
 def roc_figure(
-    rankings: Rankings,
-    thresholds: Mapping[str, float],
-    title: str = "ROC curves",
-    column_count: int = 4,
-    height: float = 3,
-    width: float = 20,
+    rankings: Rankings, thresholds: Mapping[str, float], title: str = "ROC curves", grid: Grid = DEFAULT_GRID
 ) -> Figure:
     """ROC curves, a panel per target.
 
@@ -51,9 +48,7 @@ def roc_figure(
         rankings: of each part and target.
         thresholds: target -> threshold of the predictions; its point is marked.
         title: above all panels.
-        column_count: see `hilum.plots.style.panel_grid`, also for height and width.
-        height: of one row of panels, in inches.
-        width: of a full row of panels, in inches.
+        grid: of the panels.
     """
 
     def draw(axes: Axes, ranking: Ranking, threshold: float, style: dict[str, Any]) -> None:
@@ -75,7 +70,7 @@ def roc_figure(
         axis_names=("False positive rate", "True positive rate"),
         baseline="chance",
         title=title,
-        grid=(column_count, height, width),
+        grid=grid,
     )
 
 
@@ -83,9 +78,7 @@ def precision_recall_figure(
     rankings: Rankings,
     thresholds: Mapping[str, float],
     title: str = "Precision and recall",
-    column_count: int = 4,
-    height: float = 3,
-    width: float = 20,
+    grid: Grid = DEFAULT_GRID,
 ) -> Figure:
     """Precision-recall curves, a panel per target; arguments as for `roc_figure`.
 
@@ -118,19 +111,12 @@ def precision_recall_figure(
         axis_names=("Recall", "Precision"),
         baseline="share of positives",
         title=title,
-        grid=(column_count, height, width),
+        grid=grid,
     )
 
 
 def progression_figure(
-    scores: pd.DataFrame,
-    score: str,
-    name: str,
-    parts: Sequence[str] = ("train", "val"),
-    targets: Sequence[str] | None = None,
-    column_count: int = 4,
-    height: float = 3,
-    width: float = 20,
+    scores: pd.DataFrame, score: str, name: str, targets: Sequence[str] | None = None
 ) -> Figure:
     """One itemized score from epoch to epoch, a panel per target; all panels share one scale.
 
@@ -138,18 +124,14 @@ def progression_figure(
         scores: `Metrics.scores`.
         score: its column, e.g. "roc_auc".
         name: of the score in titles, e.g. "ROC AUC".
-        parts: to draw.
         targets: to draw, in order; all by default.
-        column_count: as for `roc_figure`.
-        height: as for `roc_figure`.
-        width: as for `roc_figure`.
     """
     targets = list(dict.fromkeys(scores["target"])) if targets is None else list(targets)
-    scores = scores[scores["part"].isin(parts) & scores["target"].isin(targets)]
-    figure, panels = panel_grid(targets, ("Epoch", name), column_count, height, width)
+    scores = scores[scores["target"].isin(targets)]
+    figure, panels = panel_grid(targets, ("Epoch", name))
     for target, colour in target_colours(targets).items():
         rows = scores[scores["target"] == target]
-        _progression_panel(panels[target], target, rows, score, parts, colour)
+        _progression_panel(panels[target], target, rows, score, colour)
         if rows[score].isna().all():
             explain_empty(panels[target], _why_undefined(rows, score))
     _share_scale(panels.values(), scores, score)
@@ -157,29 +139,17 @@ def progression_figure(
     return figure
 
 
-def combined_progression_figure(
-    combined: pd.DataFrame,
-    names: Mapping[str, str],
-    parts: Sequence[str] = ("train", "val"),
-    column_count: int = 3,
-    height: float = 4,
-    width: float = 20,
-) -> Figure:
+def combined_progression_figure(combined: pd.DataFrame, names: Mapping[str, str]) -> Figure:
     """Scores of all targets together from epoch to epoch, a panel per score, each on its own scale.
 
     Args:
         combined: `Metrics.combined`.
         names: column to draw -> title; a column without any value is left out.
-        parts: to draw.
-        column_count: as for `roc_figure`.
-        height: as for `roc_figure`.
-        width: as for `roc_figure`.
     """
-    combined = combined[combined["part"].isin(parts)]
     drawn = [name for name in names if combined[name].notna().any()] or list(names)
-    figure, panels = panel_grid(drawn, ("Epoch", ""), column_count, height, width)
+    figure, panels = panel_grid(drawn, ("Epoch", ""), Grid(3, 4))
     for name, panel in panels.items():
-        _progression_panel(panel, names[name], combined, name, parts, PALETTE[0])
+        _progression_panel(panel, names[name], combined, name, PALETTE[0])
         _share_scale([panel], combined, name)
         panel.tick_params(labelleft=True)
     frame(figure, "All targets together, by epoch", _part_keys(combined["part"].unique()))
@@ -198,13 +168,13 @@ def _curves_figure(
     axis_names: tuple[str, str],
     baseline: str,
     title: str,
-    grid: tuple[int, float, float],
+    grid: Grid,
 ) -> Figure:
     """The panels, headings and legend of both kinds of curves; score is its name and its method."""
     targets = list(next(iter(rankings.values())))
     parts = [part for part in ("val", "train") if part in rankings]
     score_name, method = score
-    figure, panels = panel_grid(targets, axis_names, *grid)
+    figure, panels = panel_grid(targets, axis_names, grid)
     for target, colour in target_colours(targets).items():
         axes, of_part = panels[target], {part: rankings[part][target] for part in parts}
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.04), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
@@ -270,14 +240,12 @@ def _line_style(part: str, colour: str) -> dict[str, Any]:
 # ---- panels of progressions ----------------------------------------------------------------------------
 
 
-def _progression_panel(
-    axes: Axes, name: str, rows: pd.DataFrame, score: str, parts: Sequence[str], colour: str
-) -> None:
+def _progression_panel(axes: Axes, name: str, rows: pd.DataFrame, score: str, colour: str) -> None:
     """One line per part, and the last values above it."""
     last = {}
     for part in ("train", "val"):  # train first, so that validation is drawn over it
         line = rows[rows["part"] == part].dropna(subset=[score])
-        if part in parts and len(line):
+        if len(line):
             style = {"marker": "o", "markersize": 6, "markeredgecolor": "white", **_line_style(part, colour)}
             axes.plot(line["epoch"], line[score], **style)
             last[part] = float(line[score].iloc[-1])
@@ -320,13 +288,7 @@ def _why_undefined(rows: pd.DataFrame, score: str) -> str:
 # ---- reliability diagrams ------------------------------------------------------------------------------
 
 
-def reliability_figure(
-    curves: Mapping[str, Any],
-    title: str = "Calibration",
-    column_count: int = 4,
-    height: float = 3,
-    width: float = 20,
-) -> Figure:
+def reliability_figure(curves: Mapping[str, Any], title: str = "Calibration") -> Figure:
     """The share of positives against the mean probability, a panel per target.
 
     The bar of each point is the Wilson 95 % interval of its share, as if all images were independent. The axes
@@ -335,12 +297,9 @@ def reliability_figure(
     Args:
         curves: target -> `hilum.metrics.calibration.ReliabilityCurve`.
         title: above all panels.
-        column_count: as for `roc_figure`.
-        height: as for `roc_figure`.
-        width: as for `roc_figure`.
     """
     names = ("Mean probability", "Share of positives")
-    figure, panels = panel_grid(list(curves), names, column_count, height, width)
+    figure, panels = panel_grid(list(curves), names)
     for target, colour in target_colours(curves).items():
         curve = curves[target]
         if not len(curve.counts):

@@ -7,7 +7,7 @@ be drawn in any thread, with or without a screen.
 import math
 import textwrap
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -60,21 +60,27 @@ def new_axes(figure: Figure, place: tuple[int, int, int] = (1, 1, 1)) -> Axes:
     return axes
 
 
-def panel_grid(
-    names: Sequence[str], axis_names: tuple[str, str], column_count: int, height: float, width: float
-) -> tuple[Figure, dict[str, Axes]]:
-    """An empty panel per name, in even rows: five panels in four columns become three and two.
+class Grid(NamedTuple):
+    """The grid of the panels: largest number in a row, height of a row, width of a full row in inches.
 
-    Args:
-        names: of the panels.
-        axis_names: of x and y.
-        column_count: largest number of panels in a row.
-        height: of one row of panels, in inches.
-        width: of a full row of panels, in inches; fewer panels make a narrower figure.
+    Fewer panels make a narrower figure.
     """
-    row_count = math.ceil(len(names) / column_count)
+
+    columns: int = 4
+    height: float = 3
+    width: float = 20
+
+
+DEFAULT_GRID = Grid()
+
+
+def panel_grid(
+    names: Sequence[str], axis_names: tuple[str, str], grid: Grid = DEFAULT_GRID
+) -> tuple[Figure, dict[str, Axes]]:
+    """An empty panel per name, in even rows: five panels in four columns become three and two."""
+    row_count = math.ceil(len(names) / grid.columns)
     used = math.ceil(len(names) / row_count)
-    figure = new_figure(width / column_count * used, height * row_count + 1.2)
+    figure = new_figure(grid.width / grid.columns * used, grid.height * row_count + 1.2)
     panels = {}
     for position, name in enumerate(names):
         axes = new_axes(figure, (row_count, used, position + 1))

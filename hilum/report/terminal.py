@@ -13,6 +13,7 @@ from rich.table import Table
 
 from hilum.config import DEFAULTS
 from hilum.metrics.scores import SCORE_NAMES
+from hilum.metrics.selection import best_epoch_means
 from hilum.report.format import (
     format_number,
     format_percent,
@@ -215,16 +216,11 @@ def best_means(folder: RunFolder) -> dict[str, float]:
     Recall and precision are those of the frozen operating points; until a run has them, those at the
     thresholds of its settings.
     """
-    means = dict.fromkeys(("recall", "roc_auc", "precision"), math.nan)
-    best = folder.record.get("best_epoch")
-    if not best:
-        return means
-    scores = folder.scores()
-    means |= scores[(scores["epoch"] == best) & (scores["part"] == "val")][list(means)].mean()
-    if folder.record.get("operating_points"):
-        frozen = pd.DataFrame(folder.record["operating_points"].values(), dtype=object)
-        means |= frozen[["recall", "precision"]].astype(float).mean()
-    return {name: float(value) for name, value in means.items()}
+    names = ("recall", "roc_auc", "precision")
+    if not folder.record.get("best_epoch"):
+        return dict.fromkeys(names, math.nan)
+    means = best_epoch_means(folder)
+    return {name: means[name] for name in names}
 
 
 def show_evaluation(path: Path, console: Console | None = None) -> None:

@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from hilum.errors import HilumError
+from hilum.metrics.selection import best_epoch_means
 from hilum.report.format import format_number
 from hilum.report.terminal import new_table
-from hilum.sweeps.results import TABLE_SCORES, validation_means
+from hilum.sweeps.results import TABLE_SCORES
 from hilum.sweeps.spec import SweepRun
 from hilum.sweeps.state import SweepState
 
@@ -114,7 +115,7 @@ class SweepView:
             if folder is None:
                 return 0, 0, {}
             try:
-                scores = validation_means(folder)
+                scores = best_epoch_means(folder)
             except HilumError:
                 scores = {}
             epochs = folder.record.get("epochs_done", 0), folder.settings.get("num_epochs", 0)

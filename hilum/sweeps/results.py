@@ -15,11 +15,11 @@ from rich.markup import escape
 
 from hilum.config import RunConfig
 from hilum.errors import HilumError
-from hilum.metrics.selection import parse_rule
+from hilum.metrics.selection import best_epoch_scores, parse_rule
 from hilum.report.format import format_number, format_setting
 from hilum.report.terminal import new_table, standard_console
 from hilum.run_folder import RunFolder
-from hilum.sweeps.spec import SEARCH_METRICS, SweepRun
+from hilum.sweeps.spec import SweepRun
 from hilum.sweeps.state import SweepState
 
 if TYPE_CHECKING:
@@ -202,9 +202,9 @@ def comparison_table(state: SweepState) -> pd.DataFrame:
 
 
 def finished_scores(state: SweepState) -> dict[str, pd.DataFrame]:
-    """Name of each finished run -> its `validation_scores`."""
+    """Name of each finished run -> its `best_epoch_scores`."""
     folders = {run.name: state.run_folder(run) for run in state.in_state("finished")}
-    return {name: validation_scores(folder) for name, folder in folders.items() if folder is not None}
+    return {name: best_epoch_scores(folder) for name, folder in folders.items() if folder is not None}
 
 
 def common_targets(scores: Mapping[str, pd.DataFrame]) -> dict[str, list[str]]:
@@ -326,35 +326,3 @@ def _rule(state: SweepState) -> list[tuple[str, float]]:
 
 def _without_seed(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key != "seed"}
-
-
-def validation_scores(folder: RunFolder) -> pd.DataFrame:
-    """One row per target, a column for each of `SEARCH_METRICS` but the loss; NaN if a score is not defined.
-
-    Recall and precision are those of the frozen operating points. Until a run has operating points, and for the
-    other scores that need a threshold, the thresholds are those of its settings.
-
-    Raises:
-        HilumError: no epoch has ended, or a file is missing or damaged.
-    """
-    scores = folder.scores()
-    at_best = scores[(scores["epoch"] == folder.best_epoch) & (scores["part"] == "val")].set_index("target")
-    found = at_best.reindex(columns=[name for name in SEARCH_METRICS if name != "loss"]).astype(float)
-    points = folder.record.get("operating_points")
-    if points:
-        frozen = pd.DataFrame.from_dict(points, orient="index")
-        for name in ("recall", "precision"):
-            found[name] = frozen[name].astype(float).reindex(found.index)
-    return found
-
-
-def validation_means(folder: RunFolder) -> dict[str, float]:
-    """Each of `SEARCH_METRICS`: the mean over the targets that have it, NaN if none has.
-
-    Raises:
-        HilumError: no epoch has ended, or a file is missing or damaged.
-    """
-    combined = folder.combined()
-    at_best = combined[(combined["epoch"] == folder.best_epoch) & (combined["part"] == "val")]
-    loss = float(at_best["loss"].mean()) if len(at_best) else math.nan
-    return {**{name: float(value) for name, value in validation_scores(folder).mean().items()}, "loss": loss}

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from hilum.config import ALIASES
 from hilum.errors import HilumError
+from hilum.metrics.selection import best_epoch_means
 from hilum.randomness import derived_seed
-from hilum.sweeps.results import validation_means
 from hilum.sweeps.spec import Interval, Search, SweepSpec
 from hilum.sweeps.state import SweepState
 
@@ -108,7 +108,7 @@ class Trials:
         """The mean of the metric over the seeds of a trial."""
         folders = [self.state.run_folder(self.state.run(name)) for name in names]
         values = [
-            math.nan if each is None else validation_means(each)[self.search.metric] for each in folders
+            math.nan if each is None else best_epoch_means(each)[self.search.metric] for each in folders
         ]
         return sum(values) / len(values)
 

@@ -6,7 +6,7 @@ import pytest
 
 from hilum.errors import HilumError
 from hilum.metrics import Metrics
-from hilum.metrics.selection import BestEpoch, parse_rule
+from hilum.metrics.selection import SCORES, BestEpoch, best_epoch_means, best_epoch_scores, parse_rule
 from hilum.metrics.thresholds import parse_policy
 
 LABELS = np.array([[1, 0]] * 4 + [[0, 1]] * 4 + [[0, 0]] * 12, dtype=np.float32)
@@ -121,3 +121,19 @@ def test_a_target_without_positives_is_left_out_of_the_means():
 def test_a_rule_that_cannot_be_used_is_refused(rule, words):
     with pytest.raises(HilumError, match=f"best_rule: .*{words}"):
         parse_rule(rule)
+
+
+def test_the_best_epoch_of_a_run_has_its_frozen_recall_and_precision(run_folder):
+    folder, metrics = run_folder
+    points = {
+        target: {"threshold": 0.2, "recall": 0.9, "precision": None} for target in metrics.target_columns
+    }
+    folder.update(best_epoch=1, operating_points={})
+    scores = metrics.scores.query("epoch == 1 and part == 'val'").set_index("target")
+    pd.testing.assert_frame_equal(best_epoch_scores(folder), scores[list(SCORES)])
+    folder.update(operating_points=points)
+    means = best_epoch_means(folder)
+    assert means["recall"] == pytest.approx(0.9)
+    assert np.isnan(means["precision"])
+    assert means["roc_auc"] == pytest.approx(scores["roc_auc"].mean())
+    assert means["loss"] == 1

@@ -22,7 +22,7 @@ def test_colours_can_be_read_on_white():
 
 @pytest.mark.parametrize(("count", "rows"), [(1, 1), (4, 1), (5, 2), (12, 3)])
 def test_panels_fill_even_rows_and_only_the_outer_ones_name_the_axes(count, rows):
-    figure, panels = panel_grid([f"panel {place}" for place in range(count)], ("x", "y"), 4, 3, 20)
+    figure, panels = panel_grid([f"panel {place}" for place in range(count)], ("x", "y"))
     grid = figure.axes[0].get_gridspec()
     assert (len(panels), grid.nrows) == (count, rows)
     assert grid.ncols * (rows - 1) < count <= grid.ncols * rows
@@ -31,7 +31,7 @@ def test_panels_fill_even_rows_and_only_the_outer_ones_name_the_axes(count, rows
 
 
 def test_a_panel_has_its_target_and_values_or_a_reason():
-    figure, panels = panel_grid(["Lung_Lesion"], ("x", "y"), 4, 3, 20)
+    figure, panels = panel_grid(["Lung_Lesion"], ("x", "y"))
     head(panels["Lung_Lesion"], "Lung_Lesion", "AUC 0.8", PALETTE[0])
     explain_empty(panels["Lung_Lesion"], "no image has a known label")
     frame(figure, "ROC curves", [])
