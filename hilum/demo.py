@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from hilum.errors import HilumError
-from hilum.report.terminal import print_table, target_table
+from hilum.report.terminal import standard_console, target_table
 from hilum.run_folder import RunFolder
 from hilum.targets import COMPETITION_TARGETS
 
@@ -49,7 +49,7 @@ def run_demo(out: Path) -> None:
     scores, epoch = metrics.scores, folder.best_epoch
     best = scores[(scores["epoch"] == epoch) & (scores["part"] == "val")]
     print(f"\n3. Scores on the validation patients (epoch {epoch}, thresholds of 0.5)")
-    print_table(target_table(best))
+    standard_console().print(target_table(best))
     competition = best[best["target"].isin(COMPETITION_TARGETS)]["roc_auc"].mean()
     print(f"\nMean ROC AUC over the five targets of the CheXpert competition: {competition:.3f}")
     print(

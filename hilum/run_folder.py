@@ -282,11 +282,7 @@ class EvaluationTables:
 
     def as_json(self) -> str:
         """The record and the tables as one JSON object; undefined scores are null."""
-        tables = {
-            "scores": self.scores,
-            "study_scores": self.study_scores,
-            "calibration": self.calibration,
-        }
+        tables = {name: value for name, value in vars(self).items() if name != "record"}
         rows = {
             name: None if table is None else json.loads(table.to_json(orient="records"))
             for name, table in tables.items()

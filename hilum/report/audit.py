@@ -72,19 +72,11 @@ class Audit:
 
     def as_json(self) -> str:
         """The audit as one JSON object; undefined scores are null."""
-        tables = {"groups": self.groups, "within": self.within, "metadata": self.metadata}
-        return json.dumps(
-            {
-                "run": self.run,
-                "epoch": self.epoch,
-                "images": self.images,
-                "patients": self.patients,
-                "conclusions": list(self.conclusions),
-                "skipped": self.skipped,
-                **{name: json.loads(table.to_json(orient="records")) for name, table in tables.items()},
-            },
-            indent=2,
-        )
+        record = {
+            name: json.loads(value.to_json(orient="records")) if isinstance(value, pd.DataFrame) else value
+            for name, value in vars(self).items()
+        }
+        return json.dumps(record, indent=2)
 
 
 def audit_run(
@@ -242,13 +234,12 @@ def show_audit(audit: Audit, console: Console | None = None) -> None:
     console = console or standard_console()
     console.print(
         f"[bold]{escape(audit.run)}[/], validation, epoch {audit.epoch}: {audit.images:,} images of "
-        f"{audit.patients:,} patients",
-        highlight=False,
+        f"{audit.patients:,} patients"
     )
     for sentence in audit.conclusions:
-        console.print(escape(sentence), highlight=False, soft_wrap=True)
+        console.print(escape(sentence), soft_wrap=True)
     for column, reason in audit.skipped.items():
-        console.print(f"{escape(column)} is left out: it {escape(reason)}.", highlight=False, soft_wrap=True)
+        console.print(f"{escape(column)} is left out: it {escape(reason)}.", soft_wrap=True)
     if audit.within.empty:
         return
     console.print("\n[bold]ROC AUC over all images, and among images of the same group[/]")

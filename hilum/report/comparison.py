@@ -40,6 +40,7 @@ from hilum.report.comparison_types import (
     find_changes,
     repeats_key,
 )
+from hilum.report.error_gallery import RunImages
 from hilum.run_folder import RunFolder
 
 MORE_POSITIVES = "recall rose by predicting more positives, not by ranking better"
@@ -118,19 +119,17 @@ class _Run:
 
     def file_names(self, ids: np.ndarray) -> np.ndarray | None:
         """The images' file names, if the run recorded them."""
-        if not (self.folder.path / "images.parquet").is_file():
+        images = RunImages(self.folder).table
+        if images is None or "Image_Path" not in images or not np.isin(ids, images.index).all():
             return None
-        images = self.folder.images().drop_duplicates("ImageID").set_index("ImageID")
-        if "Image_Path" not in images or not np.isin(ids, images.index).all():
-            return None
-        return np.array([PurePosixPath(path).name for path in images["Image_Path"].loc[ids].astype(str)])
+        return np.array([PurePosixPath(str(path)).name for path in images["Image_Path"].loc[ids]])
 
     def has_same_images(self, other: "_Run", ids: np.ndarray) -> np.ndarray:
         """Whether each ImageID is the same image in both runs, (N,) bool; always for the same data."""
         if self.data is not None and self.data == other.data:
             return np.ones(len(ids), dtype=bool)
-        patients, others = (run.predictions.patients[run.rows(ids)].astype(str) for run in (self, other))
-        same = patients == others
+        patients, others = (run.predictions.patients[run.rows(ids)] for run in (self, other))
+        same = patients.astype(str) == others.astype(str)
         names, other_names = self.file_names(ids), other.file_names(ids)
         return same if names is None or other_names is None else same & (names == other_names)
 
@@ -164,14 +163,13 @@ def _group_repeats(runs: Sequence[_Run]) -> tuple[list[list[_Run]], list[str]]:
 
 
 class _SidePair:
-    """Two sides brought to the same images, targets and labels; S runs, N images, T targets.
+    """Two sides brought to the same images, targets and labels.
 
     Attributes:
         ours, theirs: the runs of A and of B that take part; for pairs by seed, in the order of the seeds.
-        ids: (N,) int64, the images compared.
-        patients: (N,) their patients.
-        y_true: (S, N, T) of A's runs, then B's; NaN if unknown, not the same in all runs, or not evaluated.
-        y_score: (S, N, T).
+        patients: (N,) the patient of each compared image.
+        aligned: the predictions of A's runs, then B's, all of the same images; a label is NaN if unknown, not the
+            same in all runs, or not evaluated by the run.
     """
 
     def __init__(self, reference: Side, ours: list[_Run], other: Side, theirs: list[_Run]) -> None:
@@ -186,16 +184,14 @@ class _SidePair:
         patients: dict[int, Any] = {}
         for run in reversed(self.ours):
             patients |= zip(run.ids.tolist(), run.predictions.patients.tolist(), strict=True)
-        self.patients = np.array([patients[image_id] for image_id in self.ids.tolist()], dtype=object)
-        # As text, because numbers and text cannot be sorted together.
-        self.patient_codes = np.unique(self.patients.astype(str), return_inverse=True)[1]
-        self.patient_count = int(self.patient_codes.max()) + 1
+        self.patients = [patients[image_id] for image_id in self.ids.tolist()]
+        self.aligned, self.labels_left_out = self._align(common)
+        self.patient_count = self.aligned[0].patient_count
         if self.patient_count < 2:
             raise HilumError(
                 f"The {len(self.ids)} images that {reference.name} and {other.name} have both evaluated are all "
                 f"of patient {self.patients[0]}; a comparison needs two patients or more."
             )
-        self.y_true, self.y_score, self.labels_left_out = self._align(common)
 
     @property
     def is_paired(self) -> bool:
@@ -207,18 +203,7 @@ class _SidePair:
         count = len(self.ours)
         ours = list(range(count))
         matched_to = [[run % count] if self.is_paired else ours for run in range(len(self.runs))]
-        aligned = [
-            Predictions(
-                y_true=self.y_true[place],
-                y_score=self.y_score[place],
-                image_ids=self.ids,
-                patients=self.patient_codes,
-                targets=tuple(self.targets),
-                thresholds=np.array([run.threshold(target) for target in self.targets]),
-            )
-            for place, run in enumerate(self.runs)
-        ]
-        scores = score_runs(aligned, matched_to, replicates=replicates, seed=seed)
+        scores = score_runs(self.aligned, matched_to, replicates=replicates, seed=seed)
         about_models = self._about_models(scores)
         about_settings = self._about_settings(scores, about_models)
         mine, yours = self._closest_runs()
@@ -295,8 +280,8 @@ class _SidePair:
         self.mismatched += int((~same).sum())
         return shared[same]
 
-    def _align(self, common: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
-        """Labels and probabilities (S, N, T); and how many labels are not the same in all runs, by target."""
+    def _align(self, common: list[np.ndarray]) -> tuple[list[Predictions], dict[str, int]]:
+        """The predictions of all runs; and how many labels are not the same in all runs, by target."""
         count = len(self.ours)
         shape = (len(self.runs), len(self.ids), len(self.targets))
         y_true = np.full(shape, np.nan, dtype=np.float32)
@@ -314,8 +299,21 @@ class _SidePair:
             conflict = ~same.all(axis=0)
             y_true[team] = np.where(conflict, np.nan, labels)
             conflicts |= conflict
-        counts = zip(self.targets, conflicts.sum(axis=0).tolist(), strict=True)
-        return y_true, y_score, {target: count for target, count in counts if count}
+        counts = dict(zip(self.targets, conflicts.sum(axis=0).tolist(), strict=True))
+        # Patients as text, because numbers and text cannot be sorted together.
+        patients = np.unique(np.array(self.patients, dtype=object).astype(str), return_inverse=True)[1]
+        aligned = [
+            Predictions(
+                y_true=labels,
+                y_score=probabilities,
+                image_ids=self.ids,
+                patients=patients,
+                targets=tuple(self.targets),
+                thresholds=np.array([run.threshold(target) for target in self.targets]),
+            )
+            for run, labels, probabilities in zip(self.runs, y_true, y_score, strict=True)
+        ]
+        return aligned, {target: count for target, count in counts.items() if count}
 
     def _about_models(self, scores: RunScores) -> Claim:
         one_each = len(self.runs) == 2
@@ -356,8 +354,8 @@ class _SidePair:
                 replicates = scores.replicates[score][:, :, column]
                 degrees = float(scores.patients[score][:, column].min() - 1)
                 difference = difference_of(score, estimate, replicates, degrees, ours, theirs)
-                same = self._have_equal_scores(column)
-                by_target[target] = difference if same else bound_zero_difference(difference)
+                equal = self._predicts_equally(column)
+                by_target[target] = difference if equal else bound_zero_difference(difference)
             defined = [column for column, target in enumerate(self.targets) if by_target[target].is_defined]
             pooled = [
                 by_target[target] if models is None else models.targets[target][score]
@@ -371,11 +369,10 @@ class _SidePair:
                 targets[target][score] = difference
         return means, targets
 
-    def _have_equal_scores(self, column: int) -> bool:
+    def _predicts_equally(self, column: int) -> bool:
         """Whether both sides predict the same probabilities for a target."""
-        count = len(self.ours)
-        ours, theirs = self.y_score[:count, :, column], self.y_score[count:, :, column]
-        return np.array_equal(ours, theirs, equal_nan=True)
+        scores = [run.y_score[:, column] for run in self.aligned]
+        return np.array_equal(scores[: len(self.ours)], scores[len(self.ours) :])
 
     def _closest_runs(self) -> tuple[_Run, _Run]:
         """A run of each side, with the same seed if possible."""
@@ -399,7 +396,7 @@ class _SidePair:
                     "reference": mine.name,
                     "other": yours.name,
                     "images": int(rows.sum()),
-                    "patients": len(np.unique(self.patient_codes[rows])),
+                    "patients": len(np.unique(self.aligned[0].patients[rows])),
                 }
             )
         return ComparedImages(
@@ -462,21 +459,17 @@ class _SidePair:
         return notes
 
     def _flips(self, mine: _Run, yours: _Run) -> Flips:
-        pair = [self.ours.index(mine), len(self.ours) + self.theirs.index(yours)]
+        before, after = self.aligned[self.runs.index(mine)], self.aligned[self.runs.index(yours)]
+        flipped = (before.predicted != after.predicted) & ~np.isnan(before.y_true)
         counts, images = {}, {}
         for column, target in enumerate(self.targets):
-            labels = self.y_true[pair[0], :, column]
-            before, after = self.y_score[pair, :, column]
-            positive_before = before >= np.float32(mine.threshold(target))
-            positive_after = after >= np.float32(yours.threshold(target))
             flips = []
-            for row in np.flatnonzero((positive_before != positive_after) & ~np.isnan(labels)):
-                patient, label = self.patients[row], int(labels[row])
-                is_new_error = positive_after[row] != label
+            for row in np.flatnonzero(flipped[:, column]).tolist():
+                label = int(before.y_true[row, column])
+                is_new_error = after.predicted[row, column] != label
                 kind = FLIP_KINDS[(0 if is_new_error else 2) + (0 if label else 1)]
-                flips.append(
-                    Flip(int(self.ids[row]), patient, label, float(before[row]), float(after[row]), kind)
-                )
+                scores = (float(run.y_score[row, column]) for run in (before, after))
+                flips.append(Flip(int(self.ids[row]), self.patients[row], label, *scores, kind))
             images[target] = tuple(sorted(flips, key=lambda flip: flip.sort_key))
             counts[target] = {kind: sum(flip.kind == kind for flip in flips) for kind in FLIP_KINDS}
         return Flips(mine.name, yours.name, counts, images)

@@ -1,8 +1,6 @@
 """A comparison on a page (one HTML file without other files) and in the terminal."""
 
 import io
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from hilum.report.format import (
     format_setting,
     write_page,
 )
+from hilum.report.terminal import new_table, standard_console
 from hilum.run_folder import RunFolder
 
 #: What a flip is, by kind of `FLIP_KINDS`.
@@ -39,9 +38,6 @@ KIND_NAMES = {
 
 #: How many flips of a kind the page shows.
 MOST_SHOWN = 12
-
-#: The width of the terminal's tables in a file or a pipe.
-_PIPE_WIDTH = 100
 
 
 @dataclass(frozen=True)
@@ -81,9 +77,19 @@ def _page_content(side: SideComparison) -> dict[str, Any]:
         "claim": side.widest_claim,
         "figure": data_uri(buffer.getvalue()),
         "colours": target_colours(side.targets),
+        "undefined": _undefined(side.widest_claim),
         "kinds": _kind_names(side),
         "flips": _shown_flips(side),
     }
+
+
+def _undefined(claim: Claim) -> dict[str, list[str]]:
+    """Reason to the targets that have an undefined score for it."""
+    targets: dict[str, list[str]] = {}
+    for target, scores in claim.targets.items():
+        for reason in dict.fromkeys(score.reason for score in scores.values() if score.reason):
+            targets.setdefault(reason, []).append(target)
+    return targets
 
 
 def _kind_names(side: SideComparison) -> dict[str, str]:
@@ -117,9 +123,9 @@ def show_comparison(comparison: Comparison, console: Console | None = None, flip
         console: standard output by default.
         flips: number of flips listed, the most serious first.
     """
-    console = console or Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    console = console or standard_console(pipe_width=100)
     for note in comparison.notes:
-        console.print(f"[yellow]note:[/] {escape(note)}", highlight=False)
+        console.print(f"[yellow]note:[/] {escape(note)}")
     for side in comparison.comparisons:
         _show_data(side, console)
         _show_scores(side, console)
@@ -131,31 +137,29 @@ def _show_data(side: SideComparison, console: Console) -> None:
     letter, images = side.other.letter, side.images
     for one in (side.reference, side.other):
         runs = ", ".join(f"{run.name} (seed {run.seed}, epoch {run.best_epoch})" for run in one.runs)
-        console.print(f"[bold]{one.letter}[/]  {escape(runs)}", highlight=False)
-    console.print(f"\n[bold]What differs[/]  {escape(side.changes.statement)}", highlight=False)
+        console.print(f"[bold]{one.letter}[/]  {escape(runs)}")
+    console.print(f"\n[bold]What differs[/]  {escape(side.changes.statement)}")
     if side.changes.groups:
         console.print(_changes_table(side.changes, letter))
     pairs = f", {len(images.pairs)} pairs of runs with the same seed" if images.pairs else ""
     console.print(
-        f"\n[bold]Compared on[/]  {images.images:,} validation images of {images.patients:,} patients{pairs}",
-        highlight=False,
+        f"\n[bold]Compared on[/]  {images.images:,} validation images of {images.patients:,} patients{pairs}"
     )
     if images.only_reference or images.only_other:
         console.print(
             f"The runs share only a part of their images: {images.only_reference:,} images of A and "
-            f"{images.only_other:,} of {letter} are left out, because the other side did not evaluate them.",
-            highlight=False,
+            f"{images.only_other:,} of {letter} are left out, because the other side did not evaluate them."
         )
     for target, reason in side.targets_left_out.items():
-        console.print(f"{escape(target)} is left out: {escape(reason)}.", highlight=False)
+        console.print(f"{escape(target)} is left out: {escape(reason)}.")
     for note in side.notes:
-        console.print(f"[yellow]note:[/] {escape(note)}", highlight=False)
+        console.print(f"[yellow]note:[/] {escape(note)}")
 
 
 def _show_scores(side: SideComparison, console: Console) -> None:
     """Prints the differences of the scores: their means, then each target."""
     letter, claim = side.other.letter, side.widest_claim
-    console.print(f"\n[bold]Mean over targets[/]  {escape(claim.statement)}", highlight=False)
+    console.print(f"\n[bold]Mean over targets[/]  {escape(claim.statement)}")
     console.print(_mean_table(claim, letter))
     if side.about_settings.available:
         mean = side.about_models.mean
@@ -164,25 +168,22 @@ def _show_scores(side: SideComparison, console: Console) -> None:
             for score in ("recall", "roc_auc", "precision")
         )
         models = f"{len(side.reference.runs)} + {len(side.other.runs)}"
-        console.print(f"Only these {models} models, on other patients: {line}", highlight=False)
+        console.print(f"Only these {models} models, on other patients: {line}")
     else:
         settings = side.about_settings
-        console.print(f"{settings.statement} To conclude more, {settings.reason}.", highlight=False)
+        console.print(f"{settings.statement} To conclude more, {settings.reason}.")
     for callout in side.callouts:
-        console.print(f"[bold yellow]![/] {escape(callout)}", highlight=False)
+        console.print(f"[bold yellow]![/] {escape(callout)}")
     console.print(
-        f"\n[bold]Each target[/]  {letter} − A with its 95% interval; verdicts corrected for the number of targets",
-        highlight=False,
+        f"\n[bold]Each target[/]  {letter} − A with its 95% interval; verdicts corrected for the number of targets"
     )
     console.print(_target_table(claim))
-    console.print(
-        f"\n[bold]At the same operating points[/]  {letter} − A; * where there is evidence", highlight=False
-    )
+    console.print(f"\n[bold]At the same operating points[/]  {letter} − A; * where there is evidence")
     console.print(_operating_points_table(claim))
 
 
 def _changes_table(changes: Changes, letter: str) -> Table:
-    table = _plain_table(("", "", "A", letter), numbers=0)
+    table = new_table("", "", "A", letter, numbers=0, fold=True)
     for group, changed in changes.groups.items():
         for number, change in enumerate(changed):
             values = (_shortened(format_setting(value)) for value in (change.reference, change.other))
@@ -191,9 +192,18 @@ def _changes_table(changes: Changes, letter: str) -> Table:
 
 
 def _mean_table(claim: Claim, letter: str) -> Table:
-    headings = ("score", "targets", "A", letter, f"{letter} − A", "95% interval", "p", "detectable")
-    table = _plain_table(headings, numbers=7)
-    table.add_column("verdict")
+    headings = (
+        "score",
+        "targets",
+        "A",
+        letter,
+        f"{letter} − A",
+        "95% interval",
+        "p",
+        "detectable",
+        "verdict",
+    )
+    table = new_table(*headings, numbers=7, fold=True)
     for score, mean in claim.mean.items():
         low, high = format_difference(mean.low), format_difference(mean.high)
         table.add_row(
@@ -211,8 +221,7 @@ def _mean_table(claim: Claim, letter: str) -> Table:
 
 
 def _target_table(claim: Claim) -> Table:
-    table = _plain_table(("target", "recall", "ROC AUC"), numbers=2)
-    table.add_column("verdict")
+    table = new_table("target", "recall", "ROC AUC", "verdict", numbers=2, fold=True)
     for target, scores in claim.targets.items():
         cells = (_with_interval(scores[score]) for score in ("recall", "roc_auc"))
         table.add_row(escape(target), *cells, escape(_verdicts(scores)))
@@ -221,8 +230,9 @@ def _target_table(claim: Claim) -> Table:
 
 def _operating_points_table(claim: Claim) -> Table:
     shown = [score for score in COMPARED_SCORES if score not in ("recall", "roc_auc")]
-    headings = ("target", *map(_score_name, shown), "detectable recall", "detectable ROC AUC")
-    table = _plain_table(headings, numbers=len(headings) - 1, wrap=True)
+    headings = (*map(_score_name, shown), "detectable recall", "detectable ROC AUC")
+    table = new_table("target", *(heading.replace(" ", "\n") for heading in headings), fold=True)
+    table.padding = (0, 1, 0, 0)
     for target, scores in claim.targets.items():
         table.add_row(
             escape(target),
@@ -238,15 +248,14 @@ def _show_flips(side: SideComparison, console: Console, most: int) -> None:
     console.print(
         f"\n[bold]Flipped predictions[/]  {sum(counts.values()):,} between {escape(side.flips.reference_run)} and "
         f"{escape(side.flips.other_run)}: "
-        + ", ".join(f"{count:,} {names[kind]}" for kind, count in counts.items()),
-        highlight=False,
+        + ", ".join(f"{count:,} {names[kind]}" for kind, count in counts.items())
     )
     flips = [(flip, target) for target, flips in side.flips.images.items() for flip in flips]
     if not flips or not most:
         return
     flips.sort(key=lambda pair: pair[0].sort_key)
-    table = _plain_table(("target", "ImageID", "PatientID", "label", "A", side.other.letter), numbers=5)
-    table.add_column("")
+    headings = ("target", "ImageID", "PatientID", "label", "A", side.other.letter, "")
+    table = new_table(*headings, numbers=5, fold=True)
     for flip, target in flips[:most]:
         table.add_row(
             escape(target),
@@ -259,18 +268,7 @@ def _show_flips(side: SideComparison, console: Console, most: int) -> None:
         )
     console.print(table)
     if len(flips) > most:
-        console.print(f"The first {most} of {len(flips):,}; --json prints all.", highlight=False)
-
-
-def _plain_table(headings: Sequence[str], numbers: int, wrap: bool = False) -> Table:
-    """A table without borders whose last `numbers` columns are numbers; `wrap` breaks headings at spaces."""
-    padding = (0, 1, 0, 0) if wrap else (0, 2, 0, 0)
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=padding)
-    for position, heading in enumerate(headings):
-        right = position >= len(headings) - numbers
-        heading = heading.replace(" ", "\n") if wrap else heading
-        table.add_column(heading, justify="right" if right else "left", no_wrap=right, overflow="fold")
-    return table
+        console.print(f"The first {most} of {len(flips):,}; --json prints all.")
 
 
 def _score_name(score: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hilum.config import DEFAULTS
+from hilum.config import DEFAULTS, LabelSettings
 from hilum.metrics.comparison import ScoreDifference
 from hilum.report.format import format_setting
 from hilum.run_folder import RunFolder
@@ -46,7 +46,7 @@ WITHOUT_EFFECT = (
 )
 
 #: Settings that turn the data set's labels into training labels.
-LABEL_SETTINGS = ("uncertain_policy", "blank_policy", "eval_uncertain_policy", "eval_blank_policy")
+LABEL_SETTINGS = tuple(LabelSettings.model_fields)
 
 #: Settings that determine the split; where one of them changed, another split is not a cause of its own.
 SPLIT_SETTINGS = (

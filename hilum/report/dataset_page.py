@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from hilum import __version__
-from hilum.config import LabelSettings, SplitSettings
+from hilum.config import DEFAULTS, LabelSettings
 from hilum.data.label_policies import Policy, training_labels
 from hilum.data.split import Split, check_leaks, find_leaks, make_split
 from hilum.errors import HilumError
@@ -80,11 +80,9 @@ def write_eda(
             cannot be read.
     """
     if strict_leaks:
-        split = split or _default_split(catalog, seed)
+        split = split or make_split(catalog, DEFAULTS.split, seed)
         check_leaks(catalog, split, progress=progress)
     statistics = _statistics(catalog, uncertain_policy, blank_policy, seed)
-    trained = catalog if split is None else catalog.select_images(split.image_ids("train"))
-    vectors = target_vectors(trained.labels(), observation_min_count=observation_min_count, seed=seed)
     try:
         figures = _write_figures(_figures(statistics, catalog.targets), out / "figures")
     except OSError as error:
@@ -96,7 +94,7 @@ def write_eda(
         "figures": figures,
         "statistics": statistics,
         "pairs": _strongest_pairs(statistics["pairs"]),
-        "vectors": _vectors(vectors, len(trained), observation_min_count),
+        "vectors": _vectors(catalog, split, observation_min_count, seed),
         "leaks": _strongest_leaks(statistics["leaks"]),
         "missing_features": unrecorded_features(catalog),
         "policies": {"uncertain": uncertain_policy, "blank": blank_policy},
@@ -109,14 +107,10 @@ def write_eda(
     return write_page("dataset_page.html.jinja", content, out / "eda.html")
 
 
-def _default_split(catalog: Catalog, seed: int) -> Split:
-    return make_split(catalog, SplitSettings(), seed)
-
-
 def _statistics(catalog: Catalog, uncertain: Policy, blank: Policy, seed: int) -> dict[str, Any]:
     """The tables behind the figures."""
     labels = catalog.labels()
-    settings = LabelSettings(uncertain_policy=uncertain, blank_policy=blank)
+    settings = LabelSettings.model_validate({"uncertain_policy": uncertain, "blank_policy": blank})
     training = training_labels(catalog, settings, seed)  # raises if a policy is not supported
     policy = None  # the data set has only positive and negative labels
     if catalog.codes is not None:
@@ -163,15 +157,16 @@ def _strongest_pairs(pairs: pd.DataFrame) -> list[dict[str, Any]]:
     return strongest.head(MOST_PAIRS).to_dict("records")
 
 
-def _vectors(vectors: pd.DataFrame, images: int, min_count: int | None) -> dict[str, Any]:
-    """The most and the least frequent target vectors."""
-    rows = vectors.reset_index()
+def _vectors(catalog: Catalog, split: Split | None, min_count: int | None, seed: int) -> dict[str, Any]:
+    """The most and the least frequent target vectors; of the training part if there is a split."""
+    trained = catalog if split is None else catalog.select_images(split.image_ids("train"))
+    rows = target_vectors(trained.labels(), observation_min_count=min_count, seed=seed).reset_index()
     top = rows.head(MOST_VECTORS)
     bottom = rows.iloc[max(len(top), len(rows) - MOST_VECTORS) :]
     return {
         "count": len(rows),
         "once": int((rows["frequency"] == 1).sum()),
-        "images": images,
+        "images": len(trained),
         "min_count": min_count,
         "images_after": int(rows["frequency_after"].sum()) if min_count is not None else None,
         "top": top.to_dict("records"),

@@ -43,29 +43,28 @@ TARGET_COLUMNS = (
 COMBINED_COLUMNS = ("loss", "accuracy", "hamming_loss", "recall", "precision", "f1")
 
 
-def standard_console() -> Console:
-    """Standard output: as wide as the terminal, 160 columns for a file or a pipe."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160)
+def standard_console(pipe_width: int = 160) -> Console:
+    """Standard output: as wide as the terminal, `pipe_width` columns for a file or a pipe."""
+    width = None if sys.stdout.isatty() else pipe_width
+    return Console(file=sys.stdout, width=width, highlight=False)
 
 
-def new_table(*headings: str, numbers: bool = True, text: int = 1) -> Table:
+def new_table(*headings: str, text: int = 1, numbers: int | None = None, fold: bool = False) -> Table:
     """A table without borders.
 
     Args:
         headings: of the columns.
-        numbers: whether the columns after the first `text` hold numbers, aligned to the right.
-        text: number of columns of text, at the left.
+        text: number of columns of text at the left.
+        numbers: number of columns of numbers after them, aligned to the right; None for all others.
+        fold: whether a long name in the first column is folded.
     """
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    last = len(headings) if numbers is None else text + numbers
     for position, heading in enumerate(headings):
-        right = numbers and position >= text
-        table.add_column(heading, justify="right" if right else "left", no_wrap=right or position == 0)
+        right = text <= position < last
+        whole = right or (position == 0 and not fold)
+        table.add_column(heading, justify="right" if right else "left", no_wrap=whole, overflow="fold")
     return table
-
-
-def print_table(table: Table) -> None:
-    """Prints a table to standard output."""
-    standard_console().print(table)
 
 
 def narrow_headings(names: Iterable[str]) -> list[str]:
@@ -81,8 +80,8 @@ def show_catalog(catalog: Catalog, console: Console | None = None) -> None:
         f"[bold]{escape(catalog.name)}[/]  {len(table):,} images of {table['PatientID'].nunique():,} patients"
     )
     if catalog.origin is not None:
-        console.print(f"from {escape(str(catalog.origin))}", highlight=False, soft_wrap=True)
-    console.print(f"fingerprint {catalog.fingerprint}", highlight=False, soft_wrap=True)
+        console.print(f"from {escape(str(catalog.origin))}", soft_wrap=True)
+    console.print(f"fingerprint {catalog.fingerprint}", soft_wrap=True)
     shares = {"PA": "Orientation_PA", "male": "Sex_Male"}
     about = [
         f"{format_percent(table[column].mean(), 1)} {name}"
@@ -94,7 +93,7 @@ def show_catalog(catalog: Catalog, console: Console | None = None) -> None:
     if catalog.fixed_split is not None:
         parts = catalog.fixed_split.value_counts()
         about.append("official split " + ", ".join(f"{part} {count:,}" for part, count in parts.items()))
-    console.print("; ".join(about), highlight=False)
+    console.print("; ".join(about))
     rows = new_table("target", "positive", "negative", "left out", "prevalence")
     for target in catalog.targets:
         positive, negative = int((table[target] == 1).sum()), int((table[target] == 0).sum())
@@ -108,15 +107,15 @@ def show_parameters(folder: RunFolder, console: Console | None = None) -> None:
     """Prints every setting of a run, those that differ from their defaults in bold."""
     console = console or standard_console()
     record, defaults = folder.record, DEFAULTS.as_record()
-    console.print(f"[bold]{record['name']}[/]  {escape(_run_state(record))}", highlight=False)
-    rows = new_table("parameter", "value", numbers=False)
+    console.print(f"[bold]{record['name']}[/]  {escape(_run_state(record))}")
+    rows = new_table("parameter", "value", numbers=0)
     for name, value in folder.settings.items():
         style = "bold" if value != defaults.get(name) else "dim"
         rows.add_row(name, escape(format_setting(value)), style=style)
     if record.get("own_net"):
         rows.add_row("net", escape(record["own_net"]), style="bold")
     console.print(rows)
-    console.print(f"Targets: {escape(', '.join(folder.targets))}", highlight=False, soft_wrap=True)
+    console.print(f"Targets: {escape(', '.join(folder.targets))}", soft_wrap=True)
 
 
 def _run_state(record: dict[str, Any]) -> str:
@@ -137,14 +136,11 @@ def show_run(folder: RunFolder, console: Console | None = None) -> None:
     show_parameters(folder, console)
     record = folder.record
     for part, count in record["split"]["parts"].items():
-        console.print(
-            f"{part}: {count['images']:,} images of {count['patients']:,} patients", highlight=False
-        )
+        console.print(f"{part}: {count['images']:,} images of {count['patients']:,} patients")
     for row in record["split"]["imbalance"]:
         console.print(
             f"[yellow]not balanced:[/] {escape(row['feature'])} is {format_percent(row['train_share'], 1)} of train, "
-            f"{format_percent(row['part_share'], 1)} of {row['part']}",
-            highlight=False,
+            f"{format_percent(row['part_share'], 1)} of {row['part']}"
         )
     scores = folder.scores()
     last = scores["epoch"].max()
@@ -163,8 +159,8 @@ def show_run(folder: RunFolder, console: Console | None = None) -> None:
         console.print(operating_points_table(points))
         for target, point in points.items():
             for note in point["notes"]:
-                console.print(f"{escape(target)}: {escape(note)}", highlight=False, soft_wrap=True)
-    console.print(f"All files of the run: {escape(str(folder.path))}", highlight=False, soft_wrap=True)
+                console.print(f"{escape(target)}: {escape(note)}", soft_wrap=True)
+    console.print(f"All files of the run: {escape(str(folder.path))}", soft_wrap=True)
 
 
 def target_table(scores: pd.DataFrame) -> Table:
@@ -231,21 +227,20 @@ def show_evaluation(path: Path, console: Console | None = None) -> None:
     console.print(
         f"[bold]{escape(record['run'])}[/], epoch {record['epoch']}, on {escape(record['name'])}: "
         f"{record['images']:,} images of {record['patients']:,} patients; thresholds as frozen in the run",
-        highlight=False,
         soft_wrap=True,
     )
     for remark in record["remarks"]:
-        console.print(f"[yellow]note:[/] {escape(remark)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]note:[/] {escape(remark)}", soft_wrap=True)
     for level, scores in (("image", evaluation.scores), ("study", evaluation.study_scores)):
         if scores is not None:
             console.print(f"\n[bold]by {level}[/]  score (95% interval over patients)")
             console.print(interval_table(scores))
     for target, reason in record["left_out"].items():
-        console.print(f"{escape(target)}: n/a, {escape(reason)}", highlight=False)
+        console.print(f"{escape(target)}: n/a, {escape(reason)}")
     for row in evaluation.scores.itertuples():
         if row.lack:
-            console.print(f"{escape(row.target)}: n/a where {escape(row.lack)}", highlight=False)
-    console.print(f"Written to {escape(str(path))}", highlight=False, soft_wrap=True)
+            console.print(f"{escape(row.target)}: n/a where {escape(row.lack)}")
+    console.print(f"Written to {escape(str(path))}", soft_wrap=True)
 
 
 def interval_table(scores: pd.DataFrame) -> Table:
@@ -283,12 +278,12 @@ def show_models(
     console.print(rows)
     console.print()
     for model in models:
-        console.print(f"[bold]{model.name}[/]: {escape(model.about)}", highlight=False)
+        console.print(f"[bold]{model.name}[/]: {escape(model.about)}")
     installed = f"timm {timm} is installed" if timm else "it is not installed: pip install 'hilum\\[timm]'"
-    console.print(f"[bold]timm:NAME[/]: Any network of timm; {installed}.", highlight=False)
+    console.print(f"[bold]timm:NAME[/]: Any network of timm; {installed}.")
     for problem in problems:
-        console.print(escape(problem), highlight=False)
-    console.print("\nThe layers of one: hilum models describe NAME", highlight=False)
+        console.print(escape(problem))
+    console.print("\nThe layers of one: hilum models describe NAME")
 
 
 def show_model(described: "Description", console: Console | None = None) -> None:
@@ -296,14 +291,13 @@ def show_model(described: "Description", console: Console | None = None) -> None
     console = console or standard_console()
     model = described.model
     width, height = model.image_size
-    console.print(f"[bold]{escape(model.name)}[/]  {escape(model.about)}", highlight=False)
+    console.print(f"[bold]{escape(model.name)}[/]  {escape(model.about)}")
     if model.net_kwargs:
         settings = ", ".join(f"{name} = {value!r}" for name, value in model.net_kwargs.items())
-        console.print(f"with {escape(settings)}", highlight=False)
+        console.print(f"with {escape(settings)}")
     console.print(
         f"for gray images of {width} x {height} (width x height) and {model.outputs:,} outputs; shapes are "
-        "channels x height x width\n",
-        highlight=False,
+        "channels x height x width\n"
     )
     _print_layers(described, console)
     frozen = model.parameters - model.trainable
@@ -311,8 +305,7 @@ def show_model(described: "Description", console: Console | None = None) -> None
         f"\n{model.parameters:,} parameters, {f'{model.trainable:,} of them' if frozen else 'all of them'} trainable: "
         f"{_megabytes(4 * model.parameters)} in float32. The forward pass of one image takes "
         f"{described.multiply_adds:,} multiply-adds, and training keeps {_megabytes(described.activation_bytes)} "
-        "of its activations in memory.",
-        highlight=False,
+        "of its activations in memory."
     )
 
 
@@ -324,7 +317,7 @@ def _print_layers(described: "Description", console: Console) -> None:
     widths = [max(map(len, column)) for column in zip(headings, first, *cells, strict=True)]
 
     def layers_table() -> Table:
-        rows = new_table(*headings, numbers=False)
+        rows = new_table(*headings, numbers=0)
         for column, width in list(zip(rows.columns, widths, strict=True))[:4]:
             column.min_width, column.no_wrap = width, True
         rows.columns[3].justify = "right"
@@ -335,7 +328,7 @@ def _print_layers(described: "Description", console: Console) -> None:
     for layer, row in zip(described.layers, cells, strict=True):
         if layer.meeting:
             console.print(rows)
-            console.print(f"\nHere convolution meets fully connected: {layer.meeting}.\n", highlight=False)
+            console.print(f"\nHere convolution meets fully connected: {layer.meeting}.\n")
             rows = layers_table()
         rows.add_row(*map(escape, row))
     console.print(rows)

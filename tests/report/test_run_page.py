@@ -2,6 +2,7 @@
 
 import base64
 import re
+import sys
 from html.parser import HTMLParser
 
 import cv2
@@ -10,6 +11,8 @@ import pytest
 
 from hilum.config import setting_fields
 from hilum.errors import HilumError
+from hilum.metrics.intervals import score_replicates
+from hilum.metrics.predictions import Predictions
 from hilum.report.run_page import FIGURE_TITLES, write_figures, write_report
 
 
@@ -314,16 +317,27 @@ def test_the_page_is_written_to_the_path_given(write_run, tmp_path):
     assert not (folder.path / "report.html").exists()
 
 
-def test_the_predictions_are_read_once(write_run, monkeypatch):
+def test_the_predictions_are_read_once_and_bootstrapped_once(write_run, monkeypatch):
     folder, _ = write_run()
-    read, read_parquet = [], pd.read_parquet
+    read, bootstrapped = [], []
+    read_parquet, bootstrap = pd.read_parquet, score_replicates
 
     def counting_read(path, *arguments, **options):
         read.append(str(path))
         return read_parquet(path, *arguments, **options)
 
+    def counting_bootstrap(predictions, **options):
+        bootstrapped.append((predictions.y_true.tobytes(), predictions.y_score.tobytes()))
+        return bootstrap(predictions, **options)
+
     monkeypatch.setattr(pd, "read_parquet", counting_read)
+    for module in list(sys.modules.values()):
+        if getattr(module, "score_replicates", None) is bootstrap:
+            monkeypatch.setattr(module, "score_replicates", counting_bootstrap)
     write_report(folder)
-    assert [path for path in read if "/predictions/" in path] == [
-        str(folder.path / "predictions" / "epoch-0002.parquet")
-    ]
+    predictions_files = [path for path in read if "/predictions/" in path]
+    assert predictions_files == [str(folder.path / "predictions" / "epoch-0002.parquet")]
+    validation = Predictions.from_run(folder)
+    assert bootstrapped.count((validation.y_true.tobytes(), validation.y_score.tobytes())) == 1
+    # The studies, and each group of the audit, are other rows: each of them is bootstrapped once, too.
+    assert len(set(bootstrapped)) == len(bootstrapped) > 1

@@ -9,13 +9,13 @@ from rich.console import Console
 from hilum.errors import HilumError
 from hilum.models.describe import Description, Layer, Summary
 from hilum.report.terminal import (
-    print_table,
     show_catalog,
     show_model,
     show_models,
     show_parameters,
     show_run,
     show_runs,
+    standard_console,
     target_table,
 )
 from hilum.sources import Catalog
@@ -166,7 +166,7 @@ def test_a_target_without_any_label_has_no_prevalence(small_catalog):
 
 def test_a_pipe_gets_whole_lines(write_run, capsys):
     _, metrics = write_run()
-    print_table(target_table(metrics.scores))
+    standard_console().print(target_table(metrics.scores))
     lines = capsys.readouterr().out.splitlines()
     assert len([line for line in lines if line.startswith(("Edema", "Mass"))]) == 8
     assert all(len(line) <= 160 for line in lines)
