@@ -468,8 +468,8 @@ class _SidePair:
                 label = int(before.y_true[row, column])
                 is_new_error = after.predicted[row, column] != label
                 kind = FLIP_KINDS[(0 if is_new_error else 2) + (0 if label else 1)]
-                scores = (float(run.y_score[row, column]) for run in (before, after))
-                flips.append(Flip(int(self.ids[row]), self.patients[row], label, *scores, kind))
+                score, other = float(before.y_score[row, column]), float(after.y_score[row, column])
+                flips.append(Flip(int(self.ids[row]), self.patients[row], label, score, other, kind))
             images[target] = tuple(sorted(flips, key=lambda flip: flip.sort_key))
             counts[target] = {kind: sum(flip.kind == kind for flip in flips) for kind in FLIP_KINDS}
         return Flips(mine.name, yours.name, counts, images)
