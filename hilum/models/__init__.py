@@ -1,12 +1,13 @@
 """A name and its settings → a network that gives raw logits, one per target.
 
-Each model is one class whose first argument is the number of outputs. What else it needs to know of a run it
-asks for by the names of its arguments: `image_width` and `image_height`, and `load_weights`, which is False
-when its weights come from a checkpoint. Its other arguments are its settings, `net_kwargs`. A model whose
-pixels must be normalized in a way of its own has it as `normalization`, means and deviations.
+Each model is one class whose first argument is the number of outputs. It may have arguments that come from the
+run: `image_width` and `image_height`, and `load_weights`, which is False if its weights come from a checkpoint.
+Its other arguments are its settings, `net_kwargs`. A model whose pixels need their own normalization has an
+attribute `normalization`: means and deviations.
 """
 
 import inspect
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -14,10 +15,9 @@ import torch
 from torch import nn
 
 from hilum.errors import HilumError, nearest
-from hilum.models.normalization import Normalized
 from hilum.randomness import derived_seed
 
-#: The models that can be named, and the class of each; `timm:NAME` is any network of timm.
+#: The class of each named model; `timm:NAME` is any network of timm.
 MODELS = {
     "custom_pneumonia": "hilum.models.custom_pneumonia:CustomPneumonia",
     "densenet": "hilum.models.densenet:DenseNet",
@@ -31,11 +31,39 @@ _FROM_THE_RUN = ("out_channels", "backbone", "image_width", "image_height", "loa
 __all__ = ["MODELS", "Normalized", "build_model", "model_class"]
 
 
+class Normalized(nn.Module):
+    """Scales 8-bit pixels to 0..1, subtracts the mean, divides by the deviation, applies a network.
+
+    It is part of the model, so it runs on the model's device and is saved with the weights.
+
+    Args:
+        net: takes float32 (B, C, height, width): C is 1, or 3 if there are three means and deviations.
+        mean: of the pixels, 0..1; or one for each channel of the images that pretrained weights are for: the
+            gray channel is repeated for each.
+        sd: of the pixels, 0..1; as many as means.
+    """
+
+    mean: torch.Tensor
+    sd: torch.Tensor
+
+    def __init__(self, net: nn.Module, mean: float | Sequence[float], sd: float | Sequence[float]):
+        super().__init__()
+        self.net = net
+        for name, value in (("mean", mean), ("sd", sd)):
+            values = torch.tensor(value)
+            self.register_buffer(name, values if values.ndim == 0 else values.view(-1, 1, 1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 images (B, 1, height, width) to raw logits (B, targets)."""
+        # Means of shape (3, 1, 1) spread the one gray channel over three.
+        return self.net((images.float() / 255 - self.mean) / self.sd)
+
+
 def model_class(name: str) -> type[nn.Module]:
     """The class of a named model.
 
     Raises:
-        HilumError: there is no model of that name.
+        HilumError: the name is unknown.
     """
     if name.startswith("timm:"):
         return import_module("hilum.models.timm_backbone").TimmBackbone
@@ -64,15 +92,14 @@ def build_model(
         name: a key of `MODELS`, or `timm:NAME`.
         out_channels: the number of outputs.
         net_kwargs: the model's own settings.
-        mean: of the data set's pixels, 0..1; unused by a model with a normalization of its own.
-        sd: the same, of the deviation.
-        seed: of the initial weights; the global generator is left as it was.
+        mean: of the data set's pixels, 0..1; unused by a model with its own normalization.
+        sd: standard deviation of the pixels, 0..1; as above.
+        seed: of the initial weights; the global generator does not change.
         image_size: width and height, pixels, for models that are made for a size.
-        pretrained: False reads no file of pretrained weights: for a model whose weights come from a checkpoint
-            next, so that it is built the same where the file is not.
+        pretrained: False reads no file of pretrained weights, for a model whose weights come from a checkpoint.
 
     Raises:
-        HilumError: an unknown model, a setting it does not take, or a value it cannot use.
+        HilumError: an unknown model, a setting that it does not have, or a value that it cannot use.
     """
     cls = model_class(name)
     parameters = inspect.signature(cls).parameters
@@ -80,7 +107,7 @@ def build_model(
     for key in net_kwargs:
         if key in _FROM_THE_RUN or (key not in known and "timm_kwargs" not in parameters):
             raise HilumError(
-                f"net_kwargs: {name} has no setting {key!r}.{_where_it_is_set(key) or nearest(key, known)} "
+                f"net_kwargs: {name} has no setting {key!r}.{_explain_setting(key) or nearest(key, known)} "
                 f"It takes {', '.join(known)}."
             )
     from_the_run = {
@@ -97,9 +124,45 @@ def build_model(
     return Normalized(net, own_mean, own_sd)
 
 
-def _where_it_is_set(key: str) -> str:
+def _explain_setting(key: str) -> str:
     if key in ("image_width", "image_height"):
         return f" {key} is a setting of the run."
     if key in ("out_channels", "nr_classes", "num_classes"):
         return " The number of outputs is the number of targets."
     return ""
+
+
+def check_whole_number(name: str, value: Any, least: int = 1) -> int:
+    """The value of a setting, if it is a whole number of at least `least`; else raises HilumError."""
+    if not _is_whole_number(value, least):
+        raise HilumError(f"net_kwargs: {name} must be a whole number, {least} or more; it is {value!r}.")
+    return value
+
+
+def check_whole_numbers(name: str, value: Any) -> tuple[int, ...]:
+    """The values of a setting, if they are a list of whole numbers, 1 or more; else raises HilumError."""
+    if not isinstance(value, list | tuple) or not value or not all(_is_whole_number(one, 1) for one in value):
+        raise HilumError(
+            f"net_kwargs: {name} must be a list of whole numbers, 1 or more, such as [16, 32]; it is {value!r}."
+        )
+    return tuple(value)
+
+
+def check_fraction(name: str, value: Any) -> float:
+    """The value of a setting, if it is a number from 0 up to, not including, 1; else raises HilumError."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise HilumError(f"net_kwargs: {name} must be 0 or more and below 1; it is {value!r}.")
+    return value
+
+
+def check_choice(name: str, value: Any, allowed: tuple) -> Any:
+    """The value of a setting, if it is an allowed one; else raises HilumError."""
+    if isinstance(value, bool) or value not in list(allowed):
+        raise HilumError(
+            f"net_kwargs: {name} must be one of {', '.join(map(str, allowed))}; it is {value!r}."
+        )
+    return value
+
+
+def _is_whole_number(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

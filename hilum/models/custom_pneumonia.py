@@ -1,7 +1,4 @@
-"""A small CNN to learn from: how shapes go through it, and where its parameters are.
-
-It was made to be followed by hand, not to score well.
-"""
+"""A small CNN for teaching: its shapes and parameters can be computed on paper. It is not made to score well."""
 
 import math
 from collections.abc import Sequence
@@ -10,16 +7,16 @@ import torch
 from torch import nn
 
 from hilum.errors import HilumError
-from hilum.models.argument_checks import share, whole_number, whole_numbers
+from hilum.models import check_fraction, check_whole_number, check_whole_numbers
 
 
 class CustomPneumonia(nn.Module):
     """Blocks of convolution, ReLU and pooling, then two fully connected layers.
 
     A convolution (3 x 3, with a border of one zero) keeps width and height, a pooling (2 x 2) halves them.
-    So after n blocks (B, 1, height, width) has become (B, C, height / 2^n, width / 2^n), each half rounded
-    down; the first fully connected layer must take C · (height / 2^n) · (width / 2^n) numbers, which is why
-    the network is made for one size of image. The parameters, biases included:
+    So n blocks turn (B, 1, height, width) into (B, C, height / 2^n, width / 2^n), each half rounded down; the
+    first fully connected layer has C · (height / 2^n) · (width / 2^n) inputs, so the network is made for one
+    image size. The parameters, biases included:
 
     * a convolution from c to C channels: C · (c · 3 · 3 + 1);
     * a fully connected layer from n to m numbers: m · (n + 1).
@@ -30,12 +27,12 @@ class CustomPneumonia(nn.Module):
         out_channels: the number of targets.
         image_width: of the images it is made for, pixels; at least 2 to the number of blocks.
         image_height: the same.
-        channels: how many channels each block's convolution gives; as many blocks as numbers.
+        channels: output channels of each block's convolution; one number per block.
         hidden: outputs of the first fully connected layer.
-        drop_out_percent: share of these that dropout sets to zero while training, 0 up to (not including) 1.
+        drop_out_percent: fraction of these that dropout sets to zero in training, 0 up to (not including) 1.
 
     Raises:
-        HilumError: the images are too small for so many blocks, or a value cannot be used.
+        HilumError: the images are too small for the blocks, or a value cannot be used.
     """
 
     def __init__(
@@ -48,8 +45,8 @@ class CustomPneumonia(nn.Module):
         drop_out_percent: float = 0.0,
     ):
         super().__init__()
-        channels = whole_numbers("channels", channels)
-        hidden = whole_number("hidden", hidden)
+        channels = check_whole_numbers("channels", channels)
+        hidden = check_whole_number("hidden", hidden)
         smallest = 2 ** len(channels)
         if image_width < smallest or image_height < smallest:
             raise HilumError(
@@ -60,10 +57,12 @@ class CustomPneumonia(nn.Module):
         self.image_width, self.image_height = image_width, image_height
 
         self.blocks = nn.Sequential()
-        for given, made in zip((1, *channels), channels, strict=False):
+        for inputs, outputs in zip((1, *channels), channels, strict=False):
             self.blocks.append(
                 nn.Sequential(
-                    nn.Conv2d(given, made, kernel_size=3, padding=1),  # (B, given, h, w) → (B, made, h, w)
+                    nn.Conv2d(
+                        inputs, outputs, kernel_size=3, padding=1
+                    ),  # (B, inputs, h, w) → (B, outputs, h, w)
                     nn.ReLU(),
                     nn.MaxPool2d(2),  # → (B, made, h / 2, w / 2)
                 )
@@ -73,14 +72,15 @@ class CustomPneumonia(nn.Module):
         self.flatten = nn.Flatten()  # (B, C, h, w) → (B, C · h · w)
         self.hidden = nn.Linear(channels[-1] * left_height * left_width, hidden)
         self.relu = nn.ReLU()
-        self.dropout = nn.Dropout(share("drop_out_percent", drop_out_percent))
+        self.dropout = nn.Dropout(check_fraction("drop_out_percent", drop_out_percent))
         self.logits = nn.Linear(hidden, out_channels)
         self._draw_weights()
 
     def _draw_weights(self) -> None:
-        """So that the signal keeps its variance through ReLU (He et al. 2015, arXiv 1502.01852)."""
+        """Keeps the signal's variance through ReLU (He et al. 2015, arXiv 1502.01852)."""
         for module in (*self.blocks.modules(), self.hidden):
             if isinstance(module, nn.Conv2d | nn.Linear):
+                assert module.bias is not None
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 nn.init.zeros_(module.bias)
         nn.init.normal_(self.logits.weight, std=1 / math.sqrt(self.logits.in_features))

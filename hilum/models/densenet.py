@@ -8,14 +8,14 @@ from torch import nn
 from torch.nn import functional
 
 from hilum.errors import HilumError
-from hilum.models.argument_checks import one_of, share, whole_number, whole_numbers
+from hilum.models import check_choice, check_fraction, check_whole_number, check_whole_numbers
 
 
 class DenseLayer(nn.Module):
-    """Makes `growth_rate` new channels of all that came before it in its block.
+    """Computes `growth_rate` new channels from all earlier channels of its block.
 
     Normalization and ReLU come before each convolution. The 1 x 1 convolution (the paper's bottleneck, its
-    "B") brings the many channels down to a few before the 3 x 3 convolution looks at neighbors.
+    "B") reduces the channels before the 3 x 3 convolution.
     """
 
     def __init__(self, in_channels: int, growth_rate: int, bottleneck_size: int, drop_rate: float):
@@ -35,7 +35,7 @@ class DenseLayer(nn.Module):
 
 
 class DenseBlock(nn.Sequential):
-    """Dense layers, each of which sees the block's input and what all layers before it have made."""
+    """Dense layers; the input of each is the block's input and the output of all layers before it."""
 
     def __init__(
         self, layers: int, in_channels: int, growth_rate: int, bottleneck_size: int, drop_rate: float
@@ -74,14 +74,14 @@ class DenseNet(nn.Module):
 
     Args:
         out_channels: the number of targets.
-        image_width: of the images, pixels; only to refuse those of which the transitions leave nothing.
+        image_width: of the images, pixels; only to refuse images that are too small.
         image_height: the same.
         growth_rate: channels that each dense layer adds, the paper's k.
         block_config: the number of dense layers in each block; (6, 12, 32, 32) is DenseNet-169's.
         initial_features: channels of the first convolution.
         bottleneck_size: channels between a dense layer's two convolutions, in growth rates.
-        compression: share of the channels that a transition keeps, above 0 up to 1.
-        drop_rate: share of each dense layer's output that dropout sets to zero while training, 0 up to (not
+        compression: fraction of the channels that a transition keeps, above 0 up to 1.
+        drop_rate: fraction of each dense layer's output that dropout sets to zero in training, 0 up to (not
             including) 1.
         in_channels: of the images, 1 or 3; with 3 the gray channel is repeated.
 
@@ -103,10 +103,10 @@ class DenseNet(nn.Module):
         in_channels: int = 1,
     ):
         super().__init__()
-        block_config = whole_numbers("block_config", block_config)
-        growth_rate = whole_number("growth_rate", growth_rate)
-        bottleneck_size = whole_number("bottleneck_size", bottleneck_size)
-        drop_rate = share("drop_rate", drop_rate)
+        block_config = check_whole_numbers("block_config", block_config)
+        growth_rate = check_whole_number("growth_rate", growth_rate)
+        bottleneck_size = check_whole_number("bottleneck_size", bottleneck_size)
+        drop_rate = check_fraction("drop_rate", drop_rate)
         if (
             isinstance(compression, bool)
             or not isinstance(compression, int | float)
@@ -121,9 +121,9 @@ class DenseNet(nn.Module):
                 f"would leave nothing. It takes images of {smallest} x {smallest} or larger; or give it fewer blocks, "
                 "net_kwargs block_config."
             )
-        self.in_channels = one_of("in_channels", in_channels, (1, 3))
+        self.in_channels = check_choice("in_channels", in_channels, (1, 3))
 
-        channels = whole_number("initial_features", initial_features)
+        channels = check_whole_number("initial_features", initial_features)
         self.stem = nn.Sequential(  # (B, in_channels, H, W) → (B, initial_features, H / 4, W / 4)
             nn.Conv2d(in_channels, channels, kernel_size=7, stride=2, padding=3, bias=False),
             nn.BatchNorm2d(channels),
@@ -164,7 +164,7 @@ class DenseNet(nn.Module):
 
 
 def torchvision_name(name: str) -> str:
-    """What torchvision's DenseNet calls the tensor that is `name` in a `DenseNet` of four blocks.
+    """The name in torchvision's DenseNet of the tensor `name` of a `DenseNet` of four blocks.
 
     >>> torchvision_name("blocks.0.5.conv1.weight")
     'features.denseblock1.denselayer6.conv1.weight'

@@ -1,8 +1,9 @@
-"""What a model is made of: its layers, their shapes and parameters, its cost for one image."""
+"""A model's layers, their shapes and parameters, and its cost for one image."""
 
 import importlib.util
 import math
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hilum.errors import HilumError
 from hilum.models import MODELS, Normalized, build_model, model_class
-from hilum.models.shape_trace import Call, calls_of, run_without_numbers
+from hilum.models.shape_trace import calls_of, evaluation_mode, run_on_meta
 
 
 @dataclass(frozen=True)
@@ -21,34 +22,34 @@ class Layer:
     Attributes:
         name: in the model, such as `blocks.0.0`.
         kind: its class, such as Conv2d.
-        given: shape of its input, without the batch.
-        made: shape of its output, without the batch.
-        parameters: how many it has; 0 where it is called again.
-        how: the sum that gives them, in words; empty where none is known.
-        meeting: where convolution meets fully connected, how a feature map becomes a row of numbers.
+        input_shape: without the batch.
+        output_shape: without the batch.
+        parameters: number of its parameters; 0 if the layer was called before.
+        formula: of that number, as text; "" if none is known.
+        flattening: of the first fully connected layer: how a feature map becomes its input; else "".
     """
 
     name: str
     kind: str
-    given: tuple[int, ...] | None
-    made: tuple[int, ...] | None
+    input_shape: tuple[int, ...] | None
+    output_shape: tuple[int, ...] | None
     parameters: int
-    how: str = ""
-    meeting: str = ""
+    formula: str = ""
+    flattening: str = ""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A model in a line, for images of one size and so many outputs.
+    """A model in a line, for images of one size and a number of outputs.
 
     Attributes:
         name: its net_name.
-        net_kwargs: its settings, those that were given.
+        net_kwargs: the given settings.
         about: one line.
         image_size: width and height, pixels.
-        outputs: how many.
-        parameters: all of them.
-        trainable: those that training changes.
+        outputs: number of outputs.
+        parameters: number of parameters.
+        trainable: number of parameters that training changes.
     """
 
     name: str
@@ -61,7 +62,7 @@ class Summary:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """Of an image, bytes: channels, height, width."""
+        """Of an image, uint8: channels, height, width."""
         return 1, self.image_size[1], self.image_size[0]
 
     def as_record(self) -> dict[str, Any]:
@@ -74,11 +75,10 @@ class Description:
     """A model in full.
 
     Attributes:
-        model: the line on it.
+        model: the model in a line.
         multiply_adds: of one image, forward: of convolutions and matrix products.
-        activation_bytes: what one image adds to the memory of training: the float32 tensors that are kept for the
-            backward pass.
-        layers: in the order in which an image goes through them.
+        activation_bytes: memory of training per image: the float32 tensors that are kept for the backward pass.
+        layers: in the order in which an image passes them.
     """
 
     model: Summary
@@ -89,6 +89,7 @@ class Description:
     def as_record(self) -> dict[str, Any]:
         """As JSON values."""
         return self.model.as_record() | {
+            "format": 2,
             "multiply_adds": self.multiply_adds,
             "activation_bytes": self.activation_bytes,
             "layers": [asdict(layer) for layer in self.layers],
@@ -102,10 +103,10 @@ def describe_model(
     outputs: int = 14,
     image_size: tuple[int, int] = (320, 320),
 ) -> Description:
-    """Builds a model without its pretrained weights and follows one image through it, computing nothing.
+    """Builds a model without its pretrained weights and traces one image through it, computing nothing.
 
     Raises:
-        HilumError: an unknown model, a setting or a size that it cannot take.
+        HilumError: an unknown model, or a setting or a size that it cannot take.
     """
     summary, net = _summary(name, net_kwargs or {}, outputs, image_size)
     return Description(
@@ -119,7 +120,7 @@ def describe_model(
 def list_models(
     *, outputs: int = 14, image_size: tuple[int, int] = (320, 320)
 ) -> tuple[list[Summary], list[str]]:
-    """Every named model with its default settings; and why there is none, for those that cannot take the size."""
+    """Every named model with its default settings; and the errors of those that cannot take the size."""
     found, problems = [], []
     for name in MODELS:
         try:
@@ -150,11 +151,7 @@ def _summary(
 
 def timm_version() -> str | None:
     """The version of the timm package, None if it is not installed."""
-    if importlib.util.find_spec("timm") is None:
-        return None
-    from importlib.metadata import version
-
-    return version("timm")
+    return version("timm") if importlib.util.find_spec("timm") else None
 
 
 def _layers(net: Normalized, image_size: tuple[int, int]) -> tuple[Layer, ...]:
@@ -162,7 +159,7 @@ def _layers(net: Normalized, image_size: tuple[int, int]) -> tuple[Layer, ...]:
     found: list[Layer] = []
     counted: set[int] = set()
     features: tuple[int, ...] | None = None
-    met = False
+    flattened = False
     for call in calls_of(net, image_size):
         if call.module in (net, net.net) or (
             any(True for _ in call.module.children())
@@ -171,45 +168,44 @@ def _layers(net: Normalized, image_size: tuple[int, int]) -> tuple[Layer, ...]:
             continue
         own = [p for p in call.module.parameters(recurse=False) if id(p) not in counted]
         counted |= {id(parameter) for parameter in own}
-        meeting = ""
-        if isinstance(call.module, nn.Linear) and features and not met:
-            met, meeting = True, _meeting(features, call.module.in_features)
-        if call.made is not None and len(call.made) == 4:
-            features = call.made[1:]
+        flattening = ""
+        if isinstance(call.module, nn.Linear) and features and not flattened:
+            flattened, flattening = True, _flattening(features, call.module.in_features)
+        if call.output_shape is not None and len(call.output_shape) == 4:
+            features = call.output_shape[1:]
         found.append(
             Layer(
                 name=call.name.removeprefix("net."),
                 kind=type(call.module).__name__,
-                given=call.given and call.given[1:],
-                made=call.made and call.made[1:],
+                input_shape=call.input_shape and call.input_shape[1:],
+                output_shape=call.output_shape and call.output_shape[1:],
                 parameters=sum(parameter.numel() for parameter in own),
-                how=_how_many(call) if own else "",
-                meeting=meeting,
+                formula=_formula(call.module) if own else "",
+                flattening=flattening,
             )
         )
     rest = [
         (name, parameter) for name, parameter in net.net.named_parameters() if id(parameter) not in counted
     ]
-    # Such as a class token, or an attention's own matrices: used by the module around them.
+    # Such as a class token, or the matrices of an attention: the module around them uses them.
     return (*found, *(Layer(name, "Parameter", None, None, p.numel(), _product(p.shape)) for name, p in rest))
 
 
-def _meeting(features: tuple[int, ...], taken: int) -> str:
-    """How a feature map (C, h, w) becomes the numbers that a fully connected layer takes."""
-    if math.prod(features) == taken:
-        return f"the last feature map laid out in a row: {_product(features)} = {taken:,} numbers"
-    if features[0] == taken:
-        return f"the mean of each channel of the last feature map {_product(features)}: {taken:,} numbers"
+def _flattening(features: tuple[int, ...], inputs: int) -> str:
+    """How a feature map (C, h, w) becomes the input of a fully connected layer."""
+    if math.prod(features) == inputs:
+        return f"the last feature map flattened: {_product(features)} = {inputs:,} numbers"
+    if features[0] == inputs:
+        return f"the mean of each channel of the last feature map {_product(features)}: {inputs:,} numbers"
     return ""
 
 
-def _how_many(call: Call) -> str:
-    """The sum that gives a layer's parameters."""
-    module = call.module
+def _formula(module: nn.Module) -> str:
+    """The formula of a layer's number of parameters."""
     bias = " + 1" if getattr(module, "bias", None) is not None else ""
     if isinstance(module, nn.Conv2d):
-        given = module.in_channels // module.groups
-        one = f"{given} × {_product(module.kernel_size)}{bias}"
+        inputs = module.in_channels // module.groups
+        one = f"{inputs} × {_product(module.kernel_size)}{bias}"
         return f"{module.out_channels:,} × ({one})"
     if isinstance(module, nn.Linear):
         return f"{module.out_features:,} × {f'({module.in_features:,}{bias})' if bias else f'{module.in_features:,}'}"
@@ -223,38 +219,30 @@ def _product(numbers: tuple[int, ...]) -> str:
 def _multiply_adds(net: Normalized, image_size: tuple[int, int]) -> int:
     # PyTorch's counter counts a multiplication and an addition as two.
     counter = FlopCounterMode(display=False)
-    was = net.training
-    try:
-        with counter, torch.no_grad():
-            run_without_numbers(net.eval(), image_size)
-    finally:
-        net.train(was)
+    with evaluation_mode(net), counter, torch.no_grad():
+        run_on_meta(net, image_size)
     return counter.get_total_flops() // 2
 
 
 def _activation_bytes(net: Normalized, image_size: tuple[int, int]) -> int:
-    """What a third image adds to what two keep: what does not grow with the batch drops out."""
-    was = net.training
+    """The difference between three images and two: without the memory that does not grow with the batch."""
     net.train()
-    try:
-        return _kept_bytes(net, image_size, 3) - _kept_bytes(net, image_size, 2)
-    finally:
-        net.train(was)
+    return _kept_bytes(net, image_size, 3) - _kept_bytes(net, image_size, 2)
 
 
 def _kept_bytes(net: Normalized, image_size: tuple[int, int], batch_size: int) -> int:
-    """Bytes of the tensors that the backward pass of a batch needs, each memory once."""
+    """Bytes of the tensors that the backward pass of a batch needs, each storage once."""
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        kept[storage._cdata] = storage  # the reference keeps another from getting the same address
+        kept[storage._cdata] = storage  # the reference keeps its address from being used again
         return tensor
 
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.random.fork_rng(devices=[]),
     ):
-        output = run_without_numbers(net, image_size, batch_size)
+        output = run_on_meta(net, image_size, batch_size)
         del output
     return sum(storage.nbytes() for storage in kept.values())

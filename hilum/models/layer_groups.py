@@ -1,13 +1,14 @@
-"""The parts of a network that training and reading treat apart: its stages, its head, its last feature map."""
+"""Groups of a network's layers: its stages from input to head, and its backbone."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from torch import nn
 
 from hilum.errors import HilumError
-from hilum.models.normalization import Normalized
+from hilum.models import Normalized
 from hilum.models.resnet import resnet_stages
-from hilum.models.shape_trace import Call, calls_of
+from hilum.models.shape_trace import calls_of
 
 Stage = tuple[str, list[nn.Parameter]]
 
@@ -17,21 +18,22 @@ _NORMALIZATIONS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 def stages(net: nn.Module, image_size: tuple[int, int] = (320, 320)) -> list[Stage]:
     """The parameters of a network grouped from its input to its head, each once; the head is last.
 
-    A network says so itself in a method `parameter_stages() -> list[tuple[str, list[nn.Parameter]]]`, as
-    Hilum's own do. torchvision's ResNets and DenseNets and timm's networks are known. Any other is taken
-    apart by its children, in the order in which an image goes through them: the last layer that has parameters
-    is the head, each child before it a stage.
+    A network may have a method `parameter_stages() -> list[tuple[str, list[nn.Parameter]]]`, as Hilum's own do.
+    torchvision's ResNets and DenseNets and timm's networks are known. Any other network is grouped by its
+    children, in the order in which an image passes them: the last layer that has parameters is the head, each
+    child before it a stage.
 
     Args:
         net: the network, or `Normalized` around it.
-        image_size: width and height of an image that it can take, pixels; for networks that are not known.
+        image_size: width and height of an image that it can take, pixels; for other networks.
 
     Raises:
-        HilumError: it has no parameters, or those that it names itself are not all of its own, each once.
+        HilumError: it has no parameters, or its `parameter_stages` do not hold each of its parameters once.
     """
-    inner = _inner(net)
+    inner: Any = net.net if isinstance(net, Normalized) else net
     if not _has_parameters(inner):
         raise HilumError(f"{type(inner).__name__} has no parameters, so there is nothing to train.")
+    found: list[Stage] = []
     if hasattr(inner, "parameter_stages"):
         found = inner.parameter_stages()
     elif _is_torchvisions(inner, "ResNet"):
@@ -42,18 +44,16 @@ def stages(net: nn.Module, image_size: tuple[int, int] = (320, 320)) -> list[Sta
         from hilum.models.timm_backbone import timm_stages
 
         found = timm_stages(inner)
-    else:
-        found = []
     if not found or not found[-1][1]:
-        found = _by_children(net, image_size)
-    _refuse_incomplete(inner, found)
+        found = _by_children(net, inner, image_size)
+    _check_complete(inner, found)
     return found
 
 
 def split_head(
     net: nn.Module, image_size: tuple[int, int] = (320, 320)
 ) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The parameters of the backbone, and those of the head: the layers that make the logits.
+    """The parameters of the backbone, and those of the head: the layers that compute the logits.
 
     Raises:
         HilumError: as `stages`.
@@ -63,11 +63,11 @@ def split_head(
 
 
 def backbone_modules(net: nn.Module, image_size: tuple[int, int] = (320, 320)) -> list[nn.Module]:
-    """The largest parts of a network that the head is not in, and that have parameters or buffers.
+    """The largest modules of a network without the head that have parameters or buffers.
 
-    While only the head learns they belong in evaluation mode, with what is inside them: their batch
-    normalization then keeps the statistics that their weights were trained with. Dropout that stands beside
-    the head, outside of them, goes on.
+    While only the head is trained they belong in evaluation mode, with everything inside them: their batch
+    normalization then keeps the statistics that their weights were trained with. Dropout next to the head,
+    outside of them, stays active.
 
     Raises:
         HilumError: as `stages`.
@@ -82,62 +82,11 @@ def backbone_modules(net: nn.Module, image_size: tuple[int, int] = (320, 320)) -
         for child in module.children():
             yield from without_head(child)
 
-    return list(without_head(_inner(net)))
-
-
-def last_spatial_layer(net: nn.Module, image_size: tuple[int, int] = (320, 320)) -> nn.Module:
-    """The layer whose output is the network's last feature map (B, C, h, w), h and w above 1 if there is one.
-
-    It is where Grad-CAM looks (Selvaraju et al. 2017, arXiv 1610.02391). It is found by following one image
-    through the network; of modules that end with the same map it is the outermost.
-
-    Args:
-        net: the network, or `Normalized` around it.
-        image_size: width and height of the images that it is used with, pixels.
-
-    Raises:
-        HilumError: it makes no feature map, or only at its entrance, as transformers do that go on with tokens;
-            or it cannot take images of that size.
-    """
-    inner = _inner(net)
-    kind = type(getattr(inner, "net", inner)).__name__
-    for module in inner.modules():
-        if getattr(module, "output_fmt", "NCHW") not in ("NCHW", None):
-            raise HilumError(f"{kind} has no feature map (B, C, h, w): its own are laid out otherwise.")
-    calls = [call for call in calls_of(net, image_size) if call.module not in (net, inner)]
-    calls = [
-        call for call in calls if not isinstance(call.module, nn.Identity | nn.modules.dropout._DropoutNd)
-    ]
-    maps = [position for position, call in enumerate(calls) if call.made is not None and len(call.made) == 4]
-    wide = [position for position in maps if min(calls[position].made[2:]) > 1]
-    if not maps:
-        raise HilumError(
-            f"{kind} has no layer that makes a feature map (B, C, h, w), so no heatmap can be made."
-        )
-    last = (wide or maps)[-1]
-    if _goes_on_with_tokens(calls, last):
-        raise HilumError(
-            f"{kind} has a feature map only at its entrance and goes on with tokens, so no heatmap can be made of it."
-        )
-    return calls[last].module
-
-
-def _goes_on_with_tokens(calls: list[Call], last: int) -> bool:
-    """Whether what follows the last feature map has the shape (B, tokens, C) and most of the parameters."""
-    after = calls[last + 1 :]
-    if not any(call.made is not None and len(call.made) == 3 and call.made[1] > 1 for call in after):
-        return False
-    before = {id(p): p.numel() for call in calls[: last + 1] for p in call.module.parameters()}
-    later = {id(p): p.numel() for call in after for p in call.module.parameters() if id(p) not in before}
-    return sum(later.values()) > sum(before.values())
-
-
-def _inner(net: nn.Module) -> nn.Module:
-    return net.net if isinstance(net, Normalized) else net
+    return list(without_head(net.net if isinstance(net, Normalized) else net))
 
 
 def _is_torchvisions(net: nn.Module, name: str) -> bool:
-    # By name: the import of torchvision takes longer than all else that a small training needs.
+    # By name: importing torchvision takes longer than anything else that a small training needs.
     return any(
         kind.__name__ == name and kind.__module__.startswith("torchvision.models")
         for kind in type(net).__mro__
@@ -147,17 +96,17 @@ def _is_torchvisions(net: nn.Module, name: str) -> bool:
 def _densenet_stages(net: nn.Module) -> list[Stage]:
     found: dict[str, list[nn.Parameter]] = {"stem": []}
     stage = "stem"
-    for name, module in net.features.named_children():
+    for name, module in net.get_submodule("features").named_children():
         if name.startswith("denseblock"):
             stage = name
         found.setdefault(stage, []).extend(module.parameters())
-    return [*found.items(), ("classifier", list(net.classifier.parameters()))]
+    return [*found.items(), ("classifier", list(net.get_submodule("classifier").parameters()))]
 
 
-def _by_children(net: nn.Module, image_size: tuple[int, int]) -> list[Stage]:
-    """Stages of a network that is not known, see `stages`."""
-    root = _inner(net)
-    layers = _layers_in_order(net, image_size)
+def _by_children(net: nn.Module, inner: nn.Module, image_size: tuple[int, int]) -> list[Stage]:
+    """Stages of any other network, see `stages`."""
+    root = inner
+    layers = _layers_in_order(net, inner, image_size)
     head = layers[-1]
     while len(holders := [child for child in root.children() if _has_parameters(child)]) == 1:
         if holders[0] is head or any(True for _ in root.parameters(recurse=False)):
@@ -183,14 +132,14 @@ def _by_children(net: nn.Module, image_size: tuple[int, int]) -> list[Stage]:
     return [*found, (head_name or "head", list(head.parameters(recurse=False)))]
 
 
-def _layers_in_order(net: nn.Module, image_size: tuple[int, int]) -> list[nn.Module]:
-    """The innermost modules that have parameters, in the order in which an image goes through them.
+def _layers_in_order(net: nn.Module, inner: nn.Module, image_size: tuple[int, int]) -> list[nn.Module]:
+    """The innermost modules that have parameters, in the order in which an image passes them.
 
     If the network cannot take the image, it is the order in which they were made.
     """
     layers = [
         module
-        for module in _inner(net).modules()
+        for module in inner.modules()
         if any(True for _ in module.parameters(recurse=False)) and not any(True for _ in module.children())
     ]
     try:
@@ -198,20 +147,20 @@ def _layers_in_order(net: nn.Module, image_size: tuple[int, int]) -> list[nn.Mod
     except HilumError:
         last_call = {}
     called = sorted((layer for layer in layers if layer in last_call), key=last_call.__getitem__)
-    return called or layers or [_inner(net)]
+    return called or layers or [inner]
 
 
 def _has_parameters(module: nn.Module) -> bool:
     return any(True for _ in module.parameters())
 
 
-def _refuse_incomplete(net: nn.Module, found: list[Stage]) -> None:
-    wanted = {id(parameter): name for name, parameter in net.named_parameters()}
+def _check_complete(net: nn.Module, found: list[Stage]) -> None:
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
     given = [id(parameter) for _, parameters in found for parameter in parameters]
-    missing = [name for key, name in wanted.items() if key not in set(given)]
-    if missing or len(given) != len(set(given)) or len(given) != len(wanted):
-        what = f"{missing[0]} is in none" if missing else "one is in two of them, or is not the network's"
+    missing = [name for key, name in names.items() if key not in set(given)]
+    if missing or len(given) != len(set(given)) or len(given) != len(names):
+        problem = f"{missing[0]} is in none" if missing else "one is in two of them, or is not the network's"
         raise HilumError(
-            f"The stages of {type(net).__name__} must hold each of its parameters once: {what}. Check its "
+            f"The stages of {type(net).__name__} must hold each of its parameters once: {problem}. Check its "
             "parameter_stages()."
         )

@@ -1,16 +1,16 @@
 """Residual networks (He et al. 2016, arXiv 1512.03385) for one-channel images."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
-from torchvision.models import get_model
 
-from hilum.models.argument_checks import one_of, share
+from hilum.models import check_choice, check_fraction
 from hilum.models.weights import imagenet_file, imagenet_normalization, load_named, read_weights
 
-#: How many layers a ResNet may have.
+#: Numbers of layers that a ResNet may have.
 LAYERS = (18, 34, 50, 101, 152)
 
 
@@ -20,20 +20,18 @@ class ResNetGrayScale(nn.Module):
     Args:
         out_channels: the number of targets.
         layers: 18, 34, 50, 101 or 152.
-        drop_out_percent: share of the channels that Dropout2d sets to zero behind each of the four
-            residual stages while training, 0 up to (not including) 1; 0 adds none.
+        drop_out_percent: fraction of the channels that Dropout2d sets to zero after each of the four
+            residual stages in training, 0 up to (not including) 1; 0 adds none.
 
     Raises:
-        HilumError: there is no ResNet of so many layers, or the share is out of range.
+        HilumError: there is no ResNet with this number of layers, or the fraction is out of range.
     """
 
     def __init__(self, out_channels: int, layers: int = 18, drop_out_percent: float = 0.0):
         super().__init__()
-        layers = one_of("layers", layers, LAYERS)
-        drop_out_percent = share("drop_out_percent", drop_out_percent)
-        from torchvision.models import get_model  # seconds, which no other model needs
-
-        self.resnet = get_model(f"resnet{layers}", weights=None, num_classes=out_channels)
+        layers = check_choice("layers", layers, LAYERS)
+        drop_out_percent = check_fraction("drop_out_percent", drop_out_percent)
+        self.resnet = torchvisions(f"resnet{layers}", num_classes=out_channels)
         self.resnet.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(self.resnet.conv1.weight, mode="fan_out", nonlinearity="relu")
         drop_channels_behind_stages(self.resnet, drop_out_percent)
@@ -47,10 +45,17 @@ class ResNetGrayScale(nn.Module):
         return resnet_stages(self.resnet)
 
 
-def drop_channels_behind_stages(resnet: nn.Module, drop_out_percent: float) -> None:
-    """Adds Dropout2d behind each of the four residual stages; nothing if the share is 0.
+def torchvisions(architecture: str, **kwargs: Any) -> Any:
+    """Torchvision's network with weights as drawn."""
+    from torchvision.models import get_model  # takes seconds, which no other model needs
 
-    It is a forward hook, so the network's own code and weights' names stay torchvision's.
+    return get_model(architecture, weights=None, **kwargs)
+
+
+def drop_channels_behind_stages(resnet: nn.Module, drop_out_percent: float) -> None:
+    """Adds Dropout2d after each of the four residual stages; nothing if the fraction is 0.
+
+    It is a forward hook, so the network's code and the names of its weights stay torchvision's.
     """
     if not drop_out_percent:
         return
@@ -58,40 +63,40 @@ def drop_channels_behind_stages(resnet: nn.Module, drop_out_percent: float) -> N
     def drop_channels(stage: nn.Module, _inputs: tuple, output: torch.Tensor) -> torch.Tensor:
         return functional.dropout2d(output, drop_out_percent, training=stage.training)
 
-    for stage in (resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4):
-        stage.register_forward_hook(drop_channels)
+    for name in ("layer1", "layer2", "layer3", "layer4"):
+        resnet.get_submodule(name).register_forward_hook(drop_channels)
 
 
 def resnet_stages(resnet: nn.Module) -> list[tuple[str, list[nn.Parameter]]]:
     """The parameters of torchvision's ResNet from input to head: stem, four residual stages, fc."""
-    stages = {"stem": [resnet.conv1, resnet.bn1]}
-    stages |= {name: [getattr(resnet, name)] for name in ("layer1", "layer2", "layer3", "layer4", "fc")}
+    parts: dict[str, tuple[str, ...]] = {"stem": ("conv1", "bn1")}
+    parts |= {name: (name,) for name in ("layer1", "layer2", "layer3", "layer4", "fc")}
     return [
-        (name, [parameter for module in modules for parameter in module.parameters()])
-        for name, modules in stages.items()
+        (stage, [parameter for name in names for parameter in resnet.get_submodule(name).parameters()])
+        for stage, names in parts.items()
     ]
 
 
 class ResNetPretrained(nn.Module):
     """torchvision's ResNet with ImageNet weights; the gray channel is repeated to its three.
 
-    Pixels are normalized as they were for these weights (`normalization`), not by the data set's own mean.
+    Pixels are normalized as in the training of these weights (`normalization`), not by the data set's own mean.
 
     Args:
         out_channels: the number of targets.
         layers: 18, 34, 50, 101 or 152.
-        drop_out_percent: share of the channels that Dropout2d sets to zero behind each of the four
-            residual stages while training, 0 up to (not including) 1; 0 adds none.
-        head: "replaced" puts a layer from the features to the targets in the place of the layer to ImageNet's
-            1000 classes; "stacked" keeps that one and puts a layer from 1000 to the targets behind it.
-        weights: a file of torchvision's weights for this ResNet, .pth or .safetensors; if left out, the first
+        drop_out_percent: fraction of the channels that Dropout2d sets to zero after each of the four
+            residual stages in training, 0 up to (not including) 1; 0 adds none.
+        head: "replaced" replaces the layer to ImageNet's 1000 classes by a layer to the targets; "stacked"
+            keeps it and adds a layer from 1000 to the targets after it.
+        weights: a file of torchvision's weights for this ResNet, .pth or .safetensors; None is the first
             version (IMAGENET1K_V1) from torchvision's cache, or downloaded into it. With a replaced head the
             file's last layer may have any number of classes, or be missing.
         load_weights: False leaves the weights as drawn, for a network whose weights come from a checkpoint.
 
     Raises:
-        HilumError: a value cannot be used; the file is missing, damaged or of another network; or it is not
-            here and there is no network to download it.
+        HilumError: a value cannot be used; the file is missing, damaged or of another network; or it cannot be
+            downloaded.
     """
 
     def __init__(
@@ -104,11 +109,11 @@ class ResNetPretrained(nn.Module):
         load_weights: bool = True,
     ):
         super().__init__()
-        architecture = f"resnet{one_of('layers', layers, LAYERS)}"
-        drop_out_percent = share("drop_out_percent", drop_out_percent)
-        stacked = one_of("head", head, ("replaced", "stacked")) == "stacked"
+        architecture = f"resnet{check_choice('layers', layers, LAYERS)}"
+        drop_out_percent = check_fraction("drop_out_percent", drop_out_percent)
+        stacked = check_choice("head", head, ("replaced", "stacked")) == "stacked"
         self.normalization = imagenet_normalization(architecture)
-        self.resnet = get_model(architecture, weights=None)
+        self.resnet = torchvisions(architecture)
         if load_weights:
             path = weights if weights is not None else imagenet_file(architecture)
             load_named(self.resnet, read_weights(path), path, architecture, () if stacked else ("fc.",))

@@ -1,6 +1,6 @@
-"""What happens in a network while an image goes through it, found without computing anything.
+"""The calls of a network's modules for an image, with their shapes, found without computing anything.
 
-PyTorch's meta tensors have shapes and no numbers, so a pass costs milliseconds whatever the network.
+PyTorch's meta tensors have shapes and no numbers, so a pass takes milliseconds for any network.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,8 +12,8 @@ from torch import nn
 from torch.func import functional_call
 
 from hilum.errors import HilumError
-from hilum.models.normalization import Normalized
-from hilum.models.weights import in_a_line
+from hilum.models import Normalized
+from hilum.models.weights import first_line
 
 
 @dataclass(frozen=True)
@@ -22,21 +22,21 @@ class Call:
 
     Attributes:
         name: of the module in the network, as in `named_modules`.
-        module: itself.
-        given: the shape of its first input, None if that is no tensor.
-        made: the shape of its output, None if that is no tensor.
+        module: the module.
+        input_shape: of its first input, None if that is not a tensor.
+        output_shape: of its output, None if that is not a tensor.
     """
 
     name: str
     module: nn.Module
-    given: tuple[int, ...] | None
-    made: tuple[int, ...] | None
+    input_shape: tuple[int, ...] | None
+    output_shape: tuple[int, ...] | None
 
 
 def calls_of(net: nn.Module, image_size: tuple[int, int]) -> list[Call]:
-    """The calls of all modules for one image, in the order in which they end: the network itself is last.
+    """The calls of all modules for one image, in the order in which they end: the network's own is last.
 
-    The network, its training mode, buffers and the random generators stay as they were.
+    The network, its training mode, its buffers and the random generators do not change.
 
     Args:
         net: takes images (B, C, height, width): bytes if it is `Normalized`, else floats.
@@ -47,30 +47,30 @@ def calls_of(net: nn.Module, image_size: tuple[int, int]) -> list[Call]:
     """
     calls: list[Call] = []
 
-    def note(name: str) -> Callable:
+    def record(name: str) -> Callable:
         def hook(module: nn.Module, inputs: tuple, output: object) -> None:
             calls.append(Call(name, module, _shape(inputs[0] if inputs else None), _shape(output)))
 
         return hook
 
-    hooks = [module.register_forward_hook(note(name)) for name, module in net.named_modules()]
+    hooks = [module.register_forward_hook(record(name)) for name, module in net.named_modules()]
     try:
-        with evaluated(net), torch.no_grad():
+        with evaluation_mode(net), torch.no_grad():
             try:
-                run_without_numbers(net, image_size)
+                run_on_meta(net, image_size)
             except HilumError:
                 raise
-            except Exception:  # of a network of one's own that looks at numbers; or the size is wrong
+            except Exception:  # the network depends on pixel values, or the size is wrong
                 calls.clear()
-                _run_with_numbers(net, image_size)
+                _run_on_device(net, image_size)
     finally:
         for hook in hooks:
             hook.remove()
     return calls
 
 
-def run_without_numbers(net: nn.Module, image_size: tuple[int, int], batch_size: int = 1) -> torch.Tensor:
-    """Passes images through on the meta device; the output's shape is right, and nothing else of it."""
+def run_on_meta(net: nn.Module, image_size: tuple[int, int], batch_size: int = 1) -> torch.Tensor:
+    """Passes images through on the meta device; only the output's shape has a meaning."""
     state = {
         name: value.detach().to("meta").requires_grad_(value.requires_grad)
         for name, value in (*net.named_parameters(), *net.named_buffers())
@@ -78,7 +78,7 @@ def run_without_numbers(net: nn.Module, image_size: tuple[int, int], batch_size:
     return functional_call(net, state, (_images(net, image_size, batch_size).to("meta"),))
 
 
-def _run_with_numbers(net: nn.Module, image_size: tuple[int, int]) -> None:
+def _run_on_device(net: nn.Module, image_size: tuple[int, int]) -> None:
     device = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -89,7 +89,7 @@ def _run_with_numbers(net: nn.Module, image_size: tuple[int, int]) -> None:
         inner = net.net if isinstance(net, Normalized) else net
         kind = getattr(inner, "backbone", type(inner).__name__)
         raise HilumError(
-            f"{kind} cannot take images of {image_size[0]} x {image_size[1]} (width x height): {in_a_line(error)}."
+            f"{kind} cannot take images of {image_size[0]} x {image_size[1]} (width x height): {first_line(error)}."
         ) from None
 
 
@@ -98,13 +98,13 @@ def _images(net: nn.Module, image_size: tuple[int, int], batch_size: int) -> tor
     if isinstance(net, Normalized):
         return torch.zeros((batch_size, 1, height, width), dtype=torch.uint8)
     first = next((module for module in net.modules() if isinstance(module, nn.Conv2d)), None)
-    # Our own models take one channel, whatever their first convolution does.
+    # Hilum's own models take one channel, whatever their first convolution.
     channels = 1 if first is None or hasattr(net, "parameter_stages") else first.in_channels
     return torch.zeros((batch_size, channels, height, width))
 
 
 @contextmanager
-def evaluated(net: nn.Module) -> Iterator[None]:
+def evaluation_mode(net: nn.Module) -> Iterator[None]:
     """The network in evaluation mode; afterwards each module in the mode it was in."""
     modes = [(module, module.training) for module in net.modules()]
     net.eval()

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from hilum.errors import HilumError, nearest
-from hilum.models.argument_checks import one_of
+from hilum.models import check_choice
 from hilum.models.shape_trace import calls_of
-from hilum.models.weights import PATIENCE, impatient, in_a_line, read_weights
+from hilum.models.weights import TIMEOUT, first_line, read_weights, short_timeout
 
-#: What timm's weights are called on its hub, the newer form first.
+#: Names of timm's files of weights on its hub, the newer form first.
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -26,20 +26,20 @@ class TimmBackbone(nn.Module):
 
     Args:
         out_channels: the number of targets.
-        backbone: timm's name of it, such as "resnet18" or "convnext_tiny.fb_in1k".
-        image_width: of the images, pixels; used where the network is made for one size.
+        backbone: its name in timm, such as "resnet18" or "convnext_tiny.fb_in1k".
+        image_width: of the images, pixels; for networks that are made for one size.
         image_height: the same.
         in_channels: 1 or 3; with 3 the gray channel is repeated. Pretrained weights of the first convolution
-            are added up over their three channels for 1.
-        pretrained: begin with timm's weights, from its cache or downloaded; pixels are then normalized as they
-            were for them.
-        weights: a file with these weights, .safetensors or .pth, in place of the download; means `pretrained`.
+            are summed over their three channels for 1.
+        pretrained: begin with timm's weights, from its cache or downloaded; pixels are then normalized as in
+            their training.
+        weights: a file with these weights, .safetensors or .pth, instead of the download; implies `pretrained`.
         load_weights: False leaves the weights as drawn, for a network whose weights come from a checkpoint.
-        timm_kwargs: what else timm's `create_model` takes for this network, such as drop_rate.
+        timm_kwargs: other arguments of timm's `create_model` for this network, such as drop_rate.
 
     Raises:
-        HilumError: timm is not installed; no such network; a setting that it does not take or a value it cannot
-            use; images of a size it cannot take; weights that are missing, damaged or of another network.
+        HilumError: timm is not installed; the network, a setting or a value is unknown; images of a size that it
+            cannot take; weights that are missing, damaged or of another network.
     """
 
     def __init__(
@@ -56,8 +56,8 @@ class TimmBackbone(nn.Module):
     ):
         super().__init__()
         timm = import_timm()
-        cfg = _source_of(timm, backbone)
-        self.in_channels = one_of("in_channels", in_channels, (1, 3))
+        cfg = _pretrained_cfg(timm, backbone)
+        self.in_channels = check_choice("in_channels", in_channels, (1, 3))
         if not isinstance(pretrained, bool):
             raise HilumError(f"net_kwargs: pretrained must be true or false; it is {pretrained!r}.")
         self.normalization = None
@@ -71,14 +71,14 @@ class TimmBackbone(nn.Module):
             if loaded and file is None:
                 file = _cached_file(cfg)
                 if file is None:
-                    _refuse_if_offline(cfg)
+                    _check_online(cfg)
             state = {"state_dict": read_weights(file)} if loaded and file is not None else {}
-            with warnings.catch_warnings(), impatient():
-                warnings.simplefilter("ignore")  # timm's notes to its own developers
+            with warnings.catch_warnings(), short_timeout():
+                warnings.simplefilter("ignore")  # for timm's own developers
                 self.net = timm.create_model(
                     backbone,
                     pretrained=loaded,
-                    # Foreign formats (.npz) have loaders of their own, which a file of tensors is not for.
+                    # Other formats (.npz) have their own loaders, which cannot read a file of tensors.
                     pretrained_cfg_overlay={**state, "custom_load": False} if state else None,
                     num_classes=out_channels,
                     in_chans=in_channels,
@@ -91,7 +91,7 @@ class TimmBackbone(nn.Module):
                 key: value for key, value in self.net.pretrained_cfg.items() if key != "state_dict"
             }
         self.backbone = f"timm:{backbone}"
-        calls_of(self, (image_width, image_height))  # refuses a size that it cannot take
+        calls_of(self, (image_width, image_height))  # raises an error for a size that it cannot take
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Normalized images, float32 (B, 1 or 3, height, width), to raw logits (B, targets)."""
@@ -115,7 +115,7 @@ def import_timm() -> ModuleType:
     return timm
 
 
-def timm_stages(net: nn.Module) -> list[tuple[str, list[nn.Parameter]]]:
+def timm_stages(net: Any) -> list[tuple[str, list[nn.Parameter]]]:
     """The parameters of a network of timm from input to head, grouped coarsely by its own `group_matcher`.
 
     The head is its `get_classifier()`, one layer or several.
@@ -131,27 +131,27 @@ def timm_stages(net: nn.Module) -> list[tuple[str, list[nn.Parameter]]]:
         for names in group_parameters(net, net.group_matcher(coarse=True)).values()
     ]
     groups = [names for names in groups if names]
-    shared = [_shared_words(names) for names in groups]
+    prefixes = [_common_prefix(names) for names in groups]
     stages = []
-    for names, words in zip(groups, shared, strict=True):
-        if not words or shared.count(words) > 1:
-            words = names[0].split(".")[:-1][:2] or names[:1]
-        stages.append((".".join(words), [named[name] for name in names]))
+    for names, prefix in zip(groups, prefixes, strict=True):
+        if not prefix or prefixes.count(prefix) > 1:
+            prefix = names[0].split(".")[:-1][:2] or names[:1]
+        stages.append((".".join(prefix), [named[name] for name in names]))
     return [*stages, ("head", [parameter for parameter in named.values() if id(parameter) in head])]
 
 
-def _shared_words(names: list[str]) -> list[str]:
-    """The words that all parameters' names begin with, such as `blocks`, `0`."""
-    words = []
+def _common_prefix(names: list[str]) -> list[str]:
+    """The parts that all parameters' names begin with, such as `blocks`, `0`."""
+    prefix = []
     for several in zip(*(name.split(".")[:-1] for name in names), strict=False):
         if len(set(several)) > 1:
             break
-        words.append(several[0])
-    return words
+        prefix.append(several[0])
+    return prefix
 
 
-def _source_of(timm: ModuleType, backbone: str) -> dict[str, Any]:
-    """What timm records of a network's pretrained weights; empty if there are none."""
+def _pretrained_cfg(timm: ModuleType, backbone: str) -> dict[str, Any]:
+    """Timm's record of a network's pretrained weights; empty if there are none."""
     architecture = backbone.split(".")[0]
     if not timm.is_model(backbone):
         raise HilumError(
@@ -170,18 +170,18 @@ def _source_of(timm: ModuleType, backbone: str) -> dict[str, Any]:
 
 
 def _cached_file(cfg: dict[str, Any]) -> Path | None:
-    """Where the weights lie in the hub's cache, None if they do not."""
+    """The file of weights in the hub's cache, None if it is missing."""
     from huggingface_hub import try_to_load_from_cache
 
     if not cfg.get("hf_hub_id"):
         return None
-    names = [cfg.get("hf_hub_filename")] if cfg.get("hf_hub_filename") else list(_HUB_FILES)
+    names = [cfg["hf_hub_filename"]] if cfg.get("hf_hub_filename") else _HUB_FILES
     found = (try_to_load_from_cache(cfg["hf_hub_id"], name) for name in names)
     return next((Path(path) for path in found if isinstance(path, str)), None)
 
 
-def _refuse_if_offline(cfg: dict[str, Any]) -> None:
-    """One request to the hub, which by itself tries for a minute.
+def _check_online(cfg: dict[str, Any]) -> None:
+    """Sends one request to the hub; its own download tries for a minute.
 
     Raises:
         OSError: there is no answer.
@@ -192,13 +192,13 @@ def _refuse_if_offline(cfg: dict[str, Any]) -> None:
         return
     url = hf_hub_url(cfg["hf_hub_id"], cfg.get("hf_hub_filename") or _HUB_FILES[0])
     try:
-        urlopen(Request(url, method="HEAD"), timeout=PATIENCE).close()
-    except HTTPError:  # an answer, whatever it says: the download itself knows what to do with it
+        urlopen(Request(url, method="HEAD"), timeout=TIMEOUT).close()
+    except HTTPError:  # any answer will do: the download handles it
         return
 
 
 def _normalization(cfg: dict[str, Any], in_channels: int) -> tuple[Any, Any]:
-    """Mean and deviation, three of each; for one channel their means."""
+    """Three means and three standard deviations; for one channel their averages."""
     mean, sd = cfg.get("mean", (0.5,) * 3), cfg.get("std", (0.5,) * 3)
     if in_channels == 1:
         return sum(mean) / len(mean), sum(sd) / len(sd)
@@ -213,7 +213,7 @@ def _explain(
     weights: str | Path | None,
     timm_kwargs: dict[str, Any],
 ) -> str:
-    """What went wrong when timm made a network."""
+    """The message for an error of timm while it made a network."""
     if isinstance(error, HilumError):
         return str(error)
     if found := re.search(r"unexpected keyword argument '(\w+)'", str(error)):
@@ -225,7 +225,7 @@ def _explain(
             "in_channels, pretrained, weights, and what timm's own model takes (drop_rate, for one)."
         )
     if loaded and weights is not None:
-        return f"{weights}: these are not the weights of timm:{backbone}: {in_a_line(error)}."
+        return f"{weights}: these are not the weights of timm:{backbone}: {first_line(error)}."
     if loaded:
         name = cfg.get("hf_hub_filename") or _HUB_FILES[0]
         source = cfg.get("hf_hub_id") or cfg.get("url")
@@ -233,7 +233,7 @@ def _explain(
             return f"net_kwargs: timm has no pretrained weights of {backbone}. Leave pretrained out."
         return (
             f"The pretrained weights of timm:{backbone} are not on this machine, and downloading them failed: "
-            f"{in_a_line(error)}. Bring the file {name} of {source}, and say where it is with net_kwargs "
+            f"{first_line(error)}. Copy the file {name} of {source} and give its path with net_kwargs "
             "{weights = 'PATH'}."
         )
-    return f"net_kwargs: timm:{backbone} cannot be made with {timm_kwargs}: {in_a_line(error)}."
+    return f"net_kwargs: timm:{backbone} cannot be made with {timm_kwargs}: {first_line(error)}."

@@ -1,4 +1,4 @@
-"""A network that begins with what a former run has learned (`init_from`)."""
+"""A network that begins with the best weights of another run (`init_from`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 
 from hilum.errors import HilumError
 from hilum.files import sha256_of_file, whole_folder
+from hilum.models import Normalized
 from hilum.models.layer_groups import split_head
-from hilum.models.normalization import Normalized
-from hilum.models.weights import in_a_line
+from hilum.models.weights import first_line
 from hilum.run_folder import RunFolder
 
 _NORMALIZATION = ("mean", "sd")
@@ -20,16 +20,15 @@ _NORMALIZATION = ("mean", "sd")
 
 @dataclass(frozen=True)
 class Transfer:
-    """What was taken from a former run.
+    """What was taken from another run.
 
     Attributes:
         run: its name.
         model: its net_name.
-        epoch: the epoch that its weights are of.
+        epoch: of its weights.
         weights: SHA-256 of their file.
-        taken: for each target of the new run whether its output was taken over, or stays as drawn.
-        outputs_as_drawn: how many outputs stay as drawn, those of classes that no target's name stands for
-            included.
+        taken: for each target of the new run whether its output was taken, or stays as drawn.
+        outputs_as_drawn: number of outputs that stay as drawn, including additional ones of three-class targets.
     """
 
     run: str
@@ -50,16 +49,16 @@ class Transfer:
             "as_drawn": [target for target, taken in self.taken.items() if not taken],
         }
 
-    def in_words(self) -> str:
+    def as_text(self) -> str:
         """One line for the user."""
         taken = [target for target, is_taken in self.taken.items() if is_taken]
         drawn = [target for target, is_taken in self.taken.items() if not is_taken]
-        words = f"The weights are those of {self.run} ({self.model}, epoch {self.epoch}), "
+        start = f"The weights are those of {self.run} ({self.model}, epoch {self.epoch}), "
         if not taken:
-            return f"{words}but for the outputs: it has none of the targets."
+            return f"{start}except for the outputs: it has none of the targets."
         if not drawn:
-            return f"{words}with the outputs of all {len(taken)} targets."
-        return f"{words}with the outputs of {', '.join(taken)}; those of {', '.join(drawn)} begin anew."
+            return f"{start}with the outputs of all {len(taken)} targets."
+        return f"{start}with the outputs of {', '.join(taken)}; those of {', '.join(drawn)} are drawn."
 
 
 def initialise_from(
@@ -70,53 +69,51 @@ def initialise_from(
     model: str | None = None,
     image_size: tuple[int, int] = (320, 320),
 ) -> Transfer:
-    """Puts the best weights of a former run into a network of the same architecture.
+    """Loads the best weights of another run into a network of the same architecture.
 
-    The outputs are matched by target name: rows of the head's tensors. A target that the former run lacks, and
-    the additional outputs of targets with three classes, keep the values that they have. Everything else must
-    be the same in name and shape, and is taken, the counts of batch normalization included.
+    The outputs are matched by target name: rows of the head's tensors. A target that the other run lacks, and
+    the additional outputs of targets with three classes, keep their values. Everything else must have the same
+    name and shape, and is taken, including the counts of batch normalization.
 
-    Mean and deviation of the pixels stay the new network's: the former weights expect pixels of mean 0 and
-    deviation 1, and only the new data's own statistics give these. A normalization that came with pretrained
-    weights is the same in both.
+    Mean and deviation of the pixels stay the new network's: the weights expect pixels of mean 0 and deviation 1,
+    which only the new data's own statistics give. A normalization of pretrained weights is the same in both.
 
     Args:
-        net: the new network; nothing in it has changed if an error is raised.
-        run_folder: of the former run.
+        net: the new network; unchanged if an error is raised.
+        run_folder: of the other run.
         targets: of the new run, one for each of the first outputs of `net`.
         model: the new network's net_name, for messages.
         image_size: of the new run, see `hilum.models.layer_groups.stages`.
 
     Raises:
-        HilumError: the former run has no whole checkpoint, or is of another architecture: both models and the
+        HilumError: the other run has no complete checkpoint, or has another architecture: both models and the
             first tensor that differs are named.
     """
     record = run_folder.record
-    former = _weights(run_folder)
-    former_targets = run_folder.targets
-    former_model = record.get("own_net") or run_folder.settings["net_name"]
+    theirs = _weights(run_folder)
+    their_model = record.get("own_net") or run_folder.settings["net_name"]
     own = net.state_dict()
     head = _names_of_head(net, image_size)
 
     new = {}
-    for name in {**own, **former}:
-        here, there = own.get(name), former.get(name)
+    for name in {**own, **theirs}:
+        here, there = own.get(name), theirs.get(name)
         if name in head and here is not None and there is not None and here.shape[1:] == there.shape[1:]:
-            new[name] = _matched_rows(here, there, targets, former_targets)
+            new[name] = _matched_rows(here, there, targets, run_folder.targets)
         elif here is None or there is None or here.shape != there.shape:
             raise HilumError(
-                f"init_from {run_folder.path}: its weights ({_described(run_folder)}) do not fit "
+                f"init_from {run_folder.path}: its weights ({_describe(run_folder)}) do not fit "
                 f"{model or type(net.net).__name__}: {name} is {_shape(there)} there and {_shape(here)} here. "
                 "Give the same net_name and net_kwargs as that run has."
             )
         else:
             new[name] = here if name in _NORMALIZATION else there
     net.load_state_dict(new)
-    taken = {target: target in former_targets for target in targets}
+    taken = {target: target in run_folder.targets for target in targets}
     outputs = own[head[0]].shape[0]
     return Transfer(
         run=record["name"],
-        model=former_model,
+        model=their_model,
         epoch=record.get("best_epoch") or 0,
         weights=sha256_of_file(_weights_file(run_folder)),
         taken=taken,
@@ -133,13 +130,13 @@ def _names_of_head(net: Normalized, image_size: tuple[int, int]) -> list[str]:
 
 
 def _matched_rows(
-    here: torch.Tensor, there: torch.Tensor, targets: Sequence[str], former_targets: Sequence[str]
+    here: torch.Tensor, there: torch.Tensor, targets: Sequence[str], their_targets: Sequence[str]
 ) -> torch.Tensor:
-    """A tensor of the head (outputs, …): the former's rows for targets that it has, else its own."""
+    """A tensor of the head (outputs, …): the other run's rows for targets that it has, else its own."""
     rows = here.clone()
     for row, target in enumerate(targets):
-        if target in former_targets:
-            rows[row] = there[former_targets.index(target)]
+        if target in their_targets:
+            rows[row] = there[their_targets.index(target)]
     return rows
 
 
@@ -157,10 +154,10 @@ def _weights(run_folder: RunFolder) -> dict[str, torch.Tensor]:
             "has ended."
         ) from None
     except Exception as error:  # safetensors has an exception type of its own, outside its public names
-        raise HilumError(f"{path}: the checkpoint is damaged: {in_a_line(error)}.") from None
+        raise HilumError(f"{path}: the checkpoint is damaged: {first_line(error)}.") from None
 
 
-def _described(run_folder: RunFolder) -> str:
+def _describe(run_folder: RunFolder) -> str:
     if run_folder.record.get("own_net"):
         return run_folder.record["own_net"]
     kwargs = run_folder.settings.get("net_kwargs") or {}

@@ -1,28 +1,30 @@
-"""Files of pretrained weights: found, downloaded, read, and put into a network."""
+"""Files of pretrained weights: finding, downloading, reading, and loading them into a network."""
 
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from torchvision.models import WeightsEnum, get_model_weights
 
 from hilum.errors import HilumError
 
-#: Seconds that a server may keep us waiting.
-PATIENCE = 10.0
+#: Longest wait for a server, in seconds.
+TIMEOUT = 10.0
 
 
-def _imagenet_weights(architecture: str) -> WeightsEnum:
+def _imagenet_weights(architecture: str) -> Any:
+    from torchvision.models import get_model_weights  # takes seconds
+
     return get_model_weights(architecture).IMAGENET1K_V1
 
 
 def imagenet_normalization(architecture: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of each channel, 0..1, that torchvision's ImageNet weights were trained with."""
+    """Mean and standard deviation of each channel, 0..1, in the training of torchvision's ImageNet weights."""
     preset = _imagenet_weights(architecture).transforms()
     return tuple(preset.mean), tuple(preset.std)
 
@@ -31,29 +33,29 @@ def imagenet_file(architecture: str) -> Path:
     """The file of torchvision's ImageNet weights (IMAGENET1K_V1), downloaded unless it is in its cache.
 
     Raises:
-        HilumError: they are not there and cannot be downloaded.
+        HilumError: it is missing and cannot be downloaded.
     """
     weights = _imagenet_weights(architecture)
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(weights.url).path).name
     if path.is_file():
         return path
     try:
-        with impatient():
+        with short_timeout():
             weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except Exception as error:  # of urllib, of the socket, of the disk, or a wrong checksum
         raise HilumError(
             f"The ImageNet weights of {architecture} are not on this machine, and downloading them failed: "
-            f"{in_a_line(error)}. Bring the file {path.name} (torchvision's {weights}): put it into {path.parent}, "
-            "or say where it is with net_kwargs {weights = 'PATH'}."
+            f"{first_line(error)}. Copy the file {path.name} (torchvision's {weights}) into {path.parent}, or "
+            "give its path with net_kwargs {weights = 'PATH'}."
         ) from None
     return path
 
 
 @contextmanager
-def impatient() -> Iterator[None]:
-    """Meanwhile a connection that says nothing for `PATIENCE` seconds is an error, as it is not by default."""
+def short_timeout() -> Iterator[None]:
+    """Meanwhile a connection without an answer for `TIMEOUT` seconds is an error; by default it waits forever."""
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(PATIENCE)
+    socket.setdefaulttimeout(TIMEOUT)
     try:
         yield
     finally:
@@ -63,7 +65,7 @@ def impatient() -> Iterator[None]:
 def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     """The tensors in a .safetensors file, or in a file of torch.save that holds nothing but tensors.
 
-    Tensors that lie under a key `state_dict` or `model`, as training scripts save them, are found there.
+    They may be under a key `state_dict` or `model`, as training scripts save them.
 
     Raises:
         HilumError: the file is missing, damaged, or holds something else.
@@ -72,21 +74,21 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
         raise HilumError(f"net_kwargs: weights must be the path of a file; it is {path!r}.")
     path = Path(path)
     if not path.is_file():
-        raise HilumError(f"{path}: there is no such file of weights. Check net_kwargs weights.")
+        raise HilumError(f"{path}: this file of weights does not exist. Check net_kwargs weights.")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises several kinds, safetensors one outside its public names
         raise HilumError(
-            f"{path}: this is no file of weights, or it is damaged: {in_a_line(error)}. Bring it anew; what is read is "
+            f"{path}: this is not a file of weights, or it is damaged: {first_line(error)}. Copy it again; it must be "
             "a PyTorch state dict (.pth) or .safetensors."
         ) from None
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not content or not all(map(torch.is_tensor, content.values())):
-        raise HilumError(f"{path}: the file holds no state dict, that is, named tensors and nothing else.")
+        raise HilumError(f"{path}: this file is not a state dict, that is, named tensors and nothing else.")
     return content
 
 
@@ -97,12 +99,12 @@ def load_named(
     architecture: str,
     leave_out: tuple[str, ...] = (),
 ) -> None:
-    """Puts weights into a network by name; those whose names begin as in `leave_out` stay as they were.
+    """Loads weights into a network by name; those whose names begin as in `leave_out` stay unchanged.
 
     Raises:
         HilumError: names or shapes differ: the file is of another network.
     """
-    wanted = {
+    own = {
         name: tuple(value.shape) for name, value in net.state_dict().items() if not name.startswith(leave_out)
     }
     given = {name: value for name, value in weights.items() if not name.startswith(leave_out)}
@@ -110,21 +112,21 @@ def load_named(
     # Files from before PyTorch 0.4.1 do not count the batches of batch normalization.
     differing = [
         name
-        for name in {**wanted, **shapes}
-        if wanted.get(name) != shapes.get(name)
+        for name in {**own, **shapes}
+        if own.get(name) != shapes.get(name)
         and not (name.endswith("num_batches_tracked") and name not in shapes)
     ]
     if differing:
         name = differing[0]
         raise HilumError(
-            f"{path}: these are not the weights of {architecture}: {len(differing)} tensors differ, {name} for one: "
-            f"{shapes.get(name, 'absent')} in the file, {wanted.get(name, 'absent')} in the network."
+            f"{path}: these are not the weights of {architecture}: {len(differing)} tensors differ, for example "
+            f"{name}: {shapes.get(name, 'absent')} in the file, {own.get(name, 'absent')} in the network."
         )
     net.load_state_dict(given, strict=False)
 
 
-def in_a_line(error: Exception) -> str:
-    """The first line of an error's words, without its full stop."""
-    error = getattr(error, "reason", error)  # which urllib wraps
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, without its full stop."""
+    error = getattr(error, "reason", error)  # of the error that urllib wraps
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].rstrip(". ")

@@ -326,9 +326,9 @@ def _print_layers(described: "Description", console: Console) -> None:
     rows = layers_table()
     rows.add_row(*first)
     for layer, row in zip(described.layers, cells, strict=True):
-        if layer.meeting:
+        if layer.flattening:
             console.print(rows)
-            console.print(f"\nHere convolution meets fully connected: {layer.meeting}.\n")
+            console.print(f"\nHere convolution meets fully connected: {layer.flattening}.\n")
             rows = layers_table()
         rows.add_row(*map(escape, row))
     console.print(rows)
@@ -336,7 +336,7 @@ def _print_layers(described: "Description", console: Console) -> None:
 
 def _layer_cells(layer: "Layer") -> tuple[str, ...]:
     parameters = f"{layer.parameters:,}" if layer.parameters else ""
-    return layer.name, layer.kind, _format_shape(layer.made), parameters, layer.how
+    return layer.name, layer.kind, _format_shape(layer.output_shape), parameters, layer.formula
 
 
 def _format_shape(shape: tuple[int, ...] | None) -> str:

@@ -355,7 +355,7 @@ class StandardTraining:
         )
         self._say(f"Run {self.folder.path.name}: {counts}.")
         if transfer is not None:
-            self._say(transfer.in_words())
+            self._say(transfer.as_text())
         if data.split.unit == "image":
             self._say("warning: the split is by image: a patient may be on both sides, and scores too high.")
         for row in imbalance.itertuples():

@@ -97,7 +97,7 @@ def test_settings_are_given_as_in_training():
         printed("describe", "densenet", "--size", "64", "--net-kwargs", "{block_config = [2, 2]}", "--json")
     )
     assert found["outputs"] == 14
-    assert found["layers"][0]["made"] == [64, 32, 32]
+    assert found["layers"][0]["output_shape"] == [64, 32, 32]
 
 
 @pytest.mark.parametrize(

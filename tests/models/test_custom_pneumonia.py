@@ -59,7 +59,7 @@ def test_the_signal_keeps_its_size_on_its_way():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "words"),
+    ("wrong", "message"),
     [
         ({"channels": []}, r"channels must be a list of whole numbers.*it is \[\]"),
         ({"channels": [16, 0]}, r"channels must be a list.*\[16, 0\]"),
@@ -69,6 +69,6 @@ def test_the_signal_keeps_its_size_on_its_way():
         ({"drop_out_percent": 1}, "drop_out_percent must be 0 or more and below 1; it is 1"),
     ],
 )
-def test_wrong_values_are_named(wrong, words):
-    with pytest.raises(HilumError, match=words):
+def test_wrong_values_are_named(wrong, message):
+    with pytest.raises(HilumError, match=message):
         CustomPneumonia(3, 64, 64, **wrong)

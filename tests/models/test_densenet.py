@@ -87,7 +87,7 @@ def test_the_smallest_size_is_taken_and_one_pixel_less_refused(size, config):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "words"),
+    ("wrong", "message"),
     [
         ({"growth_rate": 0}, "growth_rate must be a whole number, 1 or more; it is 0"),
         ({"block_config": "6,12"}, "block_config must be a list of whole numbers"),
@@ -97,6 +97,6 @@ def test_the_smallest_size_is_taken_and_one_pixel_less_refused(size, config):
         ({"in_channels": 2}, "in_channels must be one of 1, 3; it is 2"),
     ],
 )
-def test_wrong_values_are_named(wrong, words):
-    with pytest.raises(HilumError, match=words):
+def test_wrong_values_are_named(wrong, message):
+    with pytest.raises(HilumError, match=message):
         DenseNet(3, **wrong)

@@ -14,7 +14,10 @@ def test_every_layer_of_the_educational_cnn_has_its_shape_and_its_sum():
     found = describe_model(
         "custom_pneumonia", {"channels": [4, 8], "hidden": 10}, outputs=3, image_size=(20, 12)
     )
-    rows = [(layer.name, layer.kind, layer.made, layer.parameters, layer.how) for layer in found.layers]
+    rows = [
+        (layer.name, layer.kind, layer.output_shape, layer.parameters, layer.formula)
+        for layer in found.layers
+    ]
     assert rows == [
         ("blocks.0.0", "Conv2d", (4, 12, 20), 40, "4 × (1 × 3 × 3 + 1)"),
         ("blocks.0.1", "ReLU", (4, 12, 20), 0, ""),
@@ -28,8 +31,8 @@ def test_every_layer_of_the_educational_cnn_has_its_shape_and_its_sum():
         ("dropout", "Dropout", (10,), 0, ""),
         ("logits", "Linear", (3,), 33, "3 × (10 + 1)"),
     ]
-    meetings = {layer.name: layer.meeting for layer in found.layers if layer.meeting}
-    assert meetings == {"hidden": "the last feature map laid out in a row: 8 × 3 × 5 = 120 numbers"}
+    flattenings = {layer.name: layer.flattening for layer in found.layers if layer.flattening}
+    assert flattenings == {"hidden": "the last feature map flattened: 8 × 3 × 5 = 120 numbers"}
     assert found.model.parameters == found.model.trainable == 40 + 296 + 1210 + 33
     convolutions = 4 * 12 * 20 * 9 + 8 * 6 * 10 * 4 * 9
     assert found.multiply_adds == convolutions + 10 * 120 + 3 * 10
@@ -45,10 +48,10 @@ def test_the_layers_parameters_add_up(name):
     net = build_model(name, 5, {}, mean=0.5, sd=0.2, seed=0, image_size=(64, 64), pretrained=False)
     assert found.model.parameters == sum(parameter.numel() for parameter in net.parameters())
     assert sum(layer.parameters for layer in found.layers) == found.model.parameters
-    assert sum(1 for layer in found.layers if layer.meeting) == 1
+    assert sum(1 for layer in found.layers if layer.flattening) == 1
     for layer in found.layers:
-        if layer.how:
-            assert eval(layer.how.replace("×", "*").replace(",", "")) == layer.parameters
+        if layer.formula:
+            assert eval(layer.formula.replace("×", "*").replace(",", "")) == layer.parameters
 
 
 @pytest.mark.parametrize("name", ["timm:vit_tiny_patch16_224", "timm:mobilenetv3_small_050"])

@@ -1,4 +1,4 @@
-"""Stages hold every parameter once and end with the head; the last feature map is where heatmaps look."""
+"""Stages hold every parameter once and end with the head."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch import nn
 
 from hilum.errors import HilumError
 from hilum.models import Normalized, build_model
-from hilum.models.layer_groups import backbone_modules, last_spatial_layer, split_head, stages
+from hilum.models.layer_groups import backbone_modules, split_head, stages
 
 
 def built(name, size=(64, 64), **net_kwargs):
@@ -85,7 +85,7 @@ def test_stages_hold_every_parameter_once_and_end_with_the_head(kind):
 
 
 @pytest.mark.parametrize("kind", NETS)
-def test_the_backbone_and_the_head_are_all_there_is(kind):
+def test_the_backbone_and_the_head_are_the_whole_network(kind):
     net = NETS[kind]()
     backbone, head = split_head(net, (64, 64))
     assert len(backbone) + len(head) == sum(1 for _ in net.parameters())
@@ -97,12 +97,12 @@ def test_the_backbone_and_the_head_are_all_there_is(kind):
     assert all(id(norm) in below for norm in norms)
 
 
-def test_dropout_beside_the_head_is_no_part_of_the_backbone():
+def test_dropout_next_to_the_head_is_not_part_of_the_backbone():
     net = Own()
     assert [name_of(net, module) for module in backbone_modules(net, (32, 32))] == ["first", "norm", "body"]
 
 
-def test_a_network_may_name_its_stages_and_is_told_of_a_slip():
+def test_a_network_may_name_its_stages_and_a_mistake_is_an_error():
     class Slip(Own):
         def parameter_stages(self):
             return [("first", list(self.first.parameters())), ("head", list(self.head.parameters()))]
@@ -118,12 +118,12 @@ def test_a_network_may_name_its_stages_and_is_told_of_a_slip():
         stages(Twice(2, 2))
 
 
-def test_a_network_whose_size_is_not_known_is_taken_apart_in_the_order_in_which_it_was_made():
+def test_a_network_that_cannot_take_the_size_is_grouped_in_the_order_in_which_it_was_made():
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 30 * 30, 5))
     assert [name for name, _ in stages(net, (999, 999))] == ["0", "2"]
 
 
-def test_wrappers_are_looked_into_and_one_layer_is_all_head():
+def test_wrappers_are_opened_and_a_single_layer_is_the_head():
     wrapped = nn.Sequential(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 30 * 30, 5)))
     assert [len(parameters) for _, parameters in stages(wrapped, (32, 32))] == [2, 2]
     assert [name for name, _ in stages(nn.Linear(2, 2))] == ["head"]
@@ -133,47 +133,3 @@ def test_wrappers_are_looked_into_and_one_layer_is_all_head():
 def test_a_network_without_parameters_is_refused():
     with pytest.raises(HilumError, match="Identity has no parameters"):
         stages(nn.Identity())
-
-
-@pytest.mark.parametrize(
-    ("kind", "layer"),
-    [
-        ("custom", "net.blocks"),
-        ("densenet", "net.relu"),
-        ("grayscale", "net.resnet.layer4"),
-        ("stacked", "net.resnet.layer4"),
-        ("timm resnet", "net.net.layer4"),
-        ("timm mobilenet", "net.net.blocks"),
-        ("torchvision densenet", "features"),
-        ("own", "net.body"),
-    ],
-)
-def test_the_last_feature_map_is_found(kind, layer):
-    net = NETS[kind]()
-    assert name_of(net, last_spatial_layer(net, (64, 64))) == layer
-
-
-def test_a_map_of_one_pixel_is_passed_over_for_a_wider_one():
-    net = built("resnet_grayscale")
-    assert last_spatial_layer(net, (32, 32)) is net.net.resnet.layer3
-    one = nn.Sequential(nn.Conv2d(1, 2, 8), nn.Flatten(), nn.Linear(2, 1))
-    assert last_spatial_layer(one, (8, 8)) is one[0]
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("timm:vit_tiny_patch16_224", "VisionTransformer has a feature map only at its entrance"),
-        ("timm:swin_tiny_patch4_window7_224", "SwinTransformer has no feature map"),
-    ],
-)
-def test_a_transformer_is_refused(name, words):
-    net = built(name)
-    with pytest.raises(HilumError, match=words):
-        last_spatial_layer(net, (64, 64))
-
-
-def test_a_network_without_a_feature_map_is_refused():
-    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
-    with pytest.raises(HilumError, match="Sequential has no layer that makes a feature map"):
-        last_spatial_layer(net, (8, 8))

@@ -1,12 +1,22 @@
-"""A name and its settings give one network, the same for the same seed; a slip is named."""
+"""A name and its settings give one network, the same for the same seed; a mistake is named."""
 
 import warnings
 
 import pytest
 import torch
+from torch import nn
 
 from hilum.errors import HilumError
-from hilum.models import MODELS, Normalized, build_model, model_class
+from hilum.models import (
+    MODELS,
+    Normalized,
+    build_model,
+    check_choice,
+    check_fraction,
+    check_whole_number,
+    check_whole_numbers,
+    model_class,
+)
 
 
 def built(seed=0, out_channels=3, **net_kwargs) -> Normalized:
@@ -41,7 +51,7 @@ def test_every_named_model_can_be_found():
 
 
 @pytest.mark.parametrize(
-    ("name", "net_kwargs", "words"),
+    ("name", "net_kwargs", "message"),
     [
         (
             "resnet_greyscale",
@@ -80,8 +90,8 @@ def test_every_named_model_can_be_found():
         ),
     ],
 )
-def test_a_wrong_name_or_setting_is_refused_with_what_is_near(name, net_kwargs, words):
-    with pytest.raises(HilumError, match=words):
+def test_a_wrong_name_or_setting_is_refused_with_what_is_near(name, net_kwargs, message):
+    with pytest.raises(HilumError, match=message):
         build_model(name, 3, net_kwargs, mean=0.5, sd=0.2, seed=0)
 
 
@@ -163,3 +173,55 @@ def test_a_model_with_a_normalization_of_its_own_becomes_onnx(tmp_path):
         torch.onnx.export(net, (images,), str(tmp_path / "net.onnx"), dynamo=True, verbose=False)
     (logits,) = onnxruntime.InferenceSession(str(tmp_path / "net.onnx")).run(None, {"images": images.numpy()})
     torch.testing.assert_close(torch.from_numpy(logits), net(images).detach(), rtol=1e-3, atol=1e-4)
+
+
+def test_pixels_are_scaled_to_one_centered_and_divided():
+    model = Normalized(nn.Identity(), mean=0.5, sd=0.25)
+    pixels = torch.tensor([[[[0, 51, 255]]]], dtype=torch.uint8)
+    torch.testing.assert_close(model(pixels), torch.tensor([[[[-2.0, -1.2, 2.0]]]]))
+    assert model(pixels).dtype == torch.float32
+
+
+def test_mean_and_deviation_are_saved_with_the_weights_and_not_trained():
+    model = Normalized(nn.Linear(2, 1), mean=0.4, sd=0.2)
+    assert {"mean", "sd"} < set(model.state_dict())
+    assert {name for name, _ in model.named_parameters()} == {"net.weight", "net.bias"}
+    other = Normalized(nn.Linear(2, 1), mean=0.0, sd=1.0)
+    other.load_state_dict(model.state_dict())
+    torch.testing.assert_close(other.mean, torch.tensor(0.4))
+
+
+def test_three_means_spread_gray_over_three_channels():
+    model = Normalized(nn.Identity(), mean=(0.0, 0.5, 1.0), sd=(1.0, 0.5, 0.25))
+    out = model(torch.tensor([[[[0, 255]]]], dtype=torch.uint8))
+    torch.testing.assert_close(out, torch.tensor([[[[0.0, 1.0]], [[-1.0, 1.0]], [[-4.0, 0.0]]]]))
+    assert model.mean.shape == model.sd.shape == (3, 1, 1)
+
+
+def test_settings_with_allowed_values_pass():
+    assert check_whole_number("growth_rate", 3) == 3
+    assert check_whole_numbers("channels", [4, 8]) == (4, 8)
+    assert check_fraction("drop_rate", 0) == 0
+    assert check_choice("layers", 34, (18, 34)) == 34
+
+
+@pytest.mark.parametrize(
+    ("check", "value"),
+    [
+        *((lambda value: check_whole_number("x", value, 2), value) for value in (1, 2.0, "2", True, None)),
+        *(
+            (lambda value: check_whole_numbers("x", value), value)
+            for value in ([], [0], [1.5], [True], 3, "12")
+        ),
+        *(
+            (lambda value: check_fraction("x", value), value)
+            for value in (-0.1, 1, "0.5", False, float("nan"))
+        ),
+        *((lambda value: check_choice("x", value, (1, 3)), value) for value in (2, "1", True, [1], {})),
+    ],
+)
+def test_settings_with_other_values_are_refused_with_name_and_value(check, value):
+    with pytest.raises(HilumError) as caught:
+        check(value)
+    assert str(caught.value).startswith("net_kwargs: x must be ")
+    assert str(caught.value).endswith(f"it is {value!r}.")

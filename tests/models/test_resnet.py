@@ -126,19 +126,20 @@ def test_the_cache_is_read_where_no_file_is_given(imagenet_resnet18, offline):
     assert torch.equal(built(None).net.resnet.conv1.weight, weights["conv1.weight"])
     cached.write_bytes(b"cut short")
     with pytest.raises(
-        HilumError, match=r"resnet18-f37072fd.pth: this is no file of weights, or it is damaged"
+        HilumError, match=r"resnet18-f37072fd.pth: this is not a file of weights, or it is damaged"
     ):
         built(None)
 
 
-def test_without_a_network_the_file_to_bring_is_named(offline):
-    with pytest.raises(HilumError, match=r"Bring the file resnet18-f37072fd.pth"):
+def test_without_a_network_the_file_to_copy_is_named(offline):
+    with pytest.raises(HilumError, match=r"Copy the file resnet18-f37072fd.pth"):
         built(None)
 
 
 def test_the_file_of_another_resnet_is_refused(imagenet_resnet18):
     with pytest.raises(
-        HilumError, match=r"not the weights of resnet34: \d+ tensors differ, layer1.2.conv1.weight"
+        HilumError,
+        match=r"not the weights of resnet34: \d+ tensors differ, for example layer1.2.conv1.weight",
     ):
         built(imagenet_resnet18, layers=34)
 
@@ -149,7 +150,7 @@ def test_the_files_last_layer_matters_only_where_it_is_kept(imagenet_resnet18, t
         {name: value for name, value in weights.items() if not name.startswith("fc.")}, tmp_path / "w.pth"
     )
     built(tmp_path / "w.pth")
-    with pytest.raises(HilumError, match=r"fc.weight for one: absent in the file"):
+    with pytest.raises(HilumError, match=r"for example fc.weight: absent in the file"):
         built(tmp_path / "w.pth", head="stacked")
 
 

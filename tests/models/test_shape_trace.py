@@ -1,4 +1,4 @@
-"""Following an image through a network tells the shapes and leaves the network as it was."""
+"""Tracing an image through a network gives the shapes and does not change the network."""
 
 import pytest
 import torch
@@ -9,8 +9,8 @@ from hilum.models import Normalized, build_model
 from hilum.models.shape_trace import calls_of
 
 
-class LooksAtNumbers(nn.Module):
-    """What meta tensors cannot do: it decides by a pixel's value."""
+class DependsOnPixels(nn.Module):
+    """A network that meta tensors cannot pass: it branches on pixel values."""
 
     def __init__(self):
         super().__init__()
@@ -23,22 +23,22 @@ class LooksAtNumbers(nn.Module):
         return self.head(self.conv(images).mean(dim=(2, 3)))
 
 
-def test_calls_come_in_the_order_in_which_they_end_with_their_shapes():
+def test_calls_are_in_the_order_in_which_they_end_with_their_shapes():
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sequential(nn.Flatten(), nn.Linear(4 * 6 * 14, 2)))
     calls = calls_of(net, (16, 8))
     assert [call.name for call in calls] == ["0", "1.0", "1.1", "1", ""]
-    assert calls[0].given == (1, 1, 8, 16)
-    assert calls[0].made == (1, 4, 6, 14)
-    assert calls[-1].made == (1, 2)
+    assert calls[0].input_shape == (1, 1, 8, 16)
+    assert calls[0].output_shape == (1, 4, 6, 14)
+    assert calls[-1].output_shape == (1, 2)
 
 
-def test_a_network_that_looks_at_numbers_is_followed_with_numbers():
-    assert [call.name for call in calls_of(LooksAtNumbers(), (8, 8))] == ["conv", "head", ""]
-    with pytest.raises(HilumError, match=r"LooksAtNumbers cannot take images of 2 x 8 \(width x height\)"):
-        calls_of(LooksAtNumbers(), (2, 8))
+def test_a_network_that_depends_on_pixel_values_is_traced_with_pixels():
+    assert [call.name for call in calls_of(DependsOnPixels(), (8, 8))] == ["conv", "head", ""]
+    with pytest.raises(HilumError, match=r"DependsOnPixels cannot take images of 2 x 8 \(width x height\)"):
+        calls_of(DependsOnPixels(), (2, 8))
 
 
-def test_the_network_and_the_generators_stay_as_they_were():
+def test_the_network_and_the_generators_do_not_change():
     net = build_model("resnet_grayscale", 3, {"drop_out_percent": 0.5}, mean=0.5, sd=0.2, seed=0)
     net.train()
     net.net.resnet.bn1.eval()
@@ -52,5 +52,5 @@ def test_the_network_and_the_generators_stay_as_they_were():
     assert all(not module._forward_hooks for module in net.modules() if isinstance(module, nn.Conv2d))
 
 
-def test_a_normalized_network_is_given_bytes():
-    assert calls_of(Normalized(LooksAtNumbers(), 0.0, 1.0), (8, 8))[-1].made == (1, 1)
+def test_a_normalized_network_gets_uint8_images():
+    assert calls_of(Normalized(DependsOnPixels(), 0.0, 1.0), (8, 8))[-1].output_shape == (1, 1)

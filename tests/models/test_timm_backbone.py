@@ -87,7 +87,7 @@ def test_its_own_settings_are_passed_on():
 
 
 @pytest.mark.parametrize(
-    ("name", "net_kwargs", "words"),
+    ("name", "net_kwargs", "message"),
     [
         ("resnet81", {}, r"net_name: timm [\d.]+ has no model 'resnet81'. Did you mean 'resnet18'\?"),
         ("resnet18.a1_in2k", {}, r"has no weights 'resnet18.a1_in2k'. Did you mean 'resnet18.a1_in1k'\?"),
@@ -97,11 +97,11 @@ def test_its_own_settings_are_passed_on():
         ("resnet18", {"global_pool": "median"}, r"cannot be made with \{'global_pool': 'median'\}"),
         ("resnet18", {"in_channels": 2}, "in_channels must be one of 1, 3; it is 2"),
         ("resnet18", {"backbone": "resnet34"}, "has no setting 'backbone'"),
-        ("resnet18", {"weights": "gone.pth"}, "gone.pth: there is no such file of weights"),
+        ("resnet18", {"weights": "gone.pth"}, "gone.pth: this file of weights does not exist"),
     ],
 )
-def test_what_cannot_be_is_one_sentence(name, net_kwargs, words):
-    with pytest.raises(HilumError, match=words):
+def test_an_impossible_network_is_one_sentence(name, net_kwargs, message):
+    with pytest.raises(HilumError, match=message):
         built(name, **net_kwargs)
 
 
@@ -113,18 +113,18 @@ def test_pretrained_is_a_switch():
 def test_the_weights_of_another_network_are_refused(weights_file):
     with pytest.raises(
         HilumError, match=r"model.safetensors: these are not the weights of timm:resnet18: "
-    ) as told:
+    ) as caught:
         built("resnet18", weights=str(weights_file))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
-def test_without_a_network_the_file_to_bring_is_named(offline):
-    with pytest.raises(HilumError) as told:
+def test_without_a_network_the_file_to_copy_is_named(offline):
+    with pytest.raises(HilumError) as caught:
         build_model("timm:resnet18", 3, {"pretrained": True}, mean=0.5, sd=0.2, seed=0)
-    words = str(told.value)
-    assert "The pretrained weights of timm:resnet18 are not on this machine" in words
-    assert "Bring the file model.safetensors of timm/resnet18.a1_in1k" in words
-    assert "net_kwargs {weights = 'PATH'}" in words
+    message = str(caught.value)
+    assert "The pretrained weights of timm:resnet18 are not on this machine" in message
+    assert "Copy the file model.safetensors of timm/resnet18.a1_in1k" in message
+    assert "net_kwargs {weights = 'PATH'}" in message
 
 
 def test_a_network_without_pretrained_weights_is_named(offline):

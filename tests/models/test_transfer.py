@@ -58,7 +58,7 @@ def test_outputs_are_matched_by_name_in_any_order_and_others_stay_as_drawn(tmp_p
         assert torch.equal(head[1], before[1])
         assert torch.equal(head[2], theirs[0])
     assert torch.equal(net.net.hidden.weight, former.net.hidden.weight)
-    assert net.mean.item() == pytest.approx(0.5)  # of the new data, not of the former
+    assert net.mean.item() == pytest.approx(0.5)  # of the new data, not of the other run
     weights = transfer.as_record()["weights"]
     assert len(weights) == 64
     assert transfer.as_record() == {
@@ -69,9 +69,9 @@ def test_outputs_are_matched_by_name_in_any_order_and_others_stay_as_drawn(tmp_p
         "taken": ["Mass", "Edema"],
         "as_drawn": ["Fracture"],
     }
-    assert transfer.in_words() == (
+    assert transfer.as_text() == (
         "The weights are those of former (custom_pneumonia, epoch 3), with the outputs of Mass, Edema; "
-        "those of Fracture begin anew."
+        "those of Fracture are drawn."
     )
 
 
@@ -80,7 +80,7 @@ def test_with_the_same_targets_and_data_the_networks_are_the_same(tmp_path):
     net = built(("Edema", "Mass"), seed=2)
     transfer = initialise_from(net, run_of(former, ("Edema", "Mass"), tmp_path), ("Edema", "Mass"))
     assert all(torch.equal(value, net.state_dict()[name]) for name, value in former.state_dict().items())
-    assert "with the outputs of all 2 targets" in transfer.in_words()
+    assert "with the outputs of all 2 targets" in transfer.as_text()
     assert transfer.outputs_as_drawn == 0
 
 
@@ -91,7 +91,7 @@ def test_other_targets_altogether_take_the_backbone(tmp_path):
     transfer = initialise_from(net, run_of(former, ("Edema",), tmp_path), ("Mass",), image_size=(32, 32))
     assert torch.equal(net.net.logits.weight, drawn)
     assert torch.equal(net.net.hidden.weight, former.net.hidden.weight)
-    assert "it has none of the targets" in transfer.in_words()
+    assert "it has none of the targets" in transfer.as_text()
 
 
 def test_outputs_of_further_classes_stay_as_drawn(tmp_path):

@@ -391,7 +391,7 @@ def test_a_run_that_begins_with_anothers_weights_says_what_it_took(train, tmp_pa
         ["Edema", "Mine"],
         ["Fracture"],
     )
-    assert "with the outputs of Edema, Mine; those of Fracture begin anew" in capsys.readouterr().out
+    assert "with the outputs of Edema, Mine; those of Fracture are drawn" in capsys.readouterr().out
     begun, ended = again.folder.predictions(1), former.predictions(former.best_epoch)
     both = begun.merge(ended, on=["part", "ImageID", "draw"], suffixes=("", "_former")).query("part == 'val'")
     np.testing.assert_allclose(both["prob_Edema"], both["prob_Edema_former"], atol=1e-4)
