@@ -1,12 +1,11 @@
-"""ROC AUC's standard error by formula, for one model or for two models on the same images.
+"""The standard error of ROC AUC by DeLong's formula, for one model or two models on the same images.
 
 Sources: DeLong, DeLong and Clarke-Pearson 1988, "Comparing the areas under two or more correlated receiver
 operating characteristic curves", Biometrics 44, 837-845; computed from midranks as in Sun and Xu 2014,
 "Fast implementation of DeLong's algorithm", IEEE Signal Processing Letters 21, 1389-1393.
 
-The formula takes the images for independent. Several images of one patient are not, and the interval is then
-too narrow: it is here as a check on `hilum.metrics.intervals`, which draws patients, and that is the one to
-report.
+The formula assumes that images are independent. With several images per patient they are not, and the interval is too
+narrow. It is a check of the cluster bootstrap in `hilum.metrics.intervals`, which is the interval to report.
 """
 
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from hilum.metrics.ranking import NAN, rank
 
 @dataclass(frozen=True)
 class AucInterval:
-    """ROC AUC of one model and its interval; all but `roc_auc` NaN where undefined."""
+    """ROC AUC of one model and its interval. Undefined values are NaN."""
 
     roc_auc: float
     standard_error: float
@@ -40,18 +39,18 @@ class AucDifference:
 
 
 def auc_interval(labels: np.ndarray, probabilities: np.ndarray, confidence: float = 0.95) -> AucInterval:
-    """The normal interval of ROC AUC, cut off at 0 and 1.
+    """The normal interval of ROC AUC, clipped to 0..1.
 
-    Standard error and bounds are NaN with fewer than two positives or two negatives, and where every
-    positive ranks above every negative or below: the formula then says that nothing is uncertain.
+    Standard error and bounds are NaN with fewer than two positives or two negatives. They are also NaN if every
+    positive ranks above (or below) every negative, because the formula then gives a variance of 0.
 
     Args:
         labels: (N,) 1 positive, 0 negative, NaN unknown (left out).
         probabilities: (N,) from 0 to 1.
-        confidence: of the interval, above 0 and below 1.
+        confidence: confidence level, above 0 and below 1.
 
     Raises:
-        HilumError: as `hilum.metrics.ranking.rank`, or a confidence that is not between 0 and 1.
+        HilumError: for the reasons of `hilum.metrics.ranking.rank`, or if the confidence is not between 0 and 1.
 
     >>> interval = auc_interval(np.array([1, 1, 0, 0]), np.array([0.9, 0.4, 0.5, 0.1]))
     >>> interval.roc_auc, round(interval.standard_error**2, 6)
@@ -59,7 +58,7 @@ def auc_interval(labels: np.ndarray, probabilities: np.ndarray, confidence: floa
     """
     areas, covariance = _areas_and_covariance(labels, [probabilities])
     error = float(np.sqrt(covariance[0, 0])) or NAN
-    reach = _normal_reach(confidence) * error
+    reach = _normal_quantile(confidence) * error
     low, high = np.clip([areas[0] - reach, areas[0] + reach], 0, 1).tolist()
     return AucInterval(areas[0], error, low, high)
 
@@ -67,26 +66,26 @@ def auc_interval(labels: np.ndarray, probabilities: np.ndarray, confidence: floa
 def auc_difference(
     labels: np.ndarray, first: np.ndarray, second: np.ndarray, confidence: float = 0.95
 ) -> AucDifference:
-    """Whether two models' areas on the same images differ: the paired test of DeLong et al.
+    """The paired test of DeLong et al. for the ROC AUC of two models on the same images.
 
     Args:
         labels: (N,) 1 positive, 0 negative, NaN unknown (left out).
         first: (N,) probabilities of one model.
         second: (N,) probabilities of the other.
-        confidence: of the interval, above 0 and below 1.
+        confidence: confidence level, above 0 and below 1.
 
     Returns:
-        Second minus first. Equal rankings have difference 0, bounds 0 and p-value 1. NaN with fewer than two
-        positives or two negatives, and if the areas differ but the formula's variance is 0.
+        Second minus first. Equal rankings give difference 0, bounds 0 and p-value 1. Interval and p-value are NaN
+        with fewer than two positives or two negatives, or if the areas differ but the variance is 0.
 
     Raises:
-        HilumError: as `hilum.metrics.ranking.rank`, or a confidence that is not between 0 and 1.
+        HilumError: for the reasons of `hilum.metrics.ranking.rank`, or if the confidence is not between 0 and 1.
     """
     areas, covariance = _areas_and_covariance(labels, [first, second])
     difference = areas[1] - areas[0]
-    # Two variances less twice the covariance cancel for models that are alike: rounding may go below 0.
+    # For similar models the terms nearly cancel, and rounding can give a negative value.
     variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
-    reach = _normal_reach(confidence)
+    reach = _normal_quantile(confidence)
     if np.isnan(variance):
         return AucDifference(difference, NAN, NAN, NAN, NAN)
     if variance <= 1e-12 * float(covariance[0, 0] + covariance[1, 1]):
@@ -100,7 +99,7 @@ def auc_difference(
     return AucDifference(difference, error, difference - reach * error, difference + reach * error, p_value)
 
 
-def _normal_reach(confidence: float) -> float:
+def _normal_quantile(confidence: float) -> float:
     if not 0 < confidence < 1:
         raise HilumError(
             f"confidence is {confidence!r}; expected a number above 0 and below 1, such as 0.95."
@@ -111,14 +110,14 @@ def _normal_reach(confidence: float) -> float:
 def _areas_and_covariance(
     labels: np.ndarray, probabilities: list[np.ndarray]
 ) -> tuple[list[float], np.ndarray]:
-    """Areas of M models and their covariance, (M, M); all NaN where there is no variance to speak of."""
+    """Areas of M models and their covariance (M, M), which is NaN with fewer than two positives or negatives."""
     areas = [rank(labels, values).roc_auc() for values in probabilities]
     positive, negative = np.asarray(labels) == 1, np.asarray(labels) == 0
     positives, negatives = np.count_nonzero(positive), np.count_nonzero(negative)
     if positives < 2 or negatives < 2:
         return areas, np.full((len(areas), len(areas)), NAN)
-    # An image's midrank among all, less that among its own class, counts the other class's images below it
-    # (ties as half): its share is how often it is ranked right.
+    # The midrank of an image among all images, minus its midrank in its own class, is the number of images of the
+    # other class below it (ties count half). Divided by their number, it is the proportion of correct rankings.
     of_positives, of_negatives = [], []
     for values in map(np.asarray, probabilities):
         above, below = values[positive], values[negative]

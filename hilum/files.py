@@ -1,4 +1,4 @@
-"""Atomic writes of files and folders (to a temporary path, then renamed), lock files, hashes, the cache folder."""
+"""Atomic writes of files and folders (a temporary path, then a rename), lock files, hashes, local and cloud folders."""
 
 import hashlib
 import json
@@ -125,7 +125,7 @@ class Folder:
         return (self.path / name).is_file()
 
     def send(self, file: Path, name: str) -> None:
-        """Copies a file into the folder, whole or not at all."""
+        """Copies a file into the folder atomically."""
         try:
             with replacing(self.path / name) as partial:
                 shutil.copyfile(file, partial)
@@ -146,7 +146,7 @@ class _S3:
 
         retries = {"total_max_attempts": _ATTEMPTS, "mode": "standard"}
         config = Config(retries=retries, connect_timeout=_CONNECT_SECONDS)
-        # Its own session: the default one keeps the credentials of the first client.
+        # A separate session, because the default session keeps the credentials of the first client.
         self.client = boto3.Session().client("s3", **{"config": config, **options})
         self.bucket = bucket
 
@@ -161,7 +161,7 @@ class _S3:
 
 
 class _GoogleStorage:
-    """Objects of a bucket of Google Cloud Storage."""
+    """Objects of a Google Cloud Storage bucket."""
 
     def __init__(self, bucket: str, options: dict[str, Any]):
         from google.cloud import storage
@@ -179,10 +179,10 @@ class _GoogleStorage:
 
 
 class Bucket:
-    """A prefix in a bucket of an object storage. Can be pickled; each process makes its own connection.
+    """A prefix in a bucket of an object storage. It can be pickled; each process makes its own connection.
 
-    Credentials and endpoint are those of the cloud's own library, boto3 or google-cloud-storage: environment
-    variables such as AWS_ENDPOINT_URL, profiles, or `storage_options`.
+    Credentials and endpoint come from the cloud's library (boto3 or google-cloud-storage): environment variables
+    such as AWS_ENDPOINT_URL, profiles, or `storage_options`.
 
     Args:
         url: such as `s3://bucket/prefix`.
@@ -208,7 +208,7 @@ class Bucket:
         return True
 
     def send(self, file: Path, name: str) -> None:
-        """Uploads a file; objects appear whole or not at all."""
+        """Uploads a file; the storage shows only complete objects."""
         self._call("upload", name, file)
 
     def fetch(self, name: str, file: Path) -> None:
@@ -218,7 +218,7 @@ class Bucket:
     def _call(self, method: str, name: str, *file: Path) -> None:
         parts = urlsplit(self.url)
         try:
-            # Neither a connection nor its locks survive a fork, so a loader's worker makes its own.
+            # A connection and its locks do not survive a fork, so each worker of a loader makes its own.
             if self._connection is None or self._connection[0] != os.getpid():
                 storage = _GoogleStorage if parts.scheme == "gs" else _S3
                 self._connection = os.getpid(), storage(parts.netloc, self.storage_options)
@@ -228,8 +228,8 @@ class Bucket:
             raise HilumError(
                 f"{self.url}: {parts.scheme}:// needs another package: {error}. pip install {package}"
             ) from None
-        except Exception as error:  # of the cloud's library, of several types
-            response = getattr(error, "response", None)  # boto3's has the code in a dictionary
+        except Exception as error:  # the cloud's library raises several types
+            response = getattr(error, "response", None)  # boto3 has the code in a dictionary
             code = response["Error"]["Code"] if isinstance(response, dict) else getattr(error, "code", None)
             if method != "upload" and str(code) in ("404", "NoSuchKey", "NoSuchBucket", "NotFound"):
                 raise FileNotFoundError(f"{self.url}/{name}") from None
@@ -242,17 +242,17 @@ class Bucket:
 
 
 def storage_at(url: str | Path, storage_options: dict[str, Any] | None = None) -> Folder | Bucket:
-    """The folder or the bucket's prefix at `url`; nothing is connected yet.
+    """The folder or the prefix of a bucket at `url`, without connecting to it.
 
     Raises:
-        HilumError: an unknown scheme, or no bucket or prefix in the URL.
+        HilumError: if the scheme is unknown, or the URL has no bucket or prefix.
     """
     if "://" not in str(url):
         return Folder(Path(url))
     parts = urlsplit(str(url))
     if parts.scheme not in ("s3", "gs"):
         raise HilumError(
-            f"{url}: {parts.scheme}:// is not known. Known are s3://, gs:// and the path of a folder."
+            f"{url}: unknown storage {parts.scheme}://. Known: s3://, gs:// and the path of a folder."
         )
     if not parts.netloc or not parts.path.strip("/"):
         raise HilumError(f"{url}: expected {parts.scheme}://bucket/name, with a name of your choice.")

@@ -8,7 +8,7 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks every benchmark's test as slow."""
+    """Marks every test of a benchmark as slow, except those of the formula in delong.py."""
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if Path(__file__).parent in item.path.parents and item.path.name != "test_delong.py":
             item.add_marker(pytest.mark.slow)

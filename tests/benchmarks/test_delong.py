@@ -1,4 +1,4 @@
-"""DeLong's variance against the definition, pair by pair, and against a worked example."""
+"""Tests of DeLong's variance: the definition over pairs, a worked example, the bootstrap."""
 
 import runpy
 from pathlib import Path
@@ -15,7 +15,7 @@ auc_interval, auc_difference = BENCHMARK["auc_interval"], BENCHMARK["auc_differe
 
 
 def placements(labels, probabilities):
-    """The share of negatives that each positive beats, and of positives that beat each negative: O(n²)."""
+    """Proportion of negatives below each positive, and of positives above each negative, in O(n²)."""
     above, below = probabilities[labels == 1], probabilities[labels == 0]
     wins = np.array([[1.0 if a > b else 0.5 if a == b else 0.0 for b in below] for a in above])
     return wins.mean(axis=1), wins.mean(axis=0)
@@ -32,7 +32,7 @@ def sample(seed, images=60, ties=None, models=1):
 
 @pytest.mark.parametrize("ties", [None, 3, 10])
 @pytest.mark.parametrize("seed", range(5))
-def test_the_standard_error_is_that_of_the_definition(seed, ties):
+def test_the_standard_error_equals_the_definition(seed, ties):
     labels, (probabilities,) = sample(seed, ties=ties)
     of_positives, of_negatives = placements(labels, probabilities)
     variance = np.var(of_positives, ddof=1) / len(of_positives)
@@ -47,9 +47,9 @@ def test_the_standard_error_is_that_of_the_definition(seed, ties):
 
 @pytest.mark.parametrize("ties", [None, 5])
 @pytest.mark.parametrize("seed", range(5))
-def test_the_paired_test_is_that_of_the_definition(seed, ties):
+def test_the_paired_test_equals_the_definition(seed, ties):
     labels, (first, second) = sample(seed, ties=ties, models=2)
-    # The variance of a difference is that of the differences of the placements.
+    # The variance of the difference is the variance of the differences of the placements.
     parts = [b - a for a, b in zip(placements(labels, first), placements(labels, second), strict=True)]
     error = sum(np.var(part, ddof=1) / len(part) for part in parts) ** 0.5
     found = auc_difference(labels, first, second)
@@ -62,9 +62,10 @@ def test_the_paired_test_is_that_of_the_definition(seed, ties):
     assert mirrored.p_value == pytest.approx(found.p_value)
 
 
-def test_an_example_worked_by_hand():
-    # Positives 0.9, 0.4; negatives 0.5, 0.1. The first positive beats both, the second one of them: placements
-    # 1, 1/2 with variance 1/8; negatives are beaten by 1/2 and 1, variance 1/8. (1/8)/2 + (1/8)/2 = 1/8.
+def test_a_worked_example():
+    # Positives 0.9, 0.4; negatives 0.5, 0.1. The first positive is above both negatives, the second above one: the
+    # placements are 1 and 1/2, with variance 1/8. Those of the negatives are 1/2 and 1, with variance 1/8. The sum
+    # (1/8)/2 + (1/8)/2 is 1/8.
     interval = auc_interval(np.array([1, 0, 1, 0]), np.array([0.9, 0.5, 0.4, 0.1]))
     assert interval.roc_auc == 0.75
     assert interval.standard_error == pytest.approx(0.125**0.5)
@@ -89,7 +90,7 @@ def test_equal_rankings_do_not_differ():
 @pytest.mark.parametrize(
     ("labels", "probabilities"),
     [
-        ([1, 1, 0, 0], [0.9, 0.8, 0.2, 0.1]),  # perfect: the formula would say that nothing is uncertain
+        ([1, 1, 0, 0], [0.9, 0.8, 0.2, 0.1]),  # perfect ranking: the formula gives a variance of 0
         ([1, 1, 0, 0], [0.1, 0.2, 0.8, 0.9]),
         ([1, 0, 0, 0], [0.5, 0.8, 0.2, 0.1]),  # one positive
         ([1, 1, 1, 0], [0.5, 0.8, 0.2, 0.4]),  # one negative
@@ -97,7 +98,7 @@ def test_equal_rankings_do_not_differ():
         ([np.nan, np.nan], [0.5, 0.8]),
     ],
 )
-def test_what_the_formula_cannot_tell_is_nan(labels, probabilities):
+def test_an_undefined_standard_error_is_nan(labels, probabilities):
     labels, probabilities = np.array(labels, dtype=float), np.array(probabilities)
     interval = auc_interval(labels, probabilities)
     assert np.isnan([interval.standard_error, interval.low, interval.high]).all()
@@ -113,7 +114,7 @@ def test_a_difference_without_variance_has_no_p_value():
     assert np.isnan([found.standard_error, found.low, found.high, found.p_value]).all()
 
 
-def test_the_bootstrap_agrees_where_each_patient_has_one_image(make_predictions):
+def test_the_bootstrap_agrees_if_each_patient_has_one_image(make_predictions):
     labels, (probabilities,) = sample(3, images=1500)
     scores = make_predictions(labels[:, None], probabilities[:, None]).bootstrap(2000)
     interval = auc_interval(labels, probabilities)
@@ -123,7 +124,7 @@ def test_the_bootstrap_agrees_where_each_patient_has_one_image(make_predictions)
     assert high[0] == pytest.approx(interval.high, abs=0.003)
 
 
-def test_what_does_not_fit_is_refused():
+def test_wrong_arguments_are_errors():
     labels, (probabilities,) = sample(4)
     with pytest.raises(HilumError, match="confidence is 1"):
         auc_interval(labels, probabilities, confidence=1)
