@@ -144,11 +144,10 @@ def evaluate(run: Path, source_kwargs: str | None, as_json: bool, **options: Any
     with progress_bar("scoring", None) as advance:
         kwargs = parse_setting("source_kwargs", source_kwargs or "{}")
         found = evaluate_run(run, source_kwargs=kwargs, progress=advance, **options)
-    if as_json:
-        from hilum.run_folder import read_evaluation
+    from hilum.report.terminal import show_evaluation
+    from hilum.run_folder import read_evaluation
 
+    if as_json:
         click.echo(read_evaluation(found.folder).as_json())
     else:
-        from hilum.report.terminal import show_evaluation
-
         show_evaluation(found.folder)

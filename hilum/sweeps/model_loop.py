@@ -112,7 +112,7 @@ class ModelLoop:
         _check_call(parallel, executor, self.spec)
         from hilum.sweeps.executors import Executor, RayExecutor
         from hilum.sweeps.progress import SweepView
-        from hilum.sweeps.results import SweepResult
+        from hilum.sweeps.results import SweepResult, comparison_table
         from hilum.sweeps.search import Trials
 
         with sweep_lock(self.spec.folder):
@@ -129,7 +129,7 @@ class ModelLoop:
                 except KeyboardInterrupt:
                     view.print(f"Everything is kept in {state.folder}. The same command continues the sweep.")
                     raise
-            return SweepResult.of(state)
+            return SweepResult(state, comparison_table(state))
 
 
 def _check_call(parallel: Any, executor: str, spec: SweepSpec) -> None:

@@ -65,9 +65,7 @@ class SweepView:
             self.print(f"{self._count()} {run.name} failed: {run.failure}. Log: {self.state.log_file(run)}")
             return
         scores = self.progress(run)[2]
-        shown = [
-            f"{name} {format_number(scores[key])}" for key, name in TABLE_SCORES.items() if key in scores
-        ]
+        shown = [f"{TABLE_SCORES[key]} {format_number(scores[key])}" for key in TABLE_SCORES if key in scores]
         seconds = "" if run.seconds is None else f" in {run.seconds:,.0f} s"
         self._print_line(f"{run.name} finished{seconds}{': ' if shown else ''}{', '.join(shown)}")
         if run.note:

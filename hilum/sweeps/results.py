@@ -41,11 +41,6 @@ class SweepResult:
     state: SweepState
     table: pd.DataFrame
 
-    @classmethod
-    def of(cls, state: SweepState) -> "SweepResult":
-        """Reads the run folders of a sweep."""
-        return cls(state, comparison_table(state))
-
     @property
     def runs(self) -> pd.DataFrame:
         """The state of each run, one row each."""

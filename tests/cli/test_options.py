@@ -19,7 +19,7 @@ def trained_with(monkeypatch):
     class StandardTraining:
         def __init__(self, **settings):
             given.append(settings)
-            self.folder = SimpleNamespace(path="runs/stand-in")
+            self.folder = SimpleNamespace(path="runs/first")
             self.devices = 1
 
         def train(self):
@@ -70,7 +70,7 @@ def test_a_flag_is_the_setting_it_names(hilum, trained_with, arguments, setting)
     result = hilum("train", *arguments)
     assert (result.code, result.err) == (0, "")
     assert trained_with == [setting]
-    assert "hilum show runs/stand-in" in result.out
+    assert "hilum show runs/first" in result.out
 
 
 def test_flags_overrule_the_file(hilum, trained_with, tmp_path):

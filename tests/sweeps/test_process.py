@@ -49,8 +49,8 @@ def process_state(pid: str) -> str:
 
 def test_the_output_is_that_of_the_last_attempt(tmp_path):
     log = tmp_path / "a.log"
-    for words in ("first", "second"):
-        child = Child([sys.executable, "-S", "-c", f"print({words!r})"], log, child_environment(4))
+    for text in ("first", "second"):
+        child = Child([sys.executable, "-S", "-c", f"print({text!r})"], log, child_environment(4))
         child.process.wait()
     assert child.output() == "second\n"
     assert "first" in log.read_text()
