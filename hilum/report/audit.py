@@ -105,17 +105,19 @@ def audit_run(
     predictions = Predictions.from_run(folder, epoch, table=table)
     images = folder.images().set_index("ImageID")
     groups, skipped = groups_of(images.loc[predictions.image_ids], columns)
-    by_group = [
-        scores_by_group(predictions, group, replicates=replicates, seed=seed).assign(column=column)
+    by_group = {
+        column: scores_by_group(predictions, group, replicates=replicates, seed=seed)
         for column, group in groups.items()
-    ]
+    }
     within = auc_within_groups(predictions, groups, replicates=replicates, seed=seed)
     return Audit(
         run=folder.record["name"],
         epoch=epoch,
         images=len(predictions),
         patients=predictions.patient_count,
-        groups=_column_first(pd.concat(by_group, ignore_index=True)) if by_group else pd.DataFrame(),
+        groups=pd.concat(by_group, names=["column", ""]).reset_index(0).reset_index(drop=True)
+        if by_group
+        else pd.DataFrame(),
         within=within,
         metadata=_predicted_by_metadata(folder, images, table, predictions.targets, seed),
         conclusions=_conclusions(within, groups),
@@ -189,10 +191,6 @@ def _named_values(values: pd.Series) -> pd.Series | None:
     quarters = pd.qcut(values.astype(float), 4, duplicates="drop")
     names = quarters.map(lambda quarter: f"{quarter.left:g} to {quarter.right:g}").astype(object)
     return names.where(quarters.notna(), NOT_RECORDED).astype(str)
-
-
-def _column_first(table: pd.DataFrame) -> pd.DataFrame:
-    return table[["column", *(name for name in table.columns if name != "column")]]
 
 
 def _predicted_by_metadata(

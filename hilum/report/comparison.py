@@ -242,17 +242,17 @@ class _SidePair:
 
     def _common_images(self) -> tuple[str, list[np.ndarray]]:
         """The design; and the ids compared: once for all runs, or for each pair."""
-        if all(np.array_equal(side[0].ids, run.ids) for side in (self.ours, self.theirs) for run in side):
-            return SAME_IMAGES, [self._shared_ids([*self.ours, *self.theirs])]
-        theirs = {run.seed: run for run in self.theirs}
+        runs, theirs = [*self.ours, *self.theirs], {run.seed: run for run in self.theirs}
         pairs = [(run, theirs[run.seed]) for run in self.ours if run.seed in theirs]
-        if not pairs:
+        same = all(np.array_equal(side[0].ids, run.ids) for side in (self.ours, self.theirs) for run in side)
+        if not same and not pairs:
             self.notes.append(
                 "The repeats have different validation images and no seed is on both sides: only the images "
                 "that all of them evaluated are compared."
             )
-            return SAME_IMAGES, [self._shared_ids([*self.ours, *self.theirs])]
-        left_out = [run.name for run in [*self.ours, *self.theirs] if not any(run in pair for pair in pairs)]
+        if same or not pairs:
+            return SAME_IMAGES, [self._shared_ids(runs)]
+        left_out = [run.name for run in runs if not any(run in pair for pair in pairs)]
         if left_out:
             self.notes.append(f"Left out, because their seed is only on one side: {', '.join(left_out)}.")
         self.ours, self.theirs = [pair[0] for pair in pairs], [pair[1] for pair in pairs]

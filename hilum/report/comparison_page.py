@@ -1,7 +1,6 @@
 """A comparison on a page (one HTML file without other files) and in the terminal."""
 
 import io
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from hilum.report.format import (
     format_setting,
     write_page,
 )
-from hilum.report.terminal import new_table, standard_console
+from hilum.report.terminal import MAIN_SCORES, new_table, standard_console
 from hilum.run_folder import RunFolder
 
 #: What a flip is, by kind of `FLIP_KINDS`.
@@ -38,15 +37,6 @@ KIND_NAMES = {
 
 #: How many flips of a kind the page shows.
 MOST_SHOWN = 12
-
-
-@dataclass(frozen=True)
-class ShownFlip:
-    """A flip with its target and, where the image can be read, a small copy."""
-
-    target: str
-    flip: Flip
-    thumbnail: str | None
 
 
 def write_comparison(comparison: Comparison, path: str | Path) -> Path:
@@ -97,8 +87,8 @@ def _kind_names(side: SideComparison) -> dict[str, str]:
     return {kind: name.format(**letters) for kind, name in KIND_NAMES.items()}
 
 
-def _shown_flips(side: SideComparison) -> dict[str, list[ShownFlip]]:
-    """Kind to the flips shown: the first flip of each target, then the second of each, and so on."""
+def _shown_flips(side: SideComparison) -> dict[str, list[tuple[str, Flip, str | None]]]:
+    """Kind to target, flip and small copy: the first flip of each target, then the second of each, and so on."""
     path = next(run.path for run in side.reference.runs if run.name == side.flips.reference_run)
     images = RunImages(RunFolder(path))
     shown = {}
@@ -109,8 +99,7 @@ def _shown_flips(side: SideComparison) -> dict[str, list[ShownFlip]]:
             ranked += [(place, target, flip) for place, flip in enumerate(same_kind)]
         ranked.sort(key=lambda entry: entry[0])
         shown[kind] = [
-            ShownFlip(target, flip, images.thumbnail(flip.image_id))
-            for _, target, flip in ranked[:MOST_SHOWN]
+            (target, flip, images.thumbnail(flip.image_id)) for _, target, flip in ranked[:MOST_SHOWN]
         ]
     return shown
 
@@ -165,7 +154,7 @@ def _show_scores(side: SideComparison, console: Console) -> None:
         mean = side.about_models.mean
         line = "; ".join(
             f"{SCORE_NAMES[score]} {_with_interval(mean[score])}, {mean[score].verdict}"
-            for score in ("recall", "roc_auc", "precision")
+            for score in MAIN_SCORES
         )
         models = f"{len(side.reference.runs)} + {len(side.other.runs)}"
         console.print(f"Only these {models} models, on other patients: {line}")

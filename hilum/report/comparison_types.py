@@ -24,12 +24,7 @@ SAME_IMAGES = "same images"
 PAIRS_BY_SEED = "pairs by seed"
 
 #: How the predictions of an image can flip from A to B, the most serious first.
-FLIP_KINDS = (
-    "new_false_negative",
-    "new_false_positive",
-    "fixed_false_negative",
-    "fixed_false_positive",
-)
+FLIP_KINDS = ("new_false_negative", "new_false_positive", "fixed_false_negative", "fixed_false_positive")
 
 #: Settings that cannot change a score: of names, output, speed, warnings and checks.
 WITHOUT_EFFECT = (

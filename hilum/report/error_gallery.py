@@ -98,12 +98,7 @@ class WrongPrediction:
 
 
 def largest_errors(
-    predictions: Predictions,
-    images: RunImages,
-    *,
-    missed: bool,
-    most: int = 18,
-    with_thumbnails: bool = True,
+    predictions: Predictions, images: RunImages, *, missed: bool, most: int = 18, with_thumbnails: bool = True
 ) -> list[WrongPrediction]:
     """The false negatives with the lowest probabilities, or the false positives with the highest.
 

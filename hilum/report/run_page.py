@@ -23,7 +23,7 @@ from hilum.plots.style import target_colours
 from hilum.report.audit import audit_run
 from hilum.report.error_gallery import RunImages, largest_errors
 from hilum.report.format import data_uri, write_page
-from hilum.report.terminal import COMBINED_COLUMNS
+from hilum.report.terminal import COMBINED_COLUMNS, COUNT_COLUMNS, MAIN_SCORES
 from hilum.run_folder import RunFolder, read_evaluation
 
 if TYPE_CHECKING:
@@ -48,10 +48,7 @@ PROGRESSIONS = ("recall", "roc_auc", "precision", "f1", "avg_precision")
 
 #: The columns of tables with intervals. A phone shows the first columns only: the most important first.
 INTERVAL_COLUMNS = ("recall", "roc_auc", "precision", "specificity", "avg_precision", "f1")
-EPOCH_COLUMNS = (*PROGRESSIONS, "positives", "predicted_positives", "true_positives", "threshold")
-
-#: The scores whose means over targets are shown first.
-MAIN_SCORES = ("recall", "roc_auc", "precision")
+EPOCH_COLUMNS = (*PROGRESSIONS, *COUNT_COLUMNS, "threshold")
 
 #: How many errors of each kind the page shows.
 MOST_MISSED, MOST_FALSE_ALARMS = 18, 12

@@ -27,18 +27,12 @@ from hilum.sources import Catalog
 if TYPE_CHECKING:  # imports torch, which takes seconds
     from hilum.models.describe import Description, Layer, Summary
 
-#: The columns of the scores by target: counts first, then scores.
-TARGET_COLUMNS = (
-    "positives",
-    "predicted_positives",
-    "true_positives",
-    "recall",
-    "precision",
-    "f1",
-    "roc_auc",
-    "avg_precision",
-    "threshold",
-)
+#: The scores whose means over targets are shown first.
+MAIN_SCORES = ("recall", "roc_auc", "precision")
+
+#: The columns of the scores by target.
+COUNT_COLUMNS = ("positives", "predicted_positives", "true_positives")
+TARGET_COLUMNS = (*COUNT_COLUMNS, "recall", "precision", "f1", "roc_auc", "avg_precision", "threshold")
 #: The columns of the scores of all targets together.
 COMBINED_COLUMNS = ("loss", "accuracy", "hamming_loss", "recall", "precision", "f1")
 
@@ -191,32 +185,20 @@ def operating_points_table(points: Mapping[str, Mapping[str, Any]]) -> Table:
 def show_runs(runs: list[RunFolder], console: Console | None = None) -> None:
     """Prints a line per run: its status, and the validation scores of its best epoch, means over targets."""
     console = console or standard_console()
-    rows = new_table("run", "status", "epochs", "best", "recall", "ROC AUC", "precision", "digest", text=2)
+    names = (SCORE_NAMES[name] for name in MAIN_SCORES)
+    rows = new_table("run", "status", "epochs", "best", *names, "digest", text=2)
     for folder in runs:
         record = folder.record
-        means = best_means(folder)
+        means = best_epoch_means(folder) if record.get("best_epoch") else {}
         rows.add_row(
             record["name"],
             record["status"],
             f"{record.get('epochs_done', 0)}/{folder.settings['num_epochs']}",
             str(record.get("best_epoch") or "–"),
-            *(format_number(means[name]) for name in ("recall", "roc_auc", "precision")),
+            *(format_number(means.get(name)) for name in MAIN_SCORES),
             record.get("digest", "–")[:12],
         )
     console.print(rows)
-
-
-def best_means(folder: RunFolder) -> dict[str, float]:
-    """Validation recall, ROC AUC and precision of a run's best epoch, means over targets; NaN without one.
-
-    Recall and precision are those of the frozen operating points; until a run has them, those at the
-    thresholds of its settings.
-    """
-    names = ("recall", "roc_auc", "precision")
-    if not folder.record.get("best_epoch"):
-        return dict.fromkeys(names, math.nan)
-    means = best_epoch_means(folder)
-    return {name: means[name] for name in names}
 
 
 def show_evaluation(path: Path, console: Console | None = None) -> None:

@@ -20,12 +20,13 @@ from hilum.config import DEFAULTS
 from hilum.inference import DEFAULT_METHOD, HeatmapMethod
 from hilum.metrics.predictions import Predictions
 from hilum.metrics.scores import score_title
+from hilum.metrics.selection import best_epoch_means
 from hilum.report.comparison import compare_runs
 from hilum.report.comparison_page import write_comparison
 from hilum.report.comparison_types import WITHOUT_EFFECT, Comparison
 from hilum.report.error_gallery import RunImages, image_history, largest_errors
 from hilum.report.format import format_setting
-from hilum.report.terminal import best_means
+from hilum.report.terminal import MAIN_SCORES
 from hilum.run_folder import RunFolder, find_runs
 from hilum.service.errors import Responses, ServiceError, error_responses
 from hilum.service.model_pool import evaluated_runs, find_run
@@ -93,6 +94,7 @@ def runs(folder: Folder) -> dict[str, Any]:
 
 def _overview(run: RunFolder) -> dict[str, Any]:
     record, defaults = run.record, DEFAULTS.as_record()
+    means = best_epoch_means(run) if record.get("best_epoch") else {}
     return {
         "name": run.path.name,
         "status": record["status"],
@@ -100,7 +102,7 @@ def _overview(run: RunFolder) -> dict[str, Any]:
         "seconds": record.get("seconds"),
         "epochs_done": record.get("epochs_done", 0),
         "best_epoch": record.get("best_epoch"),
-        "scores": {name: _number(value) for name, value in best_means(run).items()},
+        "scores": {name: _number(means.get(name)) for name in MAIN_SCORES},
         "data": (record.get("catalog") or {}).get("name"),
         "targets": run.targets,
         "digest": record.get("digest"),
