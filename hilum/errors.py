@@ -1,6 +1,6 @@
 """Exceptions whose messages are written for the user, and suggestions for misspelt names."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -42,3 +42,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """A `Did you mean …?` sentence for a misspelt name, or an empty string if no known name is similar."""
     matches = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" Did you mean {matches[0]!r}?" if matches else ""
+
+
+def first_lines(lines: Sequence[str], most: int = 10) -> str:
+    """The first lines of a list, indented by two spaces from the second on, and the number of the others."""
+    more = [f"… and {len(lines) - most:,} more"] if len(lines) > most else []
+    return "\n  ".join([*lines[:most], *more])

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import pandas as pd
 
-from hilum.errors import HilumError
+from hilum.errors import HilumError, first_lines
 from hilum.files import replacing, sha256_of_file
 from hilum.machine import cores
 from hilum.sources.catalog import FOLDER_SIZE, Catalog, extensions_of, hierarchical_paths
@@ -108,12 +108,9 @@ def build_hierarchy(
     finally:
         shutil.rmtree(out / _GROWING, ignore_errors=True)
     if copier.unreadable:
-        listed, more = copier.unreadable[:10], len(copier.unreadable) - 10
         raise HilumError(
             f"{len(copier.unreadable):,} of {len(sources):,} images cannot be read; the others are in {out}. Restore "
-            "these from the data set and run it again:\n  "
-            + "\n  ".join(listed)
-            + (f"\n  … and {more:,} more" if more > 0 else "")
+            f"these from the data set and run it again:\n  {first_lines(copier.unreadable)}"
         )
     total = int(copier.manifest.loc[list(sources), "bytes"].sum())
     return HierarchyReport(out, len(sources), copier.copied, len(sources) - copier.copied, total)

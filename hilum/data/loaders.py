@@ -40,14 +40,13 @@ _OTHER_SETTINGS = {
 class EpochBatchSampler(Sampler[list[Address]]):
     """Batches of addresses, shuffled again for each epoch; the same for the same seed and epoch.
 
-    With weights, an epoch's images are drawn with replacement, in proportion to their weights; the epoch
-    keeps its length. The images at the end of an epoch join the batch before them if they are too few for
-    two images on every device: batch normalization cannot train on one image.
+    With weights, an epoch's images are drawn with replacement, in proportion to their weights; the epoch keeps
+    its length. The last images join the batch before them if they are fewer than two per device: batch
+    normalization cannot train on one image.
 
-    Several devices share an epoch: its order and its batches are those of one device. Of a training batch
-    each device has a part, whose sizes differ by one at most. Validation batches need no exchange: each
-    device has whole ones in turn, so an image's output is computed among the same neighbors as on one device
-    and is bit-identical.
+    Several devices share the order and the batches of one device. Each has a part of every training batch;
+    sizes differ by one at most. Validation batches are whole and assigned in turn, so the neighbors of an image,
+    and its output, are bit-identical to those of one device.
 
     Args:
         count: number of images in the epoch.

@@ -34,7 +34,7 @@ from hilum.data.pixels import (
     images_fingerprint,
 )
 from hilum.data.resize import Fit, Interpolation, check_fit, resize
-from hilum.errors import HilumError
+from hilum.errors import HilumError, first_lines
 from hilum.files import replacing, sha256_of_file, write_json
 from hilum.machine import cores
 from hilum.sources.catalog import Catalog
@@ -61,10 +61,7 @@ class _Chunk(NamedTuple):
     image_paths: list[str]
     files: list[str]
     folder: Path
-    width: int
-    height: int
-    fit: Fit
-    interpolation: Interpolation
+    parameters: dict[str, Any]
 
 
 def build_pack(
@@ -82,11 +79,10 @@ def build_pack(
 ) -> Pack:
     """Decodes and resizes every image of a catalog once; returns the pack, which may have existed already.
 
-    The folder gets `pixels.npy`, uint8 (images, height, width) in the order of the ImageIDs;
-    `index.parquet` with `ImageID`, `row`, `Image_Path` and the `sha256` of the source file (for a row
-    of an `.npy` stack, of its pixels); `corrupt.csv` with the images that cannot be read, and the reasons; and
-    last `pack.json`. After a kill the same call continues with the missing chunks. Each worker holds
-    about 16 MiB of pixels.
+    The folder gets `pixels.npy`, uint8 (images, height, width) in the order of the ImageIDs; `index.parquet`
+    with `ImageID`, `row`, `Image_Path` and the `sha256` of the source file (for a row of an `.npy` stack, of its
+    pixels); `corrupt.csv` with unreadable images and the reasons; and last `pack.json`. After a kill the same
+    call continues with the missing chunks. Each worker holds about 16 MiB of pixels.
 
     Args:
         catalog: the images.
@@ -222,7 +218,6 @@ def _chunks(
 ) -> Iterator[tuple[int, _Chunk | None]]:
     """For each chunk its number of images, and its work unless an earlier build has done it."""
     step = parameters["chunk"]
-    fixed = [parameters[key] for key in ("width", "height", "fit", "interpolation")]
     for number, start in enumerate(range(0, len(ids), step)):
         some = ids[start : start + step].tolist()
         if _is_done(_record_of(out, number)):
@@ -230,7 +225,7 @@ def _chunks(
             continue
         paths = catalog.table["Image_Path"].loc[some].tolist()
         files = [str(catalog.image_path(image_id, column)) for image_id in some]
-        yield len(some), _Chunk(number, start, some, paths, files, out, *fixed)
+        yield len(some), _Chunk(number, start, some, paths, files, out, parameters)
 
 
 def _record_of(out: Path, number: int) -> Path:
@@ -299,8 +294,10 @@ def _exit_with_parent() -> None:
 
 def _write_chunk(chunk: _Chunk) -> None:
     """Decodes the images, writes their pixels, and only then the record that they are written."""
-    pixels = np.zeros((len(chunk.ids), chunk.height, chunk.width), dtype=np.uint8)
-    results = [_read_into(image, file, chunk) for image, file in zip(pixels, chunk.files, strict=True)]
+    pixels = np.zeros((len(chunk.ids), chunk.parameters["height"], chunk.parameters["width"]), dtype=np.uint8)
+    results = [
+        _read_into(image, file, chunk.parameters) for image, file in zip(pixels, chunk.files, strict=True)
+    ]
     # Written, not assigned through a memory map: on a full disk that ends in a signal, not an error.
     path = _pixels_file(chunk.folder)
     header = np.load(path, mmap_mode="r").offset
@@ -316,11 +313,12 @@ def _write_chunk(chunk: _Chunk) -> None:
         pq.write_table(record, partial)
 
 
-def _read_into(image: np.ndarray, file: str, chunk: _Chunk) -> tuple[str | None, str | None]:
+def _read_into(image: np.ndarray, file: str, parameters: dict[str, Any]) -> tuple[str | None, str | None]:
     """Fills `image`; gives the SHA-256 of its file (or of its row in a stack), or why it cannot be read."""
     try:
         pixels = read_gray(file)
-        image[:] = resize(pixels, chunk.width, chunk.height, chunk.fit, chunk.interpolation)
+        height, width = image.shape
+        image[:] = resize(pixels, width, height, parameters["fit"], parameters["interpolation"])
         address = parse_address(file)
         if address.row is None:
             return sha256_of_file(address.file), None
@@ -349,11 +347,9 @@ def _write_index(out: Path) -> pd.DataFrame:
 def _check_readable(out: Path, unreadable: pd.DataFrame, images: int, on_corrupt: str) -> None:
     if not len(unreadable) or (on_corrupt == "skip" and len(unreadable) < images):
         return
-    more = f"\n  … and {len(unreadable) - 10:,} more" if len(unreadable) > 10 else ""
     raise HilumError(
         f"{len(unreadable):,} of {images:,} image(s) cannot be packed; all are in {out / CORRUPT}:\n  "
-        + "\n  ".join(unreadable["reason"].head(10))
-        + more
+        + first_lines(unreadable["reason"].tolist())
         + "\nRestore them and pack again (what is done is kept), or leave them out with on_corrupt skip."
     )
 

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from hilum.config import SplitSettings
-from hilum.errors import HilumError
+from hilum.errors import HilumError, first_lines
 from hilum.machine import cores
 from hilum.randomness import generator
 from hilum.sources.catalog import Catalog
@@ -311,11 +311,9 @@ def check_leaks(catalog: Catalog, split: Split, **arguments: Any) -> None:
     if leaks.empty:
         return
     counts = ", ".join(f"{count:,} {kind}" for kind, count in leaks["kind"].value_counts(sort=False).items())
-    more = f"\n  … and {len(leaks) - 20:,} more" if len(leaks) > 20 else ""
     raise HilumError(
         f"The split of {catalog.name} leaks: {len(leaks):,} pair(s) across its parts ({counts}).\n  "
-        + "\n  ".join(_as_text(pair) for pair in leaks.head(20).to_dict("records"))
-        + more
+        + first_lines([_as_text(pair) for pair in leaks.to_dict("records")], 20)
         + '\nSplit by patient (split_unit = "patient"), remove one image of each pair from the data set, or '
         "leave strict_leaks off."
     )

@@ -1,6 +1,5 @@
 """DenseNet-BC (Huang et al. 2017, "Densely Connected Convolutional Networks", arXiv 1608.06993)."""
 
-import re
 from collections.abc import Sequence
 
 import torch
@@ -69,8 +68,7 @@ class Transition(nn.Sequential):
 class DenseNet(nn.Module):
     """Dense blocks with transitions between them, average pooling, one fully connected layer.
 
-    The defaults are DenseNet-121's: with `in_channels=3` and 1000 outputs it is torchvision's, tensor for
-    tensor (`torchvision_name`).
+    The defaults are DenseNet-121's: with `in_channels=3` and 1000 outputs it is torchvision's, tensor for tensor.
 
     Args:
         out_channels: the number of targets.
@@ -161,24 +159,3 @@ class DenseNet(nn.Module):
         for number, (block, following) in enumerate(zip(self.blocks, after, strict=True), 1):
             stages.append((f"block {number}", [*block.parameters(), *following.parameters()]))
         return [*stages, ("classifier", list(self.classifier.parameters()))]
-
-
-def torchvision_name(name: str) -> str:
-    """The name in torchvision's DenseNet of the tensor `name` of a `DenseNet` of four blocks.
-
-    >>> torchvision_name("blocks.0.5.conv1.weight")
-    'features.denseblock1.denselayer6.conv1.weight'
-    >>> torchvision_name("transitions.2.0.bias")
-    'features.transition3.norm.bias'
-    """
-    if name.startswith("classifier."):
-        return name
-    if name.startswith("norm."):
-        return f"features.norm5.{name.removeprefix('norm.')}"
-    if found := re.fullmatch(r"stem\.(\d)\.(\w+)", name):
-        return f"features.{('conv0', 'norm0')[int(found[1])]}.{found[2]}"
-    if found := re.fullmatch(r"blocks\.(\d+)\.(\d+)\.(.+)", name):
-        return f"features.denseblock{int(found[1]) + 1}.denselayer{int(found[2]) + 1}.{found[3]}"
-    if found := re.fullmatch(r"transitions\.(\d+)\.(\d)\.(\w+)", name):
-        return f"features.transition{int(found[1]) + 1}.{('norm', 'relu', 'conv')[int(found[2])]}.{found[3]}"
-    raise KeyError(name)

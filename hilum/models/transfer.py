@@ -45,20 +45,22 @@ class Transfer:
             "model": self.model,
             "epoch": self.epoch,
             "weights": self.weights,
-            "taken": [target for target, taken in self.taken.items() if taken],
-            "as_drawn": [target for target, taken in self.taken.items() if not taken],
+            "taken": self._targets(taken=True),
+            "as_drawn": self._targets(taken=False),
         }
 
     def as_text(self) -> str:
         """One line for the user."""
-        taken = [target for target, is_taken in self.taken.items() if is_taken]
-        drawn = [target for target, is_taken in self.taken.items() if not is_taken]
+        taken, drawn = self._targets(taken=True), self._targets(taken=False)
         start = f"The weights are those of {self.run} ({self.model}, epoch {self.epoch}), "
         if not taken:
             return f"{start}except for the outputs: it has none of the targets."
         if not drawn:
             return f"{start}with the outputs of all {len(taken)} targets."
         return f"{start}with the outputs of {', '.join(taken)}; those of {', '.join(drawn)} are drawn."
+
+    def _targets(self, *, taken: bool) -> list[str]:
+        return [target for target, is_taken in self.taken.items() if is_taken == taken]
 
 
 def initialise_from(

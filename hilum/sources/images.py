@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from hilum.errors import HilumError, ImageError
+from hilum.errors import HilumError, ImageError, first_lines
 from hilum.machine import cores
 
 
@@ -163,8 +163,7 @@ def check_images(paths: Iterable[str], progress: Callable[[], None] | None = Non
             if progress:
                 progress()
     if problems:
-        more = [f"… and {len(problems) - 10:,} more"] if len(problems) > 10 else []
-        raise HilumError("\n  ".join([f"{len(problems):,} image(s) cannot be used:", *problems[:10], *more]))
+        raise HilumError(f"{len(problems):,} image(s) cannot be used:\n  {first_lines(problems)}")
 
 
 # --- Decoding: from a file's content to gray levels ---
