@@ -87,7 +87,7 @@ def hilum_loop(net: nn.Module, train: InMemory, val: InMemory, device: torch.dev
         progress = EpochProgress(1000, images, quiet=False)
     optimizer = torch.optim.Adam(net.to(device).parameters(), lr=LEARNING_RATE)
     loop = TrainingLoop(
-        device, net, optimizer, MaskedBCEWithLogitsLoss(), metrics, seed=0, on_batch=progress.advance
+        device, net, optimizer, MaskedBCEWithLogitsLoss(), metrics, seed=0, callbacks=[progress]
     )
     epochs = iter(range(1, 1000))
 

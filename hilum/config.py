@@ -275,7 +275,9 @@ class TrainingSettings(Settings):
     loss: Literal["bce", "focal", "asymmetric", "auc_margin"] = Field(
         "bce", description="loss: bce, focal, asymmetric or auc_margin"
     )
-    loss_kwargs: dict[str, float] = Field({}, description="arguments of the loss, such as {gamma = 2}")
+    loss_kwargs: dict[str, Annotated[float, Field(strict=True)]] = Field(
+        {}, description="arguments of the loss, such as {gamma = 2}"
+    )
     loss_reduction: Literal["mean", "sum"] = Field("mean", description="reduction over the labels of a batch")
     use_positivity_weights: bool = Field(
         False, description="weight each target's positives by negatives / positives of the training part"

@@ -13,10 +13,11 @@ figures/*.png, report.html, log.txt
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -51,81 +52,56 @@ class RunFolder:
         self.path = Path(path)
         file = self.path / "run.json"
         try:
-            self.record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            record = json.loads(file.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             raise HilumError(f"{self.path}: this is not a run folder: run.json is missing.") from None
         except OSError as error:
             raise HilumError(f"{file}: it cannot be read: {error.strerror}.") from None
         except ValueError as error:
             raise HilumError(f"{file}: the file is damaged: {error}.") from None
-        if not isinstance(self.record, dict) or "format" not in self.record:
+        if not isinstance(record, dict) or "format" not in record:
             raise HilumError(f"{file}: this is not the record of a Hilum run.")
-        if self.record.get("format", 0) > FORMAT_VERSION:
+        if record["format"] > FORMAT_VERSION:
             raise HilumError(
-                f"{file}: the run was written by a newer Hilum ({self.record.get('versions', {}).get('hilum')}). "
+                f"{file}: the run was written by a newer Hilum ({record.get('versions', {}).get('hilum')}). "
                 "Update hilum to read it."
             )
-        if self.record["format"] < FORMAT_VERSION:
-            self._upgrade()
-        missing = [name for name in _ALWAYS_THERE if name not in self.record]
+        if record["format"] < FORMAT_VERSION:
+            # Format 1 has the founding document's names of settings; the next `update` writes today's.
+            if isinstance(record.get("settings"), dict):
+                record["settings"] = with_current_names(record["settings"])
+            record["format"] = FORMAT_VERSION
+        missing = [name for name in _ALWAYS_THERE if name not in record]
         if missing:
             raise HilumError(f"{file}: this record of a run is incomplete: it lacks {', '.join(missing)}.")
-
-    def _upgrade(self) -> None:
-        """Converts the record of an older format; the next `update` writes it."""
-        if isinstance(self.record.get("settings"), dict):  # format 1 has the founding document's names
-            self.record["settings"] = with_current_names(self.record["settings"])
-        self.record["format"] = FORMAT_VERSION
+        self.record: dict[str, Any] = record
 
     @classmethod
-    def create(cls, save_path: str | Path, name: str | None, default_name: str, record: dict) -> "RunFolder":
+    def create(
+        cls, save_path: str | Path, name: str | None, default_name: str, record: dict[str, Any]
+    ) -> "RunFolder":
         """Makes a new run folder.
 
         Args:
             save_path: the folder of run folders.
-            name: of the run; None takes `default_name` with the next free number.
-            default_name: what to number.
+            name: of the run; None for `default_name` with the next free number.
+            default_name: the name to number.
             record: the content of run.json.
 
         Raises:
-            HilumError: the name is taken, or the folder cannot be written.
+            HilumError: if the name is taken, or the folder cannot be written.
         """
         save_path = Path(save_path)
+        numbered = (f"{default_name}-{number:03d}" for number in count(1))
         try:
             save_path.mkdir(parents=True, exist_ok=True)
-            path = cls._make(save_path, name, default_name)
+            path = _make_first([name] if name is not None else numbered, save_path)
         except OSError as error:
             raise HilumError(f"save_path {save_path}: it cannot be written: {error.strerror}.") from None
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        record = {
-            "format": FORMAT_VERSION,
-            "name": path.name,
-            "status": "running",
-            "started": started,
-        } | record
-        write_json(path / "run.json", record)
+        start = {"format": FORMAT_VERSION, "name": path.name, "status": "running", "started": started}
+        write_json(path / "run.json", start | record)
         return cls(path)
-
-    @staticmethod
-    def _make(save_path: Path, name: str | None, default_name: str) -> Path:
-        if name is not None:
-            path = save_path / name
-            try:
-                path.mkdir()
-            except FileExistsError:
-                raise HilumError(
-                    f"{path}: the run folder is taken. Give the run another name, or remove the folder."
-                ) from None
-            return path
-        number = 1
-        while True:
-            path = save_path / f"{default_name}-{number:03d}"
-            try:
-                path.mkdir()
-            except FileExistsError:
-                number += 1
-            else:
-                return path
 
     def update(self, **changes: Any) -> None:
         """Adds or replaces these entries in run.json."""
@@ -231,6 +207,11 @@ class RunFolder:
         with (self.path / "log.txt").open("a", encoding="utf-8") as file:
             file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n")
 
+    def print_and_log(self, line: str) -> None:
+        """Prints a line and appends it to log.txt."""
+        print(line, flush=True)
+        self.log(line)
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Prevents other processes from training the same run, until the block or the process ends.
@@ -261,6 +242,17 @@ class RunFolder:
             ) from None
         except (OSError, ValueError) as error:
             raise HilumError(f"{self.path / name}: the file is damaged: {error}.") from None
+
+
+def _make_first(names: Iterable[str], save_path: Path) -> Path:
+    """Makes the first of the folders that does not exist yet."""
+    path = save_path
+    for name in names:
+        path = save_path / name
+        with suppress(FileExistsError):
+            path.mkdir()
+            return path
+    raise HilumError(f"{path}: the run folder is taken. Give the run another name, or remove the folder.")
 
 
 @dataclass(frozen=True, eq=False)

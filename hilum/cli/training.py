@@ -193,12 +193,12 @@ def find_lr(
     from hilum.config import RunConfig
 
     RunConfig(**settings)  # before importing torch, which takes seconds
-    from hilum.training.lr_finder import find_learning_rate, prepare
+    from hilum.training.lr_finder import RangeTest
 
-    prepared = prepare(settings)._asdict()
+    test = RangeTest.from_settings(settings)
     click.echo(f"Training {steps} steps, the learning rate rising from {lowest:g} to {highest:g}.", err=True)
     with progress_bar("learning rates", steps) as advance:
-        found = find_learning_rate(**prepared, lowest=lowest, highest=highest, steps=steps, on_step=advance)
+        found = test.run(lowest, highest, steps, on_step=advance)
     _print_learning_rates(found, steps)
     if out is not None:
         from hilum.files import replacing

@@ -1,7 +1,8 @@
-"""A model and its optimizer on disk, and back."""
+"""Checkpoints: saving, loading, and the trained model of a run."""
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,106 +19,108 @@ from hilum.training.losses.multiclass import MultiClassLoss
 
 
 class DamagedCheckpointError(HilumError):
-    """A file of a checkpoint is missing, cut short or no such file."""
+    """A file of a checkpoint is missing, truncated or not a checkpoint."""
 
 
 def save_checkpoint(folder: Path, net: nn.Module, state: dict[str, Any]) -> None:
-    """Writes `model.safetensors` (the network's weights) and `state.pt` (the rest), both or neither.
+    """Writes `model.safetensors` (the network's weights) and `state.pt` (everything else), both or neither.
 
-    The former checkpoint becomes the folder `previous` beside it, in case the disk loses the new one.
+    The old checkpoint becomes the folder `previous` next to it, in case the disk loses the new one.
 
     Args:
-        folder: where to.
+        folder: of the checkpoint.
         net: its weights are those that the epoch was validated with.
-        state: `epoch`, and what `TrainingLoop.state_dict` gives.
+        state: `epoch`, and the result of `TrainingLoop.state_dict`.
     """
-    # Copies: safetensors refuses tensors that share memory, as the tied weights of a net of one's own do.
+    # Copies: safetensors refuses tensors that share memory, such as tied weights.
     weights = {
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in net.state_dict().items()
     }
-    with replacing_folder(folder, keep_previous=folder.with_name("previous")) as partial:
-        save_file(weights, partial / "model.safetensors")
-        torch.save(state, partial / "state.pt")
+    with replacing_folder(folder, keep_previous=folder.with_name("previous")) as new:
+        save_file(weights, new / "model.safetensors")
+        torch.save(state, new / "state.pt")
 
 
-def take_up_checkpoint(checkpoints: Path, net: nn.Module) -> tuple[Path | None, dict[str, Any], list[str]]:
-    """Loads the newest whole checkpoint of a run into a network.
+def load_newest_checkpoint(
+    checkpoints: Path, net: nn.Module
+) -> tuple[Path | None, dict[str, Any], list[str]]:
+    """Loads the newest undamaged checkpoint of a run into a network.
 
     Args:
-        checkpoints: the run's folder of them; `last` is taken, or `previous` if it is missing or damaged.
+        checkpoints: the run's folder of checkpoints; `previous` is used if `last` is missing or damaged.
         net: gets the weights.
 
     Returns:
-        The checkpoint's folder and its state (None and only epoch 0 if there is none, and nothing is
-        loaded), and what was wrong with those that were passed over.
+        The checkpoint's folder, its state, and the messages about damaged checkpoints. Without a checkpoint,
+        None, epoch 0 alone and no message; nothing is loaded.
 
     Raises:
-        HilumError: the weights are of another network, or every checkpoint is damaged.
+        HilumError: the weights are of another network, or all checkpoints are damaged.
     """
-    passed_over: list[str] = []
-    folders = [checkpoints / name for name in ("last", "previous") if (checkpoints / name).is_dir()]
-    for folder in folders:
+    damaged: list[str] = []
+    for name in ("last", "previous"):
+        folder = checkpoints / name
+        if not folder.is_dir():
+            continue
         try:
             state = load_state(folder)
             load_weights(folder, net)
         except DamagedCheckpointError as error:
-            passed_over.append(str(error))
+            damaged.append(str(error))
             continue
-        return folder, state, passed_over
-    if passed_over:
-        raise HilumError(f"No checkpoint of the run can be used. {' '.join(passed_over)} Train it anew.")
+        return folder, state, damaged
+    if damaged:
+        raise HilumError(f"No checkpoint of the run can be used. {' '.join(damaged)} Train the run again.")
     return None, {"epoch": 0}, []
 
 
 def copy_checkpoint(source: Path, target: Path) -> None:
-    """Makes `target` the checkpoint that `source` is now."""
-    with replacing_folder(target) as partial:
-        shutil.copytree(source, partial, dirs_exist_ok=True)
+    """Replaces the checkpoint `target` by a copy of `source`."""
+    with replacing_folder(target) as new:
+        shutil.copytree(source, new, dirs_exist_ok=True)
 
 
 def load_weights(folder: Path, net: nn.Module) -> None:
-    """Puts a checkpoint's weights into a network of the same architecture and targets.
+    """Loads a checkpoint's weights into a network of the same architecture and targets.
 
     Raises:
         HilumError: the checkpoint is missing or damaged, or of another network.
     """
     path = whole_folder(folder) / "model.safetensors"
-    try:
-        weights = load_file(path)
-    except FileNotFoundError:
-        raise DamagedCheckpointError(
-            f"{path}: the checkpoint is missing. A run has one once an epoch has ended."
-        ) from None
-    except Exception as error:  # safetensors has an exception type of its own, outside its public names
-        raise DamagedCheckpointError(f"{path}: the checkpoint is damaged: {error}.") from None
-    there = {name: tuple(value.shape) for name, value in weights.items()}
-    here = {name: tuple(value.shape) for name, value in net.state_dict().items()}
-    differing = [name for name in {**here, **there} if there.get(name) != here.get(name)]
+    weights = _read(path, load_file)
+    in_file = {name: tuple(value.shape) for name, value in weights.items()}
+    in_net = {name: tuple(value.shape) for name, value in net.state_dict().items()}
+    differing = [name for name in {**in_net, **in_file} if in_file.get(name) != in_net.get(name)]
     if differing:
         name = differing[0]
         raise HilumError(
             f"{path}: these weights are of another network or other targets: {len(differing)} of its tensors "
-            f"differ, {name} for one: {there.get(name, 'absent')} in the file, {here.get(name, 'absent')} in "
+            f"differ, for example {name}: {in_file.get(name, 'absent')} in the file, {in_net.get(name, 'absent')} in "
             "the network."
         )
     net.load_state_dict(weights)
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """A checkpoint's epoch, and the state of what trained it.
+    """A checkpoint's epoch, and the state of the loop that trained it.
 
     Raises:
         HilumError: the file is missing or damaged.
     """
-    path = whole_folder(folder) / "state.pt"
+    return _read(
+        whole_folder(folder) / "state.pt", partial(torch.load, map_location="cpu", weights_only=True)
+    )
+
+
+def _read(path: Path, read: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return read(path)
     except FileNotFoundError:
         raise DamagedCheckpointError(
-            f"{path}: the checkpoint is missing. A run has one once an epoch has ended."
+            f"{path}: the checkpoint is missing. A run has one after its first epoch."
         ) from None
-    except Exception as error:  # torch raises several kinds for a file that is cut short
+    except Exception as error:  # safetensors and torch raise several types for a truncated file
         raise DamagedCheckpointError(f"{path}: the checkpoint is damaged: {error}.") from None
 
 
@@ -129,32 +132,26 @@ def trained_model(folder: RunFolder, net: nn.Module | None = None) -> nn.Module:
         net: the network, for a run that was trained with one of your own.
 
     Returns:
-        uint8 images (B, 1, height, width) to raw outputs, which `target_logits` makes one per target.
+        uint8 images (B, 1, height, width) to raw outputs; `target_logits` makes them one per target.
 
     Raises:
-        HilumError: no checkpoint, a network that is missing or too many, or one that does not fit.
+        HilumError: no checkpoint, a missing or superfluous network, or one that does not fit.
     """
     record, settings = folder.record, folder.settings
-    if (net is None) != (record.get("own_net") is None):
-        raise HilumError(
-            f"The run {record['name']} was trained with "
-            + (
-                f"a network of your own, {record['own_net']}: evaluate it from Python, with net=."
-                if net is None
-                else f"{settings['net_name']}: leave net= out."
-            )
-        )
-    mean, sd = record["pixel_mean"], record["pixel_sd"]
+    own = record.get("own_net")
+    if (net is None) != (own is None):
+        model_text = f"a network of your own, {own}" if own else settings["net_name"]
+        remedy = "evaluate it from Python, with net=" if own else "leave net= out"
+        raise HilumError(f"The run {record['name']} was trained with {model_text}: {remedy}.")
+    stats = {"mean": record["pixel_mean"], "sd": record["pixel_sd"]}
     if net is not None:
-        model = Normalized(net, mean, sd)
+        model = Normalized(net, **stats)
     else:
-        outputs = len(folder.targets) + 2 * len(record.get("multiclass_targets", []))
         model = build_model(
             settings["net_name"],
-            outputs,
+            len(folder.targets) + 2 * len(record.get("multiclass_targets", [])),
             settings["net_kwargs"],
-            mean=mean,
-            sd=sd,
+            **stats,
             seed=record["seed"],
             image_size=(settings["image_width"], settings["image_height"]),
             pretrained=False,
@@ -164,7 +161,7 @@ def trained_model(folder: RunFolder, net: nn.Module | None = None) -> nn.Module:
 
 
 def target_logits(folder: RunFolder) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What makes the network's outputs (B, outputs) one logit per target (B, targets)."""
+    """A function from the network's outputs (B, outputs) to one logit per target (B, targets)."""
     classed = np.isin(folder.targets, folder.record.get("multiclass_targets", []))
     if not classed.any():
         return lambda outputs: outputs
@@ -172,16 +169,17 @@ def target_logits(folder: RunFolder) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 class TargetLogits(nn.Module):
-    """A trained model from pixels to one logit per target; multi-class outputs are resolved.
+    """A trained model from pixels to one logit per target.
 
     Args:
         model: uint8 images (B, 1, height, width) to raw outputs (B, outputs).
-        mixing: float32 (outputs, targets), multiplied with the outputs; None where they are the logits.
+        mixing: float32 (outputs, targets), multiplied with the outputs; None if these are the logits.
     """
 
     def __init__(self, model: nn.Module, mixing: torch.Tensor | None = None):
         super().__init__()
         self.model = model
+        self.mixing: torch.Tensor | None
         self.register_buffer("mixing", mixing)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -195,6 +193,6 @@ def trained_logits(folder: RunFolder, net: nn.Module | None = None) -> TargetLog
     mixing = None
     classed = len(folder.record.get("multiclass_targets", []))
     if classed:
-        # Logits are differences of outputs, which are linear: the unit vectors' logits are the matrix.
+        # Logits are differences of outputs, which are linear: the logits of the unit vectors are the matrix.
         mixing = target_logits(folder)(torch.eye(len(folder.targets) + 2 * classed))
     return TargetLogits(trained_model(folder, net), mixing).eval()

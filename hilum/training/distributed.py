@@ -1,6 +1,6 @@
-"""Which device computes, how exactly, and how several of them train one model together.
+"""The device of a run, its precision, and several devices that train one model together.
 
-Every process of a data parallel run executes the same program on a part of each batch; gradients are
+Each process of a data parallel run executes the same program on a part of each batch; gradients are
 averaged (torch's DistributedDataParallel through Lightning Fabric, started by torchrun).
 """
 
@@ -21,24 +21,21 @@ from torch import nn
 from hilum.errors import HilumError
 from hilum.machine import cores
 
-_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+_PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a run.
-
-    Args:
-        name: "auto" takes a GPU if there is one.
+    """The device of a run; "auto" takes a GPU if there is one.
 
     Raises:
-        HilumError: no such device here.
+        HilumError: there is no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise HilumError(f"device: {name!r} is no device. Use auto, cpu, cuda or cuda:N.") from None
+        raise HilumError(f"device: {name!r} is not a device. Use auto, cpu, cuda or cuda:N.") from None
     if device.type not in {"cpu", "cuda"}:
         raise HilumError(f"device: {name!r} is not supported. Use auto, cpu, cuda or cuda:N.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
@@ -52,14 +49,11 @@ def choose_device(name: str) -> torch.device:
 def choose_precision(name: str, device: torch.device) -> str:
     """The precision of a run: "32", "bf16" or "16".
 
-    Args:
-        name: "auto" takes bf16 where the device has units for matrices of it, else 32. A CPU that has to
-            emulate it is some ten times slower in it, and one that has only vectors of it (AVX-512 BF16)
-            hardly faster, at three digits less.
-        device: where it is computed.
+    "auto" is bf16 where the device has matrix units for it, else 32. A CPU that emulates bf16 is about ten times
+    slower in it; one that has vectors of it only (AVX-512 BF16) is hardly faster, at three digits less.
 
     Raises:
-        HilumError: the device cannot compute in it.
+        HilumError: the device cannot compute in this precision.
     """
     if name == "auto":
         return "bf16" if has_bf16_units(device) else "32"
@@ -69,19 +63,19 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 
 def has_bf16_units(device: torch.device) -> bool:
-    """Whether bf16 is what the device is fastest in."""
+    """Whether the device is fastest in bf16."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return torch.cpu._is_amx_tile_supported()
 
 
 def under_torchrun() -> bool:
-    """Whether this process is one of several that torchrun, or `train_on_devices`, has started."""
+    """Whether this process is one of several that torchrun or `train_on_devices` has started."""
     return torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that writes and speaks: the only one, or the first of several."""
+    """Whether this process writes and prints: the only one, or the first of several."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
@@ -89,19 +83,19 @@ def make_fabric(device: torch.device, precision: str = "32", *, frozen: bool = F
     """The Fabric of this process, launched; under torchrun it has joined the others.
 
     Args:
-        device: where to compute; with several processes on GPUs each has the one of its local rank.
+        device: where to compute; each of several processes on GPUs has the GPU of its local rank.
         precision: "32", "bf16" or "16", see `choose_precision`.
-        frozen: some parameters will have no gradient for a while.
+        frozen: some parameters have no gradient in some epochs.
 
     Raises:
-        HilumError: there are fewer GPUs than processes on this machine.
+        HilumError: this machine has fewer GPUs than processes.
     """
     if not under_torchrun():
         devices: Any = [device.index or 0] if device.type == "cuda" else 1
         return Fabric(accelerator=device.type, devices=devices, precision=_PRECISIONS[precision])
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it greets each process
     world, local = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
-    _refuse_more_than_there_are(device, local)
+    _check_gpu_count(device, local)
     fabric = Fabric(
         accelerator=device.type,
         devices=local,
@@ -113,35 +107,35 @@ def make_fabric(device: torch.device, precision: str = "32", *, frozen: bool = F
     return fabric
 
 
-def _refuse_more_than_there_are(device: torch.device, devices: int) -> None:
+def _check_gpu_count(device: torch.device, devices: int) -> None:
     if device.type == "cuda" and devices > torch.cuda.device_count():
         raise HilumError(
-            f"devices: {devices} are asked for and this machine has {torch.cuda.device_count()} CUDA device(s). "
-            "Ask for fewer, or for device=cpu."
+            f"devices: {devices} are needed and this machine has {torch.cuda.device_count()} CUDA device(s). "
+            "Use fewer devices, or device=cpu."
         )
 
 
 def train_on_devices(arguments: list[str], devices: int, device: torch.device) -> str:
-    """Runs a command of Hilum's in so many processes that train together.
+    """Runs a command of Hilum in several processes that train together.
 
     Args:
         arguments: of the command line, without the program: ["train", "settings.toml", …].
-        devices: how many processes.
-        device: "cuda" gives each its own GPU; "cpu" shares the cores among them.
+        devices: number of processes.
+        device: "cuda" gives each its own GPU; "cpu" divides the cores among them.
 
     Returns:
         The id that the run's record has as `launch`.
 
     Raises:
-        HilumError: there are fewer GPUs than that.
-        SystemExit: a process failed; with its exit code, after it has said why.
+        HilumError: there are fewer GPUs.
+        SystemExit: a process failed, which has printed its error; with its exit code.
     """
-    # Quick to import only beside torch, which whoever calls this has.
+    # Slow to import, and only needed here.
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    _refuse_more_than_there_are(device, devices)
+    _check_gpu_count(device, devices)
     if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         os.environ["OMP_NUM_THREADS"] = str(max(1, cores() // devices))
     launch = uuid.uuid4().hex
@@ -156,7 +150,7 @@ def train_on_devices(arguments: list[str], devices: int, device: torch.device) -
         max_restarts=0,
         monitor_interval=0.2,
     )
-    # Its report of a failed process repeats, at length, what that process has said.
+    # Its report of a failed process repeats what the process has printed.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     try:
         elastic_launch(config, sys.executable)("-m", "hilum", *arguments)
@@ -169,48 +163,43 @@ def train_on_devices(arguments: list[str], devices: int, device: torch.device) -
 
 
 def gathered(batches: list[Any]) -> list[Any]:
-    """What every device has collected, in the order in which one device would have.
+    """The batches of all devices, in the order of one device: the first of each, the second of each, …
 
     Args:
-        batches: of this device, one entry per batch; anything that pickles.
-
-    Returns:
-        The first entry of each device, then the second of each, …; the same on every device.
+        batches: of this device; anything that pickles.
     """
-    everybodys: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(everybodys, batches)
+    of_devices: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(of_devices, batches)
     missing = object()
-    in_turn = chain.from_iterable(zip_longest(*everybodys, fillvalue=missing))
-    return [entry for entry in in_turn if entry is not missing]
+    in_order = chain.from_iterable(zip_longest(*of_devices, fillvalue=missing))
+    return [entry for entry in in_order if entry is not missing]
 
 
 @torch.no_grad()
 def share_buffers(net: nn.Module) -> None:
-    """Gives every device the first one's buffers: the running statistics of batch normalization."""
+    """Gives every device the buffers of the first: the running statistics of batch normalization."""
     for buffer in net.buffers():
         torch.distributed.broadcast(buffer, 0)
 
 
 @contextmanager
-def deterministic_operators(wanted: bool, device: torch.device) -> Iterator[None]:
-    """Within it, CUDA computes the same each time; operators that cannot are warned of by name.
+def deterministic_operators(on: bool, device: torch.device) -> Iterator[None]:
+    """Within the block CUDA computes the same each time, and warns of operators that cannot.
 
-    On the CPU nothing changes: its operators do so anyway.
+    The CPU's operators do so anyway.
     """
-    if not wanted or device.type != "cuda":
+    if not on or device.type != "cuda":
         yield
         return
-    # cuBLAS reads this when it is used first; without it matrix products may differ from run to run.
+    # cuBLAS reads this at its first use; without it matrix products may differ from run to run.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    before = torch.backends.cudnn.benchmark
-    was, only_warned = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
+    benchmark = torch.backends.cudnn.benchmark
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(was, warn_only=only_warned)
-        torch.backends.cudnn.benchmark = before
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.backends.cudnn.benchmark = benchmark

@@ -1,9 +1,9 @@
-"""A finished model on images it was not made with: targets by name, thresholds as they were frozen."""
+"""Evaluation of a trained model on other images: targets by name, thresholds as frozen in the run."""
 
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from hilum.config import RunConfig
 from hilum.data.folder_copy import open_hierarchy
@@ -28,16 +29,16 @@ from hilum.training.checkpoints import target_logits, trained_model
 from hilum.training.distributed import choose_device, has_bf16_units
 from hilum.training.run_writer import describe_environment
 
-#: What may be asked for: a part of the run's own split, of the data set's own, or all images.
+#: A part of the run's split, or of the data set's own split, or all images.
 PARTS = ("test", "val", "train", "all")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found; the same lies in its folder.
+    """Result of an evaluation, which is also in its folder.
 
     Attributes:
-        folder: where it was written.
+        folder: of the evaluation.
         record: the content of `evaluation.json`.
         scores: `scores_with_intervals` by image, one row per target of the run that the data set has.
     """
@@ -45,6 +46,27 @@ class Evaluation:
     folder: Path
     record: dict[str, Any]
     scores: pd.DataFrame
+
+
+@dataclass
+class _Images:
+    """The images of an evaluation.
+
+    Attributes:
+        catalog: the images.
+        own: whether they are the run's own data set.
+        part: one of `PARTS`.
+        pack: prepared pixels of these images, if any.
+        remarks: for the record.
+        left_out: target of the run that the data set does not have -> the reason.
+    """
+
+    catalog: Catalog
+    own: bool
+    part: str
+    pack: str | None
+    remarks: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def evaluate(
@@ -64,111 +86,66 @@ def evaluate(
 ) -> Evaluation:
     """Scores the best checkpoint of a run on another data set, or on another part of its own.
 
-    Nothing is chosen anew: pixels are prepared as the run prepared them, thresholds are those of its
-    frozen operating points, and targets are matched by name. Of a data set of the run's own name, patients
-    that the run trained on are left out, unless its training part itself is asked for.
+    Nothing is fitted: pixels are prepared as in the run, thresholds are its frozen operating points, and
+    targets are matched by name. Patients of the run's training part are left out if the data set has the same
+    name, unless the training part itself is evaluated.
 
     Args:
         run: a run folder with a best checkpoint.
         source: a data set, with `root` and `source_kwargs` as for training; None for the run's own.
-        root: its folder; for the run's own data set only if it has moved.
+        root: its folder; needed for the run's own data set only if it has moved.
         source_kwargs: the source's own filters.
-        part: "test", "val", "train" or "all". Of the run's own images it means the run's split, and is
-            "test" if left out; of others the data set's own split, and is "all" if left out.
+        part: "test", "val", "train" or "all": of the run's split for its own images (default "test"), else
+            of the data set's own split (default "all").
         pack: prepared pixels of these images.
-        catalog: images of your own, in place of `source`.
+        catalog: images of your own, instead of `source`.
         net: the network, for a run that was trained with one of your own.
         device: auto, cpu, cuda or cuda:N.
         num_workers: processes that read images; None for half the cores.
-        replicates: of the patient bootstrap.
+        replicates: number of bootstrap samples of the patients.
         progress: called after each batch with its number of images.
 
     Raises:
-        HilumError: no checkpoint, no such part, no target in common, a network that does not fit, or an
-            image that cannot be read.
+        HilumError: no checkpoint, no such part, no target in common, a network that does not fit, or an image
+            that cannot be read.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
     config = settings_of(folder)
     epoch = folder.best_epoch
-    images, own = _catalog(folder, config, source, root, source_kwargs, catalog)
-    images, chosen, remarks = _part(folder, images, own, part)
-    targets, left_out = _common_targets(folder, images)
-    images = images.select_targets(targets)
-    labels = _labels(images, config)
-    if pack is None and own and config.pack is not None and catalog is None:
-        pack = config.pack
-    if pack is not None:
-        kept = without_left_out(pack, images)
-        if len(kept) < len(images):
-            remarks.append(f"{len(images) - len(kept):,} images are left out; {pack} has not got them.")
-        labels, images = labels.loc[kept.table.index], kept
-
-    column = "Image_Path"
-    if own and config.hierarchy is not None and pack is None:
-        images, column = open_hierarchy(images, config.hierarchy), "Hierarchical_Path"
-
+    images = _open_images(folder, config, source, root, source_kwargs, catalog, part, pack)
+    labels = _labels(images.catalog, config)
     chosen_device = choose_device(device)
     model = trained_model(folder, net).to(chosen_device)
-    loader = Loaders(
-        images,
-        pixels=config.pixels,
-        batch_size=config.batch_size,
-        pack=pack,
-        image_column=column,
-        num_workers=num_workers,
-    ).get_loader()
-    probabilities = _probabilities(folder, model, loader, chosen_device, progress)[list(targets)]
-    labels = labels.loc[probabilities.index]
-    described = images.table.loc[probabilities.index]
-
-    points = folder.operating_thresholds()
-    predictions = Predictions(
-        y_true=labels.to_numpy(),
-        y_score=probabilities.to_numpy(),
-        image_ids=probabilities.index.to_numpy(),
-        patients=described["PatientID"].to_numpy(),
-        targets=tuple(targets),
-        thresholds=np.array([points[target] for target in targets]),
-    )
-    scores = scores_with_intervals(predictions, replicates=replicates, seed=config.seed)
+    loader = _loader(images, config, num_workers)
+    probabilities = _probabilities(folder, model, loader, chosen_device, progress)
+    predictions = _predictions(folder, images, labels, probabilities)
     record = {
-        "name": f"{_folder_name(images.name)}-{chosen}",
+        "name": f"{_folder_name(images.catalog.name)}-{images.part}",
         "run": folder.record["name"],
         "epoch": epoch,
-        "source": images.name,
-        "fingerprint": images.fingerprint,
-        "part": chosen,
-        "images": len(probabilities),
-        "patients": int(described["PatientID"].nunique()),
-        "targets": list(targets),
-        "left_out": left_out,
-        "thresholds": {target: points[target] for target in targets},
-        "remarks": remarks,
+        "source": images.catalog.name,
+        "fingerprint": images.catalog.fingerprint,
+        "part": images.part,
+        "images": len(predictions),
+        "patients": len(np.unique(predictions.patients)),
+        "targets": list(predictions.targets),
+        "left_out": images.left_out,
+        "thresholds": dict(zip(predictions.targets, predictions.thresholds.tolist(), strict=True)),
+        "remarks": images.remarks,
         "replicates": replicates,
         "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
         **describe_environment(chosen_device),
     }
-    by_study = None
-    studies = described["PatientID"].astype(str) + "/" + described["StudyID"].astype(str)
-    if described["StudyID"].notna().all() and not studies.is_unique:
-        by_study = scores_with_intervals(
-            predictions.aggregate(studies.to_numpy()), replicates=replicates, seed=config.seed
-        )
-    calibration = _calibration(folder, predictions)
-    written = _write(folder, record, labels, probabilities, described, scores, by_study, calibration)
-    return Evaluation(written, json.loads((written / "evaluation.json").read_text()), scores)
-
-
-def _folder_name(data_set: str) -> str:
-    """The name as one folder: a catalog of one's own may be called anything."""
-    return re.sub(r"[^\w+.-]", "_", data_set).lstrip(".")
+    features = images.catalog.table.loc[predictions.image_ids]
+    tables = _tables(folder, predictions, features, replicates, config.seed)
+    return _write(folder, record, tables)
 
 
 def settings_of(folder: RunFolder) -> RunConfig:
-    """The run's settings as this version knows them.
+    """The run's settings.
 
     Raises:
-        HilumError: the run has a setting that this version does not know, or refuses.
+        HilumError: the run has a setting that this version does not know or refuses.
     """
     try:
         return RunConfig(**{name: value for name, value in folder.settings.items() if value is not None})
@@ -176,98 +153,116 @@ def settings_of(folder: RunFolder) -> RunConfig:
         raise HilumError(f"{folder.path / 'run.json'}: its settings cannot be used here. {error}") from None
 
 
-def _catalog(
+def _open_images(
     folder: RunFolder,
     config: RunConfig,
     source: str | None,
     root: str | Path | None,
     source_kwargs: dict[str, Any] | None,
     catalog: Catalog | None,
-) -> tuple[Catalog, bool]:
-    """The images, and whether they are those of the run."""
+    part: str | None,
+    pack: str | None,
+) -> _Images:
+    """The images of the part, with the targets of the run that they have."""
+    given = catalog is not None
     if catalog is None:
-        filters = source_kwargs
+        filters = source_kwargs or {}
         if source is None:
             if folder.record.get("own_catalog"):
                 raise HilumError(
                     f"The run {folder.record['name']} was given its images as a catalog of your own: evaluate it from "
                     "Python, with catalog=, or on another data set with --source."
                 )
-            source, filters = config.source, {**config.source_kwargs, **(source_kwargs or {})}
-            root = root or config.root
-        catalog = open_catalog(source, root, **(filters or {}))
-    return catalog, catalog.fingerprint == folder.record["catalog"]["fingerprint"]
-
-
-def _part(folder: RunFolder, catalog: Catalog, own: bool, part: str | None) -> tuple[Catalog, str, list[str]]:
-    """The images of the part, its name, and what there is to say about them."""
+            source, root, filters = config.source, root or config.root, {**config.source_kwargs, **filters}
+        catalog = open_catalog(source, root, **filters)
+    own = catalog.fingerprint == folder.record["catalog"]["fingerprint"]
     part = part or ("test" if own else "all")
     if part not in PARTS:
-        raise HilumError(f"--split: {part!r} is no part. Use {', '.join(PARTS)}.")
-    split = folder.split()
+        raise HilumError(f"--split: {part!r} is not a part. Use {', '.join(PARTS)}.")
+    images = _Images(catalog, own, part, config.pack if pack is None and own and not given else pack)
     if own:
-        counts = split["part"].value_counts()
-        if part != "all" and part not in counts:
-            raise HilumError(
-                f"--split {part}: these are the run's own images, and {folder.record['name']} has no such part; it has "
-                f"{', '.join(f'{name} ({count:,} images)' for name, count in counts.items())}. "
-                "Train with test_fraction, give --split val, or evaluate on another data set with --source."
-            )
-        ids = split["ImageID"] if part == "all" else split.loc[split["part"] == part, "ImageID"]
-        remarks = (
-            []
-            if part == "test"
-            else ["The run has trained on some of these images: the scores are too good."]
+        _select_own_part(folder, images)
+    else:
+        _select_other_part(folder, images)
+    _select_targets(folder, images)
+    if images.pack is not None:
+        in_pack = without_left_out(images.pack, images.catalog)
+        missing = len(images.catalog) - len(in_pack)
+        if missing:
+            images.remarks.append(f"{missing:,} images are left out: they are not in {images.pack}.")
+        images.catalog = in_pack
+    return images
+
+
+def _select_own_part(folder: RunFolder, images: _Images) -> None:
+    """Selects a part of the run's split."""
+    part, split = images.part, folder.split()
+    counts = split["part"].value_counts()
+    if part != "all" and part not in counts:
+        raise HilumError(
+            f"--split {part}: these are the run's own images, and {folder.record['name']} has no such part; it has "
+            f"{', '.join(f'{name} ({count:,} images)' for name, count in counts.items())}. "
+            "Train with test_fraction, give --split val, or evaluate on another data set with --source."
         )
-        if part == "val":
-            remarks = ["The thresholds were chosen on these images: their recall is a little too good."]
-        return catalog.select_images(ids.to_numpy()), part, remarks
-    remarks = []
+    ids = split["ImageID"] if part == "all" else split.loc[split["part"] == part, "ImageID"]
+    images.catalog = images.catalog.select_images(ids.to_numpy())
+    if part == "val":
+        images.remarks.append(
+            "The thresholds were chosen on these images: their recall is a little too good."
+        )
+    elif part != "test":
+        images.remarks.append("The run was trained on some of these images: the scores are too good.")
+
+
+def _select_other_part(folder: RunFolder, images: _Images) -> None:
+    """Selects a part of the data set's own split, without patients that the run was trained on."""
+    part, catalog, split = images.part, images.catalog, folder.split()
     if part != "all":
         fixed = catalog.fixed_split
         if fixed is None or not (fixed == part).any():
-            there = "none" if fixed is None else ", ".join(sorted(fixed.unique()))
+            parts = "none" if fixed is None else ", ".join(sorted(fixed.unique()))
             raise HilumError(
-                f"--split {part}: {catalog.name} has no such part of its own (it has {there}). Use --split all."
+                f"--split {part}: {catalog.name} has no such part of its own (it has {parts}). Use --split all."
             )
         catalog = catalog.select_images(fixed.index[fixed == part])
     used = split.loc[split["part"] != "test", "PatientID"]
     trained_on = _patient_names(folder.record["catalog"]["name"], used)
     known = _patient_names(catalog.name, catalog.table["PatientID"]).isin(trained_on)
+    if known.all():
+        raise HilumError(
+            f"All {len(catalog):,} images are of patients that the run was trained on or chose its thresholds on. "
+            "Evaluate on other patients."
+        )
     if known.any():
-        if known.all():
-            raise HilumError(
-                f"All {len(catalog):,} images are of patients that the run has trained or chosen its thresholds on. "
-                "Evaluate on other patients."
-            )
-        remarks.append(
+        images.remarks.append(
             f"{known.sum():,} images are left out: their patients are in the run's train or val part."
         )
         catalog = catalog.select_images(catalog.table.index[~known])
-    return catalog, part, remarks
+    images.catalog = catalog
 
 
 def _patient_names(data_set: str, patients: pd.Series) -> pd.Series:
-    """PatientIDs as a merged data set has them, so that one is recognized in a merge and out of it."""
+    """PatientIDs as in a merged data set, so that a patient has the same name in a merge and outside."""
     patients = patients.astype(str)
     return patients if "+" in data_set else f"{data_set}/" + patients
 
 
-def _common_targets(folder: RunFolder, catalog: Catalog) -> tuple[list[str], dict[str, str]]:
-    """The run's targets that the data set labels, in the run's order; and why each other is left out."""
+def _select_targets(folder: RunFolder, images: _Images) -> None:
+    """Selects the run's targets that the data set has, in the run's order."""
+    catalog = images.catalog
     common = [target for target in folder.targets if target in catalog.targets]
     if not common:
         raise HilumError(
             f"{catalog.name} has none of the run's targets ({', '.join(folder.targets)}); "
             f"it has {', '.join(catalog.targets)}."
         )
-    return common, {
-        target: f"{catalog.name} does not label it" for target in folder.targets if target not in common
-    }
+    missing = [target for target in folder.targets if target not in common]
+    images.left_out = dict.fromkeys(missing, f"{catalog.name} does not label it")
+    images.catalog = catalog.select_targets(common)
 
 
 def _labels(catalog: Catalog, config: RunConfig) -> pd.DataFrame:
-    """What is scored against: the run's own policies, where the data set has labels they are about."""
+    """The labels to score against, by the run's policies if the data set has uncertain or blank labels."""
     labels = catalog.labels()
     if catalog.codes is not None:
         policies = {
@@ -279,20 +274,36 @@ def _labels(catalog: Catalog, config: RunConfig) -> pd.DataFrame:
     return pd.DataFrame(labels, catalog.table.index, list(catalog.targets))
 
 
+def _loader(images: _Images, config: RunConfig, num_workers: int | None) -> DataLoader:
+    column = "Image_Path"
+    if images.own and config.hierarchy is not None and images.pack is None:
+        images.catalog = open_hierarchy(images.catalog, config.hierarchy)
+        column = "Hierarchical_Path"
+    return Loaders(
+        images.catalog,
+        pixels=config.pixels,
+        batch_size=config.batch_size,
+        pack=images.pack,
+        image_column=column,
+        num_workers=num_workers,
+    ).get_loader()
+
+
 @torch.inference_mode()
 def _probabilities(
     folder: RunFolder,
     model: nn.Module,
-    loader: torch.utils.data.DataLoader,
+    loader: DataLoader,
     device: torch.device,
     progress: Callable[[int], None] | None,
 ) -> pd.DataFrame:
-    """Probabilities of all the run's targets, float32, indexed by ImageID in rising order."""
+    """Probabilities of all the run's targets, float32, sorted by ImageID, which is the index."""
     as_logits = target_logits(folder)
     ids, logits = [], []
-    # As precisely as the run validated, unless this device would be slow at it.
-    reduced = folder.record.get("precision", "32") != "32" and has_bf16_units(device)
-    dtype = torch.float16 if folder.record.get("precision") == "16" else torch.bfloat16
+    # The precision of the run's validation, unless this device is slow at it.
+    precision = folder.record.get("precision", "32")
+    reduced = precision != "32" and has_bf16_units(device)
+    dtype = torch.float16 if precision == "16" else torch.bfloat16
     try:
         for batch in loader:
             ids.append(batch["id"])
@@ -304,8 +315,42 @@ def _probabilities(
     except HilumError as error:
         raise without_worker_traceback(error) from None
     index = pd.Index(torch.cat(ids).numpy(), name="ImageID")
-    values = sigmoid(torch.cat(logits).numpy())
-    return pd.DataFrame(values, index, folder.targets).sort_index()
+    return pd.DataFrame(sigmoid(torch.cat(logits).numpy()), index, folder.targets).sort_index()
+
+
+def _predictions(
+    folder: RunFolder, images: _Images, labels: pd.DataFrame, probabilities: pd.DataFrame
+) -> Predictions:
+    targets = images.catalog.targets
+    thresholds = folder.operating_thresholds()
+    return Predictions(
+        y_true=labels.loc[probabilities.index].to_numpy(),
+        y_score=probabilities[list(targets)].to_numpy(),
+        image_ids=probabilities.index.to_numpy(),
+        patients=images.catalog.table.loc[probabilities.index, "PatientID"].to_numpy(),
+        targets=targets,
+        thresholds=np.array([thresholds[target] for target in targets]),
+    )
+
+
+def _tables(
+    folder: RunFolder, predictions: Predictions, features: pd.DataFrame, replicates: int, seed: int
+) -> dict[str, pd.DataFrame]:
+    """The tables of the evaluation's folder, by file name."""
+    sampling = {"replicates": replicates, "seed": seed}
+    labels = predictions.as_table(predictions.y_true).add_prefix("label_")
+    probabilities = predictions.as_table(predictions.y_score).add_prefix("prob_")
+    tables = {
+        "predictions": pd.concat([labels, probabilities], axis=1).reset_index(),
+        "images": features.drop(columns=["Hierarchical_Path", *predictions.targets]).reset_index(),
+        "scores": scores_with_intervals(predictions, **sampling),
+        "calibration": _calibration(folder, predictions),
+    }
+    studies = features["PatientID"].astype(str) + "/" + features["StudyID"].astype(str)
+    if features["StudyID"].notna().all() and not studies.is_unique:
+        by_study = predictions.aggregate(studies.to_numpy())
+        tables["study_scores"] = scores_with_intervals(by_study, **sampling)
+    return tables
 
 
 def _calibration(folder: RunFolder, predictions: Predictions) -> pd.DataFrame:
@@ -318,39 +363,27 @@ def _calibration(folder: RunFolder, predictions: Predictions) -> pd.DataFrame:
     return pd.concat([table, calibrated.assign(calibrated=True)], ignore_index=True)
 
 
-def _write(
-    folder: RunFolder,
-    record: dict[str, Any],
-    labels: pd.DataFrame,
-    probabilities: pd.DataFrame,
-    described: pd.DataFrame,
-    scores: pd.DataFrame,
-    by_study: pd.DataFrame | None,
-    calibration: pd.DataFrame,
-) -> Path:
-    """The evaluation's folder; one of the same images is replaced, one of others of the same name is kept."""
-    place = folder.path / "evaluations" / record["name"]
+def _folder_name(data_set: str) -> str:
+    """The data set's name as one folder: a catalog of your own may have any name."""
+    return re.sub(r"[^\w+.-]", "_", data_set).lstrip(".")
+
+
+def _write(folder: RunFolder, record: dict[str, Any], tables: dict[str, pd.DataFrame]) -> Evaluation:
+    """Writes the evaluation's folder. It replaces one of the same images; one of other images is kept."""
+    path = folder.path / "evaluations" / record["name"]
     number = 1
-    while (place / "evaluation.json").is_file():
+    while (path / "evaluation.json").is_file():
         try:
-            former = json.loads((place / "evaluation.json").read_text(encoding="utf-8"))
+            existing = json.loads((path / "evaluation.json").read_text(encoding="utf-8"))
         except ValueError:
-            break  # damaged: this one takes its place
-        if former.get("fingerprint") == record["fingerprint"]:
+            break  # a damaged one is replaced
+        if existing.get("fingerprint") == record["fingerprint"]:
             break
         number += 1
-        place = place.with_name(f"{record['name']}-{number}")
-    record["name"] = place.name
-    targets = record["targets"]
-    predictions = pd.concat(
-        [labels.add_prefix("label_"), probabilities.add_prefix("prob_").astype(np.float32)], axis=1
-    ).reset_index()
-    about = described.drop(columns=["Hierarchical_Path", *targets]).reset_index()
-    tables = {"predictions": predictions, "images": about, "scores": scores, "calibration": calibration}
-    if by_study is not None:
-        tables["study_scores"] = by_study
-    with replacing_folder(place) as partial:
+        path = path.with_name(f"{record['name']}-{number}")
+    record["name"] = path.name
+    with replacing_folder(path) as new:
         for name, table in tables.items():
-            table.to_parquet(partial / f"{name}.parquet", index=False)
-        write_json(partial / "evaluation.json", record)
-    return place
+            table.to_parquet(new / f"{name}.parquet", index=False)
+        write_json(new / "evaluation.json", record)
+    return Evaluation(path, json.loads((path / "evaluation.json").read_text()), tables["scores"])

@@ -1,34 +1,25 @@
-"""The gateway: settings in, a trained model and a complete run folder out."""
+"""A training run: settings in, a trained model and a complete run folder out."""
 
-import contextlib
-import inspect
 import json
 import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
-from hilum.config import EPOCH_ARGS, RunConfig
-from hilum.data.loaders import actual_labels
-from hilum.data.split import check_balance
-from hilum.errors import HilumError, nearest
+from hilum.config import RunConfig
+from hilum.errors import HilumError
 from hilum.metrics import Metrics
-from hilum.metrics.selection import BestEpoch, parse_rule
-from hilum.metrics.thresholds import Policy, resolve_policies
-from hilum.models.transfer import Transfer
 from hilum.report.run_page import write_figures, write_report
 from hilum.report.terminal import show_parameters
 from hilum.run_folder import RunFolder, digest_of, find_runs
 from hilum.sources import Catalog
-from hilum.training.checkpoints import take_up_checkpoint
+from hilum.training.checkpoints import load_newest_checkpoint
 from hilum.training.distributed import (
     choose_device,
     choose_precision,
@@ -38,31 +29,36 @@ from hilum.training.distributed import (
     train_on_devices,
     under_torchrun,
 )
-from hilum.training.loop import TrainingLoop
-from hilum.training.oom import MemoryKeeper
-from hilum.training.progress import EpochProgress
-from hilum.training.resume import refuse_other_data, settings_of_stopped
+from hilum.training.oom import OutOfMemoryRetry
+from hilum.training.progress import EpochLines, EpochProgress
 from hilum.training.run_writer import (
-    EndOfRun,
-    EpochKeeper,
-    best_in_words,
+    BestEpochUpdate,
+    EpochWriter,
+    check_same_data,
     conclusions,
     describe_environment,
-    epoch_in_words,
-    record_of,
+    finish_record,
+    make_record,
+    recorded_end,
 )
-from hilum.training.setup import PreparedData, prepare_data, prepare_loop, prepare_net, prepare_weights
-from hilum.training.trackers import check_trackers, open_trackers
+from hilum.training.setup import RunSetup, set_up
+from hilum.training.trackers import Trackers, check_trackers, open_trackers
+
+#: Settings that may change when a run is resumed: no result depends on them.
+MAY_CHANGE = (
+    *("root", "pack", "hierarchy", "num_workers", "check_images", "epoch_args", "quiet"),
+    *("loggers", "mlflow_uri"),
+)
 
 
 class StandardTraining:
-    """A training run with the same defaults every time, so that two runs differ only where they are told to.
+    """A training run with the same defaults every time, so that two runs differ only in the given settings.
 
     Args:
-        net: a network of your own, float32 (B, 1, height, width) → logits (B, targets), in place of
+        net: a network of your own, float32 (B, 1, height, width) -> logits (B, targets), instead of
             `net_name` and `net_kwargs`.
-        catalog: images of your own, in place of `source` and `root`.
-        settings: those of `hilum.config.RunConfig`; what is left out has its default.
+        catalog: images of your own, instead of `source` and `root`.
+        settings: of `hilum.config.RunConfig`; the others have their defaults.
 
     Raises:
         HilumError: an unknown setting or an impossible value.
@@ -78,11 +74,22 @@ class StandardTraining:
         self.config = RunConfig(**settings)
         self.own_net = net
         self.own_catalog = catalog
-        self.folder: RunFolder | None = None
+        self._folder: RunFolder | None = None
         self.resumed = False
         self.batch_pieces = 1
-        self.devices = self.config.devices
+        self.devices: int = self.config.devices
         self._changes: dict[str, Any] = {}
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run folder.
+
+        Raises:
+            HilumError: the training has not started.
+        """
+        if self._folder is None:
+            raise HilumError("The run has no folder yet: call train() first.")
+        return self._folder
 
     @classmethod
     def resume(
@@ -93,241 +100,228 @@ class StandardTraining:
         catalog: Catalog | None = None,
         **settings: Any,
     ) -> "StandardTraining":
-        """A run that was stopped, ready to `train` on; it ends with the digest of one that was not stopped.
+        """A stopped run, ready to `train`; it ends with the digest of an uninterrupted run.
 
-        It goes on after the last epoch that had ended: the epoch that was running begins anew, and what it
-        draws is what it drew before.
+        It continues after its last finished epoch. The epoch that was interrupted starts again, with the same
+        random draws.
 
         Args:
             path: the run's folder.
-            net: the network, for a run that was given one of your own; its weights are replaced.
-            catalog: the images, for a run that was given them.
-            settings: to say again, or those of `hilum.training.resume.MAY_CHANGE`.
+            net: the network, if the run has one of your own; its weights are replaced.
+            catalog: the images, if the run has a catalog of your own.
+            settings: the run's own values, or changes of the settings in `MAY_CHANGE`.
 
         Raises:
-            HilumError: the run has finished, is running still, or was given a network or images that are
-                missing here; a setting would change.
+            HilumError: the run has finished or is still running, a network or catalog is missing or superfluous,
+                or a setting would change.
         """
         folder = RunFolder(path)
-        training = cls(net=net, catalog=catalog, **settings_of_stopped(folder, net, catalog, settings))
-        training.folder, training.resumed = folder, True
+        training = cls(net=net, catalog=catalog, **_settings_to_resume(folder, net, catalog, settings))
+        training._folder, training.resumed = folder, True
         training.batch_pieces = folder.record.get("batch_pieces", 1)
         training.devices = folder.record.get("device", {}).get("devices", training.config.devices)
         training._changes = settings
         return training
 
     def train(self, last_epoch: int | None = None, *, conclude: bool = True) -> Metrics:
-        """Trains, and writes the run folder; `self.folder` is it.
+        """Trains, and writes the run folder, which is `self.folder`.
 
         Args:
-            last_epoch: stop after this epoch, as if the machine had; the run can be resumed.
+            last_epoch: stop after this epoch, as if the machine had stopped; the run can be resumed.
             conclude: at the end freeze the operating points and write figures and report.
 
         Raises:
-            HilumError: whatever is wrong with the data, the settings or the machine. If a new run stops
-                before an epoch has ended, its folder is removed.
+            HilumError: data, settings or a machine that cannot be used. The folder of a new run is removed if
+                it stops before its first epoch ends.
         """
         if self.devices > 1 and not under_torchrun():
             return self._train_in_processes()
         device = choose_device(self.config.device)
-        with deterministic_operators(self.config.deterministic, device), warnings.catch_warnings():
-            if not is_main_process():  # one of several processes says it
+        main = is_main_process()
+        with ExitStack() as stack:
+            stack.enter_context(deterministic_operators(self.config.deterministic, device))
+            stack.enter_context(warnings.catch_warnings())
+            if not main:  # the main process shows the warnings
                 warnings.simplefilter("ignore")
-            if self.folder is None or not is_main_process():
-                return self._train(device, last_epoch, conclude)
-            with self.folder.held():
-                return self._train(device, last_epoch, conclude)
+            if self.resumed and main:
+                stack.enter_context(self.folder.held())
+            setup, environment = self._set_up(device)
+            self._open_folder(setup, environment)
+            return self._train(setup, last_epoch or self.config.num_epochs, conclude)
 
-    def _train(self, device: torch.device, last_epoch: int | None, conclude: bool) -> Metrics:
+    def _set_up(self, device: torch.device) -> tuple[RunSetup, dict[str, Any]]:
+        """Data, network and loop; and the environment for the run's record."""
         config = self.config
         check_trackers(config.loggers)
-        rule = parse_rule(config.best_rule)
         precision = choose_precision(config.precision, device)
         fabric = make_fabric(device, precision, frozen=config.frozen_epochs > 0)
-        self._refuse_other_number_of_devices(fabric.world_size)
-        data = prepare_data(
-            config,
-            self.own_catalog,
-            pin_memory=device.type == "cuda",
-            device=fabric.global_rank,
-            devices=fabric.world_size,
+        self._check_devices(fabric.world_size)
+        oom = OutOfMemoryRetry(
+            config.on_oom == "halve", self.batch_pieces, self._record_halving, devices=fabric.world_size
         )
-        policies = resolve_policies(
-            config.threshold_policy,
-            data.catalog.targets,
-            manual_thresholds=config.target_thresholds is not None,
-        )
-        train_actual, val_actual = actual_labels(data.train_loader), actual_labels(data.val_loader)
-        metrics = Metrics(data.catalog.targets, train_actual, val_actual, config.target_thresholds)
-        best = BestEpoch(rule, policies, metrics.target_thresholds, config.early_stopping)
-        # The weights of a run that has a checkpoint, or begins with another's, need not be read here.
-        begun = self.resumed and (self.folder.path / "checkpoints" / "last").is_dir()
-        net = prepare_net(config, data, self.own_net, pretrained=not begun)
-        fresh = config.init_from is not None and not begun
-        transfer = prepare_weights(config, net, data) if fresh else None
-        progress = EpochProgress(config.num_epochs, _images(data), config.quiet or not fabric.is_global_zero)
-        memory = MemoryKeeper(
-            config.on_oom == "halve", self.batch_pieces, self._halved, devices=fabric.world_size
-        )
-        loop = prepare_loop(config, fabric, data, net, metrics, memory, progress.advance)
-        imbalance = check_balance(data.catalog, data.split, config.balance_tolerance)
-        record = record_of(
-            config,
-            data,
-            metrics,
-            imbalance,
-            own_net=self.own_net,
-            own_catalog=self.own_catalog is not None,
-            environment=describe_environment(device, fabric.world_size) | {"precision": precision},
-            transfer=transfer,
-        )
-        self._open_folder(fabric, record, data.catalog.name)
-        with self._kept(fabric.is_global_zero) as keeping, progress:
-            keeper = keeping and EpochKeeper(self.folder, metrics, loop, best)
-            if keeper:
-                self.folder.write_split(data.split.table)
-                self.folder.write_images(data.catalog.add_features(data.split.table))
-                self._announce(data, imbalance, transfer)
-            trackers = open_trackers(
-                config.loggers if keeper else (), self.folder, mlflow_uri=config.mlflow_uri
-            )
-            if keeping:
-                keeping.trackers = trackers
-            done = self._take_up(loop, metrics, best, keeper) if self.resumed else 0
-            progress.epoch = done
-            say = self._epoch_sayer(metrics, progress)
+        has_checkpoint = self.resumed and (self.folder.path / "checkpoints" / "last").is_dir()
+        setup = set_up(config, fabric, oom, self.own_net, self.own_catalog, has_checkpoint=has_checkpoint)
+        return setup, describe_environment(device, fabric.world_size) | {"precision": precision}
 
-            def after_epoch(epoch: int) -> bool:
-                is_best = best.take(epoch, metrics)
-                if keeper:
-                    keeper.keep(epoch)
-                    say(epoch, best_in_words(best) if is_best else None)
-                    trackers.epoch(epoch, metrics, learning_rate=loop.learning_rate)
-                    progress.restart_clock()
-                return best.out_of_patience
-
-            last = min(last_epoch or config.num_epochs, config.num_epochs)
+    def _train(self, setup: RunSetup, last_epoch: int, conclude: bool) -> Metrics:
+        """Trains the epochs that are missing, then concludes the run if it is complete."""
+        config, metrics, best = self.config, setup.metrics, setup.best
+        main = setup.fabric.is_global_zero
+        progress = EpochProgress(config.num_epochs, setup.data.images, config.quiet or not main)
+        with ExitStack() as stack:
+            if main:
+                stack.enter_context(recorded_end(self.folder, self.resumed))
+                if not self.resumed:
+                    stack.enter_context(self.folder.held())
+                self._write_start(setup)
+            loggers = config.loggers if main else ()
+            trackers = stack.enter_context(open_trackers(loggers, self.folder, config.mlflow_uri))
+            stack.enter_context(progress)
+            done = self._restore(setup) if self.resumed else 0
+            setup.loop.callbacks = [progress, BestEpochUpdate(best)]
+            if main:
+                setup.loop.callbacks += [
+                    EpochWriter(self.folder, setup.loop, best),
+                    EpochLines(config, self.folder, best, progress),
+                    trackers,
+                ]
             if not best.out_of_patience:
-                loop.train(
-                    last, data.train_loader, data.val_loader, on_epoch_end=after_epoch, first_epoch=done + 1
-                )
+                loaders = setup.data.train_loader, setup.data.val_loader
+                setup.loop.train(min(last_epoch, config.num_epochs), *loaders, first_epoch=done + 1)
             final = max(metrics.epochs())
-            whole = final == config.num_epochs or best.out_of_patience
-            if not (whole and conclude and keeper):
-                return metrics
-            self._conclude(metrics, best, policies, final, keeping)
-            trackers.finish()
-        self._say(f"The run is in {self.folder.path}; its digest is {self.folder.record['digest'][:16]}.")
+            complete = final == config.num_epochs or best.out_of_patience
+            if complete and conclude and main:
+                self._conclude(setup, final, trackers)
         return metrics
 
-    def _refuse_other_number_of_devices(self, devices: int) -> None:
-        if devices != self.devices and (self.resumed or self.devices != 1):
+    def _check_devices(self, processes: int) -> None:
+        if processes != self.devices and (self.resumed or self.devices != 1):
             raise HilumError(
-                f"The run is one of {self.devices} device(s), and torchrun has started {devices} process(es). "
+                f"The run needs {self.devices} device(s), but torchrun has started {processes} process(es). "
                 f"Start {self.devices}."
             )
-        if devices > 1 and self.config.on_oom == "halve":
+        if processes > 1 and self.config.on_oom == "halve":
             raise HilumError(
                 "on_oom: halve works on one device only; with several, use a smaller batch_size."
             )
 
-    def _open_folder(self, fabric: Fabric, record: dict[str, Any], data_set: str) -> None:
-        """Makes the run's folder, or takes up that of the stopped run; on every device."""
-        path = complaint = None
-        if fabric.is_global_zero:
+    def _open_folder(self, setup: RunSetup, environment: dict[str, Any]) -> None:
+        """Makes the run's folder, or opens that of the stopped run; on every device."""
+        own_net, has_catalog = self.own_net, self.own_catalog is not None
+        record = make_record(
+            self.config, setup, own_net=own_net, own_catalog=has_catalog, environment=environment
+        )
+        path = message = None
+        if setup.fabric.is_global_zero:
             try:
-                self._make_folder(record, data_set)
+                if self.resumed:
+                    for difference in check_same_data(self.folder.record, record):
+                        self.folder.print_and_log(f"warning: {difference}")
+                    self.folder.update(status="running", failure=None)
+                else:
+                    model = self.config.net_name.replace(":", "-")
+                    model = model if own_net is None else type(own_net).__name__
+                    default = f"{setup.data.catalog.name}-{model}"
+                    self._folder = RunFolder.create(self.config.save_path, self.config.name, default, record)
                 path = str(self.folder.path)
             except HilumError as error:
-                complaint = str(error)
-        path, complaint = fabric.broadcast((path, complaint))
-        if complaint:
-            raise HilumError(complaint)
-        if not fabric.is_global_zero:
-            self.folder = RunFolder(path)
+                message = str(error)
+        path, message = setup.fabric.broadcast((path, message))
+        if path is None:
+            raise HilumError(message)
+        if not setup.fabric.is_global_zero:
+            self._folder = RunFolder(path)
 
-    def _make_folder(self, record: dict[str, Any], data_set: str) -> None:
-        if not self.resumed:
-            own = None if self.own_net is None else type(self.own_net).__name__
-            name = f"{data_set}-{own or self.config.net_name.replace(':', '-')}"
-            self.folder = RunFolder.create(self.config.save_path, self.config.name, name, record)
-            return
-        for warning in refuse_other_data(self.folder.record, record):
-            self._say(f"warning: {warning}")
-        self.folder.update(status="running", failure=None)
+    def _write_start(self, setup: RunSetup) -> None:
+        """Writes the split and the images; prints what the run starts with."""
+        split = setup.data.split
+        self.folder.write_split(split.table)
+        self.folder.write_images(setup.data.catalog.add_features(split.table))
+        counts = ", ".join(
+            f"{part} {count['images']:,} images of {count['patients']:,} patients"
+            for part, count in split.counts().items()
+        )
+        lines = [f"Run {self.folder.path.name}: {counts}."]
+        if setup.transfer is not None:
+            lines.append(setup.transfer.as_text())
+        if split.unit == "image":
+            lines.append(
+                "warning: the split is by image: a patient may be in several parts, and scores are too high."
+            )
+        lines += [
+            f"warning: {row.feature} is {row.train_share:.1%} of train but {row.part_share:.1%} of {row.part}."
+            for row in setup.imbalance.itertuples()
+        ]
+        for line in lines:
+            self.folder.print_and_log(line)
 
-    @contextlib.contextmanager
-    def _kept(self, main: bool) -> Iterator[EndOfRun | None]:
-        """On the main process the folder is held, and says at the end how the run ended; None on others."""
-        if not main:
-            yield None
-            return
-        held = contextlib.nullcontext() if self.resumed else self.folder.held()
-        with EndOfRun(self.folder, self.resumed) as end, held:
-            yield end
-
-    def _take_up(
-        self, loop: TrainingLoop, metrics: Metrics, best: BestEpoch, keeper: EpochKeeper | None
-    ) -> int:
-        """Loads what the stopped run had done; the number of its ended epochs."""
-        folder, state, passed_over = take_up_checkpoint(self.folder.path / "checkpoints", loop.kept_net)
-        done = state["epoch"]
+    def _restore(self, setup: RunSetup) -> int:
+        """Loads the results of the stopped run; returns the number of its finished epochs."""
+        loop, metrics, best = setup.loop, setup.metrics, setup.best
+        checkpoint, state, damaged = load_newest_checkpoint(self.folder.path / "checkpoints", loop.kept_net)
+        done: int = state["epoch"]
         if done:
             loop.load_state_dict(state)
-        metrics.restore(
-            {epoch: self.folder.predictions(epoch) for epoch in range(1, done + 1)},
-            self.folder.combined() if done else None,
-        )
-        for epoch in range(1, done + 1):
+        predictions = {epoch: self.folder.predictions(epoch) for epoch in range(1, done + 1)}
+        metrics.restore(predictions, self.folder.combined() if done else None)
+        for epoch in predictions:
             best.take(epoch, metrics)
-        if keeper:
-            for complaint in passed_over:
-                self._say(f"warning: {complaint} The one before it is used.")
-            if done:
-                keeper.take_up(folder, done)
+        if setup.fabric.is_global_zero:
+            for message in damaged:
+                self.folder.print_and_log(f"warning: {message} The one before it is used.")
+            if checkpoint is not None:
+                EpochWriter(self.folder, loop, best).restore(checkpoint, done)
             after = f"after epoch {done} of" if done else "at the first of"
-            self._say(f"The run goes on {after} {self.config.num_epochs}.")
+            self.folder.print_and_log(f"The run continues {after} {self.config.num_epochs} epochs.")
         return done
 
-    def _conclude(
-        self, metrics: Metrics, best: BestEpoch, policies: dict[str, Policy], final: int, end: EndOfRun
-    ) -> None:
+    def _conclude(self, setup: RunSetup, final: int, trackers: Trackers) -> None:
+        """Freezes the operating points, writes figures and report, and finishes the record."""
+        folder = self.folder
         if final < self.config.num_epochs:
-            why = f"no epoch was better than {best.epoch} in the {self.config.early_stopping} after it"
-            self._say(f"Stopped after epoch {final}: {why}.")
-            self.folder.update(stopped_early=f"after epoch {final}: {why}")
-        self._say("Freezing the operating points, and writing figures and report …")
-        self.folder.update(**conclusions(self.folder, metrics, policies, self.config))
-        write_figures(self.folder, metrics)
-        end.finished(digest_of(self.folder.predictions(final)))
-        shutil.rmtree(self.folder.path / "checkpoints" / "previous", ignore_errors=True)
-        write_report(self.folder)
+            best, patience = setup.best.epoch, self.config.early_stopping
+            reason = f"no epoch was better than {best} in the {patience} after it"
+            folder.print_and_log(f"Stopped after epoch {final}: {reason}.")
+            folder.update(stopped_early=f"after epoch {final}: {reason}")
+        folder.print_and_log("Freezing the operating points, writing figures and report …")
+        folder.update(**conclusions(folder, setup.policies, self.config))
+        write_figures(folder, setup.metrics)
+        finish_record(folder, digest_of(folder.predictions(final)))
+        shutil.rmtree(folder.path / "checkpoints" / "previous", ignore_errors=True)
+        write_report(folder)
+        trackers.finish()
+        folder.print_and_log(f"The run is in {folder.path}; its digest is {folder.record['digest'][:16]}.")
+
+    def _record_halving(self, pieces: int) -> None:
+        since = self.folder.record.get("epochs_done", 0) + 1
+        self.batch_pieces = pieces
+        self.folder.update(batch_pieces=pieces, batch_pieces_since=since)
+        self.folder.print_and_log(f"warning: out of memory: each batch is now computed in {pieces} pieces.")
 
     def _train_in_processes(self) -> Metrics:
-        """The same run in `devices` processes that this one starts and waits for."""
+        """Trains in `devices` processes that this one starts and waits for."""
         if self.own_net is not None or self.own_catalog is not None:
             raise HilumError(
-                f"devices is {self.devices}, and the run has a network or images of your own, which another "
-                "process cannot be given. Start your script with torchrun --nproc-per-node."
+                f"devices is {self.devices}, and the run has a network or images of your own, which cannot be sent to "
+                "other processes. Start your script with torchrun --nproc-per-node."
             )
-        device = choose_device(self.config.device)
         with tempfile.TemporaryDirectory(prefix="hilum-") as temporary:
             file = Path(temporary) / "settings.json"
             if self.resumed:
                 given = self._changes
-                words = ["resume", str(self.folder.path), str(file)]
+                arguments = ["resume", str(self.folder.path), str(file)]
             else:
                 given = {name: value for name, value in self.config.as_record().items() if value is not None}
-                words = ["train", str(file)]
+                arguments = ["train", str(file)]
             file.write_text(json.dumps(given, default=os.fspath), encoding="utf-8")
-            launch = train_on_devices(words, self.devices, device)
+            launch = train_on_devices(arguments, self.devices, choose_device(self.config.device))
         if self.resumed:
-            self.folder = RunFolder(self.folder.path)
+            self._folder = RunFolder(self.folder.path)
         else:
             runs, _ = find_runs(self.config.save_path)
-            self.folder = next(run for run in runs if run.record.get("launch") == launch)
+            self._folder = next(run for run in runs if run.record.get("launch") == launch)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the processes have said what there was to say
+            warnings.simplefilter("ignore")  # the processes have shown them
             return Metrics.from_run(self.folder)
 
     @staticmethod
@@ -341,65 +335,47 @@ class StandardTraining:
 
     @staticmethod
     def load_metrics(path: str | Path) -> Metrics:
-        """The metrics of a run with all its epochs, as they were at its end.
+        """The metrics of a run with all its epochs, as at its end.
 
         Raises:
             HilumError: there is no run at `path`, or it has no finished epoch.
         """
         return Metrics.from_run(path)
 
-    def _announce(self, data: PreparedData, imbalance: pd.DataFrame, transfer: Transfer | None) -> None:
-        counts = ", ".join(
-            f"{part} {count['images']:,} images of {count['patients']:,} patients"
-            for part, count in data.split.counts().items()
-        )
-        self._say(f"Run {self.folder.path.name}: {counts}.")
-        if transfer is not None:
-            self._say(transfer.as_text())
-        if data.split.unit == "image":
-            self._say("warning: the split is by image: a patient may be on both sides, and scores too high.")
-        for row in imbalance.itertuples():
-            self._say(
-                f"warning: {row.feature} is {row.train_share:.1%} of train but {row.part_share:.1%} of {row.part}."
+
+def _settings_to_resume(
+    folder: RunFolder, net: nn.Module | None, catalog: Catalog | None, changes: dict[str, Any]
+) -> dict[str, Any]:
+    """The run's settings, with those of `changes` that may change.
+
+    Raises:
+        HilumError: the run has finished, a network or catalog is missing or superfluous, or a setting differs.
+    """
+    record = folder.record
+    if record["status"] == "finished":
+        raise HilumError(f"{folder.path}: the run has finished; there is nothing to resume.")
+    for name, argument, given, needed in (
+        ("network", "net", net is not None, record.get("own_net") is not None),
+        ("catalog", "catalog", catalog is not None, record.get("own_catalog", False)),
+    ):
+        if given != needed:
+            remedy = f"Resume it from Python, with {argument}=." if needed else "Leave it out."
+            raise HilumError(
+                f"{folder.path}: the run was made {'with' if needed else 'without'} a {name} of your own. {remedy}"
             )
-
-    def _epoch_sayer(self, metrics: Metrics, progress: EpochProgress) -> Callable[[int, str | None], None]:
-        """Says how an epoch went, in the detail that `epoch_args` asks for."""
-        chosen = self.config.epoch_args
-        shown = EPOCH_ARGS[chosen] if isinstance(chosen, str) else chosen
-        known = [name for name in inspect.signature(metrics.display_metrics).parameters if name != "epoch"]
-        for name in shown:
-            if name not in known:
-                raise HilumError(
-                    f"epoch_args: there is no {name!r}.{nearest(name, known)} It takes {', '.join(known)}."
-                )
-        shown = {"show_roc_curves": False, "show_precision_recall_curves": False} | shown
-
-        def say(epoch: int, best: str | None) -> None:
-            self._say(
-                f"epoch {epoch}/{self.config.num_epochs}: {epoch_in_words(metrics, epoch)}; "
-                f"{progress.images_per_second('train'):,.0f} images/s"
-            )
-            if best and epoch > 1:
-                self._say(f"  {best}")
-            if not self.config.quiet and chosen != "none":
-                metrics.display_metrics(**shown)
-
-        return say
-
-    def _halved(self, pieces: int) -> None:
-        self.batch_pieces = pieces
-        self.folder.update(
-            batch_pieces=pieces, batch_pieces_since=self.folder.record.get("epochs_done", 0) + 1
+    kept = {name: value for name, value in folder.settings.items() if value is not None}
+    resumed = RunConfig(**(kept | changes))
+    record = resumed.as_record()
+    different = [
+        name
+        for name in record
+        if name in changes and name not in MAY_CHANGE and record[name] != folder.settings.get(name)
+    ]
+    if different:
+        name = different[0]
+        raise HilumError(
+            f"{name}: the run started with {folder.settings.get(name)!r}, not {record[name]!r}; a different value "
+            f"makes a different run. Leave {', '.join(different)} out, or train a new run. "
+            f"These settings may change: {', '.join(MAY_CHANGE)}."
         )
-        self._say(f"warning: out of memory: from now on each batch is computed in {pieces} pieces.")
-
-    def _say(self, line: str) -> None:
-        print(line, flush=True)
-        self.folder.log(line)
-
-
-def _images(data: PreparedData) -> dict[str, tuple[int, int]]:
-    """How many images of each part this device has in an epoch, and how many all devices have."""
-    loaders = {"train": data.train_loader, "val": data.val_loader}
-    return {part: (loader.batch_sampler.images, len(loader.dataset)) for part, loader in loaders.items()}
+    return kept | {"save_path": folder.path.parent, "name": folder.path.name} | changes

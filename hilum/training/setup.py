@@ -1,9 +1,9 @@
-"""From settings to what a training needs: images and labels, split, loaders, network, loop."""
+"""From settings to what a run trains with: images and labels, split, loaders, network, loop."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,18 @@ from torch.utils.data import DataLoader
 from hilum.config import RunConfig
 from hilum.data.folder_copy import open_hierarchy
 from hilum.data.label_policies import evaluation_labels, multiclass_targets, training_labels
-from hilum.data.loaders import Loaders, measure_pixels, trained_labels, without_left_out
-from hilum.data.split import Split, check_leaks, load_split, make_split
+from hilum.data.loaders import (
+    EpochBatchSampler,
+    Loaders,
+    actual_labels,
+    measure_pixels,
+    trained_labels,
+    without_left_out,
+)
+from hilum.data.split import Split, check_balance, check_leaks, load_split, make_split
 from hilum.metrics import Metrics
+from hilum.metrics.selection import BestEpoch, parse_rule
+from hilum.metrics.thresholds import Policy, resolve_policies
 from hilum.models import Normalized, build_model
 from hilum.models.layer_groups import backbone_modules, stages
 from hilum.models.transfer import Transfer, initialise_from
@@ -27,24 +36,30 @@ from hilum.sources import Catalog, open_catalog
 from hilum.sources.images import check_images
 from hilum.training.loop import TrainingLoop
 from hilum.training.losses import make_loss, positivity_weights
-from hilum.training.oom import MemoryKeeper
+from hilum.training.oom import OutOfMemoryRetry
 from hilum.training.optim import AveragedWeights, make_optimizer, make_schedule
+
+
+def sampler_of(loader: DataLoader) -> EpochBatchSampler:
+    """The batch sampler of a loader that `Loaders` has made."""
+    assert isinstance(loader.batch_sampler, EpochBatchSampler)
+    return loader.batch_sampler
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedData:
-    """The images of a run, ready to be learned from.
+    """The images of a run, ready for training.
 
     Attributes:
-        catalog: with the labels that are scored against.
-        classed: bool (targets,), which targets have three classes in training.
-        split: who is in which part.
-        train_loader: batches to learn from.
-        val_loader: batches to validate on.
+        catalog: with the labels to score against.
+        classed: bool (targets,), the targets that have three classes in training.
+        split: the part of each image.
+        train_loader: training batches.
+        val_loader: validation batches.
         pixel_mean: of the training pixels, 0..1.
         pixel_sd: of the training pixels, 0..1.
         fingerprint: of the data set, before the run's choice of targets and policies.
-        image_root: where the image files lie.
+        image_root: folder of the image files.
     """
 
     catalog: Catalog
@@ -59,8 +74,77 @@ class PreparedData:
 
     @property
     def outputs(self) -> int:
-        """How many the network must have."""
+        """Number of outputs that the network must have."""
         return len(self.catalog.targets) + 2 * int(self.classed.sum())
+
+    @property
+    def images(self) -> dict[str, tuple[int, int]]:
+        """Number of images of an epoch by part ("train", "val"): on this device, and on all devices."""
+        samplers = {"train": sampler_of(self.train_loader), "val": sampler_of(self.val_loader)}
+        return {part: (sampler.images, sampler.count) for part, sampler in samplers.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class RunSetup:
+    """Everything that a run trains with.
+
+    Attributes:
+        fabric: device, precision and the processes that train together.
+        data: images and labels.
+        metrics: of the run, without epochs yet.
+        policies: target -> how its threshold is chosen.
+        best: of the run, without epochs yet.
+        loop: with network, loss, optimizer and schedule.
+        transfer: what was taken from the run `init_from`, if anything.
+        imbalance: features whose share differs between the parts, see `hilum.data.split.check_balance`.
+    """
+
+    fabric: Fabric
+    data: PreparedData
+    metrics: Metrics
+    policies: dict[str, Policy]
+    best: BestEpoch
+    loop: TrainingLoop
+    transfer: Transfer | None
+    imbalance: pd.DataFrame
+
+
+def set_up(
+    config: RunConfig,
+    fabric: Fabric,
+    oom: OutOfMemoryRetry,
+    own_net: nn.Module | None = None,
+    own_catalog: Catalog | None = None,
+    *,
+    has_checkpoint: bool = False,
+) -> RunSetup:
+    """Opens the data and builds the network, the loss and the loop of a run.
+
+    Args:
+        config: of the run.
+        fabric: see `hilum.training.distributed.make_fabric`.
+        oom: for the loop.
+        own_net: instead of `config.net_name`.
+        own_catalog: instead of `config.source`.
+        has_checkpoint: a checkpoint's weights will be loaded, so no initial weights are read.
+
+    Raises:
+        HilumError: data or settings that cannot be used, or do not fit each other.
+    """
+    rule = parse_rule(config.best_rule)
+    on_gpu = fabric.device.type == "cuda"
+    data = prepare_data(
+        config, own_catalog, pin_memory=on_gpu, rank=fabric.global_rank, devices=fabric.world_size
+    )
+    targets, manual = data.catalog.targets, config.target_thresholds
+    policies = resolve_policies(config.threshold_policy, targets, manual_thresholds=manual is not None)
+    metrics = Metrics(targets, actual_labels(data.train_loader), actual_labels(data.val_loader), manual)
+    best = BestEpoch(rule, policies, metrics.target_thresholds, config.early_stopping)
+    net = prepare_net(config, data, own_net, pretrained=not has_checkpoint)
+    transfer = None if has_checkpoint else prepare_weights(config, net, data)
+    loop = prepare_loop(config, fabric, data, net, metrics, oom)
+    imbalance = check_balance(data.catalog, data.split, config.balance_tolerance)
+    return RunSetup(fabric, data, metrics, policies, best, loop, transfer, imbalance)
 
 
 def prepare_data(
@@ -68,20 +152,20 @@ def prepare_data(
     own_catalog: Catalog | None = None,
     *,
     pin_memory: bool = False,
-    device: int = 0,
+    rank: int = 0,
     devices: int = 1,
 ) -> PreparedData:
     """Opens, labels, splits and loads the images of a run.
 
     Args:
         config: of the run.
-        own_catalog: images in place of `config.source`.
+        own_catalog: instead of `config.source`.
         pin_memory: page-locked batches, for a GPU.
-        device: which of several devices that train together this is for, from 0.
-        devices: how many there are.
+        rank: number of this device among those that train together, from 0.
+        devices: number of devices.
 
     Raises:
-        HilumError: whatever is wrong with the data, or does not fit the settings.
+        HilumError: data that cannot be used, or that do not fit the settings.
     """
     catalog = own_catalog or open_catalog(config.source, config.root, **config.source_kwargs)
     fingerprint = catalog.fingerprint
@@ -91,14 +175,21 @@ def prepare_data(
     if config.hierarchy is not None:
         catalog, column = open_hierarchy(catalog, config.hierarchy), "Hierarchical_Path"
     if config.pack is not None:
-        catalog = _packed(catalog, config.pack)
+        in_pack = without_left_out(config.pack, catalog)
+        if len(in_pack) < len(catalog):
+            missing = len(catalog) - len(in_pack)
+            print(f"warning: {missing:,} images are left out: they are not in {config.pack}.")
+        catalog = in_pack
     if config.check_images:
         check_images(catalog.image_paths(column))
     to_train_on = training_labels(catalog, config.labels, config.seed)
     to_train_on = pd.DataFrame(to_train_on, catalog.table.index, list(catalog.targets))
     classed = multiclass_targets(catalog, config.labels)
     catalog = catalog.with_labels(evaluation_labels(catalog, config.labels))
-    split = _split(config, catalog)
+    if config.split_file is not None:
+        split = load_split(config.split_file, catalog)
+    else:
+        split = make_split(catalog, config.split, config.seed)
     if config.strict_leaks:
         check_leaks(catalog, split, column=column)
     loaders = Loaders(
@@ -110,7 +201,7 @@ def prepare_data(
         training_labels=to_train_on,
         image_column=column,
         pin_memory=pin_memory,
-        rank=device,
+        rank=rank,
         devices=devices,
     )
     train_loader, val_loader = loaders.get_train_val_loaders(split=split)
@@ -118,19 +209,30 @@ def prepare_data(
     return PreparedData(catalog, classed, split, train_loader, val_loader, mean, sd, fingerprint, image_root)
 
 
+def _pixel_stats(config: RunConfig, catalog: Catalog, train_loader: DataLoader) -> tuple[float, float]:
+    """Mean and standard deviation: of the settings, else published, else measured."""
+    mean, sd = catalog.pixel_stats or (None, None)
+    mean = mean if config.pixel_mean is None else config.pixel_mean
+    sd = sd if config.pixel_sd is None else config.pixel_sd
+    if mean is None or sd is None:
+        measured = measure_pixels(train_loader, config.seed)
+        mean, sd = (measured[0] if mean is None else mean), (measured[1] if sd is None else sd)
+    return mean, sd
+
+
 def prepare_net(
     config: RunConfig, data: PreparedData, own_net: nn.Module | None = None, *, pretrained: bool = True
 ) -> Normalized:
-    """The network of a run, as it is before training.
+    """The network of a run before training.
 
     Args:
         config: of the run.
         data: of the run.
-        own_net: in place of `config.net_name`.
-        pretrained: load the weights that the model begins with; not needed where others follow.
+        own_net: instead of `config.net_name`.
+        pretrained: load the model's initial weights; not needed if others will be loaded.
 
     Raises:
-        HilumError: an unknown model, settings it does not take, or weights that are not there.
+        HilumError: an unknown model, arguments that it does not have, or weights that are missing.
     """
     if own_net is not None:
         net = Normalized(own_net, data.pixel_mean, data.pixel_sd)
@@ -149,35 +251,30 @@ def prepare_net(
     return net.to(memory_format=torch.channels_last)
 
 
-def prepare_weights(config: RunConfig, net: Normalized, data: PreparedData) -> Transfer:
-    """Gives the network the weights of the former run that `config.init_from` names.
+def prepare_weights(config: RunConfig, net: Normalized, data: PreparedData) -> Transfer | None:
+    """Loads the weights of the run `config.init_from` into the network, if one is given.
 
     Raises:
         HilumError: there is no such run, or its network is another.
     """
-    former = RunFolder(config.init_from)
-    return initialise_from(net, former, data.catalog.targets, model=config.net_name, image_size=_size(config))
+    if config.init_from is None:
+        return None
+    source = RunFolder(config.init_from)
+    return initialise_from(net, source, data.catalog.targets, model=config.net_name, image_size=_size(config))
 
 
 def prepare_optimizer(
-    config: RunConfig, net: nn.Module, criterion: nn.Module, *, device: torch.device
+    config: RunConfig, net: nn.Module, criterion: nn.Module, device: torch.device
 ) -> Optimizer:
     """The optimizer of a run.
 
     Raises:
-        HilumError: settings of it that do not fit.
+        HilumError: settings that do not fit.
     """
-    return make_optimizer(
-        net,
-        criterion,
-        name=config.optimizer,
-        learning_rate=config.learning_rate,
-        l2_reg=config.l2_reg,
-        momentum=config.momentum,
-        layer_decay=config.layer_decay,
-        stages=stages(net, _size(config)) if config.layer_decay < 1 else None,
-        fused=device.type == "cuda",
-    )
+    decay = config.layer_decay
+    groups = stages(net, _size(config)) if decay < 1 else None
+    fused = device.type == "cuda"
+    return make_optimizer(net, criterion, config.training, layer_decay=decay, stages=groups, fused=fused)
 
 
 def prepare_loop(
@@ -186,61 +283,51 @@ def prepare_loop(
     data: PreparedData,
     net: nn.Module,
     metrics: Metrics,
-    memory: MemoryKeeper,
-    on_batch: Callable[[str, int], None],
+    oom: OutOfMemoryRetry,
 ) -> TrainingLoop:
     """The loop of a run with its loss, optimizer and schedule.
 
     Raises:
-        HilumError: settings of them that do not fit.
+        HilumError: settings that do not fit.
     """
     criterion = prepare_criterion(config, data)
-    optimizer = prepare_optimizer(config, net, criterion, device=fabric.device)
-    schedule = make_schedule(
-        optimizer,
-        config.schedule,
-        num_epochs=config.num_epochs,
-        steps_per_epoch=ceil(len(data.train_loader) / config.accumulate_batches),
-        warmup_epochs=config.warmup_epochs,
-        plateau_patience=config.plateau_patience,
-    )
+    optimizer = prepare_optimizer(config, net, criterion, fabric.device)
+    compiled: Any = torch.compile(net) if config.compile else net
+    steps_per_epoch = ceil(len(data.train_loader) / config.accumulate_batches)
     return TrainingLoop(
         fabric,
-        torch.compile(net) if config.compile else net,
+        compiled,
         optimizer,
         criterion,
         metrics,
         seed=config.seed,
-        schedule=schedule,
+        schedule=make_schedule(optimizer, config.training, steps_per_epoch),
         accumulate_batches=config.accumulate_batches,
         clip_norm=config.clip_norm,
         average=AveragedWeights(net, config.ema_decay) if config.ema_decay else None,
-        memory=memory,
+        oom=oom,
         frozen=backbone_modules(net, _size(config)) if config.frozen_epochs else (),
         frozen_epochs=config.frozen_epochs,
-        on_batch=on_batch,
     )
 
 
 def prepare_criterion(config: RunConfig, data: PreparedData) -> nn.Module:
-    """The loss of a run, weighted by its training part if that is asked for.
+    """The loss of a run, weighted by its training part if the settings ask for it.
 
     Raises:
-        HilumError: a loss or a setting of it that does not exist or does not fit.
+        HilumError: a loss or an argument of it that does not exist or does not fit.
     """
     labels = trained_labels(data.train_loader).to_numpy()
-    chances = data.train_loader.batch_sampler.weights
+    chances = sampler_of(data.train_loader).weights
     weights = None
     if config.use_positivity_weights:
         weights = positivity_weights(labels, data.catalog.targets, chances)
     return make_loss(
-        config.loss,
-        config.loss_kwargs,
-        reduction=config.loss_reduction,
-        pos_weight=weights,
-        prevalence=_prevalence(labels, chances),
-        classed=data.classed,
+        config.training,
         targets=data.catalog.targets,
+        classed=data.classed,
+        prevalence=_prevalence(labels, chances),
+        pos_weight=weights,
     )
 
 
@@ -249,31 +336,9 @@ def _size(config: RunConfig) -> tuple[int, int]:
 
 
 def _prevalence(labels: np.ndarray, chances: np.ndarray | None) -> np.ndarray:
-    """The share of positives of each target among the labels (images, targets) that are drawn and known."""
-    shares = np.where(labels <= 1, labels, np.nan)  # an uncertain class is neither
-    often = np.ones((len(labels), 1)) if chances is None else chances[:, None]
-    known = (often * ~np.isnan(shares)).sum(axis=0)
-    return np.divide(np.nansum(often * shares, axis=0), known, out=np.zeros(labels.shape[1]), where=known > 0)
-
-
-def _packed(catalog: Catalog, pack: str) -> Catalog:
-    packed = without_left_out(pack, catalog)
-    if len(packed) < len(catalog):
-        print(f"warning: {len(catalog) - len(packed):,} images are left out; {pack} has not got them.")
-    return packed
-
-
-def _split(config: RunConfig, catalog: Catalog) -> Split:
-    if config.split_file is not None:
-        return load_split(config.split_file, catalog)
-    return make_split(catalog, config.split, config.seed)
-
-
-def _pixel_stats(config: RunConfig, catalog: Catalog, train_loader: DataLoader) -> tuple[float, float]:
-    mean, sd = catalog.pixel_stats or (None, None)
-    mean = mean if config.pixel_mean is None else config.pixel_mean
-    sd = sd if config.pixel_sd is None else config.pixel_sd
-    if mean is None or sd is None:
-        measured = measure_pixels(train_loader, config.seed)
-        mean, sd = (measured[0] if mean is None else mean), (measured[1] if sd is None else sd)
-    return mean, sd
+    """Fraction of positives of each target among the labels (images, targets) that are drawn and known."""
+    positive = np.where(labels <= 1, labels, np.nan)  # an uncertain class is neither
+    weight = np.ones((len(labels), 1)) if chances is None else chances[:, None]
+    known = (weight * ~np.isnan(positive)).sum(axis=0)
+    total = np.nansum(weight * positive, axis=0)
+    return np.divide(total, known, out=np.zeros(labels.shape[1]), where=known > 0)

@@ -1,4 +1,4 @@
-"""A checkpoint comes back as it was, is whole after a kill, and says what is wrong with it."""
+"""A checkpoint is loaded as it was saved, survives a kill, and is never loaded damaged."""
 
 import pickle
 from pathlib import Path
@@ -12,10 +12,10 @@ from hilum.models import build_model
 from hilum.training.checkpoints import (
     TargetLogits,
     copy_checkpoint,
+    load_newest_checkpoint,
     load_state,
     load_weights,
     save_checkpoint,
-    take_up_checkpoint,
 )
 from hilum.training.losses.multiclass import MultiClassLoss
 
@@ -102,7 +102,7 @@ def test_a_pickle_that_would_run_code_is_not_loaded(tmp_path):
 
 def test_a_missing_checkpoint_says_when_there_is_one(tmp_path):
     with pytest.raises(
-        HilumError, match=r"model\.safetensors: the checkpoint is missing. A run has one once"
+        HilumError, match=r"model\.safetensors: the checkpoint is missing. A run has one after"
     ):
         load_weights(tmp_path / "last", nn.Linear(1, 1))
     with pytest.raises(HilumError, match=r"state\.pt: the checkpoint is missing"):
@@ -122,7 +122,7 @@ def test_a_truncated_checkpoint_is_called_damaged(tmp_path, kept):
         load_state(tmp_path / "last")
 
 
-def test_weights_of_another_network_are_refused_in_one_sentence_and_nothing_is_loaded(tmp_path):
+def test_weights_of_another_network_are_an_error_and_nothing_is_loaded(tmp_path):
     def built(layers, targets):
         return build_model("resnet_grayscale", targets, {"layers": layers}, mean=0.5, sd=0.2, seed=0)
 
@@ -133,9 +133,7 @@ def test_weights_of_another_network_are_refused_in_one_sentence_and_nothing_is_l
         HilumError, match="another network or other targets: 2 of its tensors differ"
     ) as refusal:
         load_weights(tmp_path / "last", other_targets)
-    assert "net.resnet.fc.weight for one: (5, 512) in the file, (12, 512) in the network" in str(
-        refusal.value
-    )
+    assert "net.resnet.fc.weight: (5, 512) in the file, (12, 512) in the network" in str(refusal.value)
     before = {name: value.clone() for name, value in other_targets.state_dict().items()}
     assert all(torch.equal(before[name], value) for name, value in other_targets.state_dict().items())
     with pytest.raises(HilumError, match="absent in the file") as refusal:
@@ -149,7 +147,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("done", [0, 1])
-def test_a_kill_at_either_rename_leaves_the_former_checkpoint(tmp_path, monkeypatch, done):
+def test_a_kill_at_either_rename_leaves_the_old_checkpoint(tmp_path, monkeypatch, done):
     net, optimizer = trained()
     save(tmp_path / "last", net, optimizer, epoch=1)
     renames = []
@@ -167,23 +165,23 @@ def test_a_kill_at_either_rename_leaves_the_former_checkpoint(tmp_path, monkeypa
             save(tmp_path / "last", *trained(seed=1), epoch=2)
     assert len(renames) == done
     other, _ = trained(seed=2)
-    folder, state, passed_over = take_up_checkpoint(tmp_path, other)
-    assert (folder, state["epoch"], passed_over) == (tmp_path / ("last", "previous")[done], 1, [])
+    folder, state, damaged = load_newest_checkpoint(tmp_path, other)
+    assert (folder, state["epoch"], damaged) == (tmp_path / ("last", "previous")[done], 1, [])
     assert_same_weights(net, other)
-    save(tmp_path / "last", *trained(seed=1), epoch=2)  # and the next one goes on from there
+    save(tmp_path / "last", *trained(seed=1), epoch=2)  # the next one works too
     assert load_state(tmp_path / "last")["epoch"] == 2
     assert load_state(tmp_path / "previous")["epoch"] == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last", "previous"]
 
 
-def test_without_a_checkpoint_nothing_is_taken_up(tmp_path):
-    assert take_up_checkpoint(tmp_path, trained()[0]) == (None, {"epoch": 0}, [])
+def test_without_a_checkpoint_nothing_is_loaded(tmp_path):
+    assert load_newest_checkpoint(tmp_path, trained()[0]) == (None, {"epoch": 0}, [])
 
 
-def test_weights_of_another_network_are_not_taken_for_damage(tmp_path):
+def test_weights_of_another_network_are_not_called_damaged(tmp_path):
     save(tmp_path / "last", *trained(), epoch=1)
     with pytest.raises(HilumError, match="these weights are of another network"):
-        take_up_checkpoint(tmp_path, nn.Linear(2, 2))
+        load_newest_checkpoint(tmp_path, nn.Linear(2, 2))
 
 
 def test_multi_class_outputs_become_one_logit_per_target():

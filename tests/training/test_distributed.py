@@ -35,9 +35,9 @@ def test_a_gpu_is_chosen_by_its_number(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("gpu", "'gpu' is no device. Use auto, cpu, cuda"),
+        ("gpu", "'gpu' is not a device. Use auto, cpu, cuda"),
         ("mps", "'mps' is not supported"),
-        ("", "'' is no device"),
+        ("", "'' is not a device"),
     ],
 )
 def test_a_device_that_is_none_is_refused(name, words):
@@ -70,7 +70,7 @@ def test_auto_takes_bf16_on_a_cpu_only_where_it_has_units_for_it(monkeypatch, na
 
 def test_more_processes_than_gpus_are_refused_before_one_starts(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(HilumError, match=r"devices: 2 are asked for and this machine has 1 CUDA"):
+    with pytest.raises(HilumError, match=r"devices: 2 are needed and this machine has 1 CUDA"):
         train_on_devices(["train"], 2, torch.device("cuda"))
 
 
@@ -96,7 +96,7 @@ def train(root, runs, name):
         net=Linear(), source="phantom", root=root, save_path=runs, name=name, device="cpu", num_workers=0,
         image_width=16, image_height=16, batch_size=8, num_epochs=2, learning_rate=0.02, quiet=True,
         target_columns="Edema,Pleural_Effusion", observation_min_count=25, accumulate_batches=2,
-        epoch_args="none", optimizer="sgd",
+        epoch_args="none", optimizer="sgd", precision="32",
     )
     training.train(conclude=False)
 

@@ -110,7 +110,7 @@ def test_patients_that_the_run_was_trained_on_are_left_out_of_its_own_data_set(r
     assert set(predictions_of(found).index) == kept
     assert f"{48 - len(kept)} images are left out" in found.record["remarks"][0]
     only_known = replace(own_catalog, table=changed.drop(index=list(kept)))
-    with pytest.raises(HilumError, match="images are of patients that the run has trained"):
+    with pytest.raises(HilumError, match="images are of patients that the run was trained on"):
         evaluate(run, catalog=only_known, **QUICK)
 
 
@@ -141,7 +141,7 @@ def test_studies_and_calibration_are_kept_too(run, own_catalog):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"part": "tset"}, r"'tset' is no part\. Use test, val, train, all"),
+        ({"part": "tset"}, r"'tset' is not a part\. Use test, val, train, all"),
         ({"net": torch.nn.Linear(1, 1)}, r"was trained with resnet_grayscale: leave net= out"),
         ({"device": "cuda:99"}, r"there is no cuda:99 here"),
     ],

@@ -1,6 +1,7 @@
-"""The loop is plain PyTorch, step for step; what goes wrong in it is told in words."""
+"""The loop is plain PyTorch, step for step; its errors name the images."""
 
 import copy
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hilum.data.loaders import Loaders, actual_labels
 from hilum.errors import HilumError
 from hilum.metrics import Metrics
 from hilum.models import Normalized
-from hilum.training.loop import TrainingLoop
+from hilum.training.loop import Callback, EpochLoss, TrainingLoop
 from hilum.training.losses.bce import MaskedBCEWithLogitsLoss
 
 
@@ -25,7 +26,7 @@ def loaders(own_catalog):
 def loop_of(net, loaders, **changes) -> TrainingLoop:
     train_loader, val_loader = loaders
     metrics = Metrics(train_loader.dataset.targets, actual_labels(train_loader), actual_labels(val_loader))
-    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+    optimizer = changes.pop("optimizer", None) or torch.optim.Adam(net.parameters(), lr=0.01)
     criterion = changes.pop("criterion", MaskedBCEWithLogitsLoss())
     return TrainingLoop("cpu", net, optimizer, criterion, metrics, **changes)
 
@@ -81,7 +82,7 @@ def test_the_loss_of_an_epoch_is_per_image_whatever_the_sizes_of_its_batches(loa
 
 
 class Recorder(nn.Module):
-    """Says in which mode it was called, and whether gradients were wanted."""
+    """Records its mode, and whether gradients are on."""
 
     def __init__(self, net):
         super().__init__()
@@ -100,17 +101,49 @@ def test_training_learns_in_training_mode_and_validation_in_neither(loaders, tin
     assert net.calls[train_batches:] == [(False, False)] * len(loaders[1])
 
 
+class Moments(Callback):
+    """Writes down the moments at which it is called; it may end the training."""
+
+    def __init__(self, stop_after=None):
+        self.calls, self.stop_after = [], stop_after
+
+    def on_train_begin(self, loop):
+        self.calls.append(("begin", type(loop)))
+
+    def on_epoch_begin(self, epoch):
+        self.calls.append(("epoch begin", epoch))
+
+    def on_batch_end(self, part, images):
+        self.calls.append((part, images))
+
+    def on_epoch_end(self, epoch, metrics):
+        self.calls.append(("epoch end", epoch, metrics.epochs()))
+        return epoch == self.stop_after
+
+    def on_train_end(self):
+        self.calls.append(("end",))
+
+
 def test_the_callbacks_come_in_order_with_their_numbers(loaders, tiny_net):
-    heard = []
-    loop = loop_of(
-        Normalized(tiny_net, 0.4, 0.2), loaders, on_batch=lambda part, images: heard.append((part, images))
-    )
-    loop.train(2, *loaders, on_epoch_end=lambda epoch: heard.append(("end", epoch)))
+    moments = Moments()
+    loop = loop_of(Normalized(tiny_net, 0.4, 0.2), loaders, callbacks=[Callback(), moments])
+    loop.train(2, *loaders, on_epoch_end=lambda epoch: moments.calls.append(("function", epoch)))
     train, val = (
         [(part, len(batch["id"])) for batch in loader]
         for part, loader in zip(("train", "val"), loaders, strict=True)
     )
-    assert heard == [*train, *val, ("end", 1), *train, *val, ("end", 2)]
+    first = [("epoch begin", 1), *train, *val, ("epoch end", 1, [1]), ("function", 1)]
+    second = [("epoch begin", 2), *train, *val, ("epoch end", 2, [1, 2]), ("function", 2)]
+    assert moments.calls == [("begin", TrainingLoop), *first, *second, ("end",)]
+
+
+def test_a_callback_or_a_function_ends_the_training(loaders, tiny_net):
+    moments = Moments(stop_after=2)
+    loop = loop_of(Normalized(tiny_net, 0.4, 0.2), loaders, callbacks=[moments, Callback()])
+    assert loop.train(5, *loaders).epochs() == [1, 2]
+    assert moments.calls[-1] == ("end",)
+    loop = loop_of(Normalized(tiny_net, 0.4, 0.2), loaders)
+    assert loop.train(5, *loaders, on_epoch_end=lambda epoch: epoch == 3).epochs() == [1, 2, 3]
 
 
 def test_both_parts_are_scored_when_the_epochs_end_is_called(loaders, tiny_net):
@@ -121,25 +154,60 @@ def test_both_parts_are_scored_when_the_epochs_end_is_called(loaders, tiny_net):
 
 
 class BreaksAt(nn.Module):
-    """Gives infinite outputs from a batch on."""
+    """Gives infinite outputs in one batch; remembers the weights before that."""
 
     def __init__(self, net, batch):
         super().__init__()
-        self.net, self.batch, self.seen = net, batch, 0
+        self.net, self.batch, self.seen, self.before = net, batch, 0, {}
 
     def forward(self, images):
         self.seen += 1
-        return self.net(images.float() / 255) * (torch.inf if self.seen >= self.batch else 1)
+        if self.seen == self.batch:
+            self.before = copy.deepcopy(self.net.state_dict())
+        return self.net(images.float() / 255) * (torch.inf if self.seen == self.batch else 1)
 
 
-def test_a_loss_that_is_not_finite_names_epoch_batch_and_images(loaders, tiny_net):
+@pytest.mark.parametrize("on_device", [False, True], ids=["read at once", "skipped on the device"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_loss_that_is_not_finite_names_its_images_and_leaves_the_weights(
+    loaders, tiny_net, on_device, accumulate
+):
     batches = len(loaders[0])
-    net = BreaksAt(tiny_net, batches + len(loaders[1]) + 2)  # the second batch of the second epoch
-    with pytest.raises(HilumError, match=r"^Epoch 2: the loss of batch 2 is (nan|inf)") as refusal:
-        loop_of(net, loaders).train(2, *loaders)
+    net = BreaksAt(tiny_net, batches + len(loaders[1]) + 3)  # the third batch of the second epoch
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01, fused=True)
+    loop = loop_of(net, loaders, optimizer=optimizer, accumulate_batches=accumulate)
+    loop.skips_on_device = on_device  # as on a GPU, whose kernels skip the step as the CPU's do
+    with pytest.raises(HilumError, match=r"^Epoch 2: the loss of batch 3 is (nan|inf)") as error:
+        loop.train(2, *loaders)
     loaders[0].batch_sampler.set_epoch(2)
-    ids = list(loaders[0])[1]["id"].tolist()
-    assert f"ImageIDs are {', '.join(map(str, ids))}. Lower the learning rate" in str(refusal.value)
+    ids = list(loaders[0])[2]["id"].tolist()
+    assert f"ImageIDs are {', '.join(map(str, ids))}. Lower the learning rate" in str(error.value)
+    if not on_device:  # else the training goes on with these weights until the losses are read
+        for name, value in tiny_net.state_dict().items():
+            assert torch.equal(value, net.before[name]), name
+    assert all(value.isfinite().all() for value in tiny_net.state_dict().values())
+
+
+def test_a_skipped_step_leaves_weights_and_optimizer_as_they_are(loaders, tiny_net):
+    net = BreaksAt(tiny_net, 2)
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01, fused=True)
+    loop = loop_of(net, loaders, optimizer=optimizer)
+    loop.skips_on_device = True
+    states = []
+    for batch in islice(loaders[0], 3):
+        loop._train_step(EpochLoss(1, summed=False), [batch])
+        states.append(copy.deepcopy((net.net.state_dict(), optimizer.state_dict()["state"])))
+    torch.testing.assert_close(states[1], states[0], rtol=0, atol=0)
+    assert not torch.equal(states[2][0]["linear.weight"], states[1][0]["linear.weight"])
+
+
+def test_an_optimizer_that_cannot_skip_reads_each_loss_before_its_step(loaders, tiny_net):
+    net = BreaksAt(tiny_net, 2)
+    loop = loop_of(net, loaders)
+    assert not loop.skips_on_device
+    with pytest.raises(HilumError, match="the loss of batch 2 is"):
+        loop.train(1, *loaders)
+    assert torch.equal(tiny_net.linear.weight, net.before["linear.weight"])
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

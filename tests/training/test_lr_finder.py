@@ -1,4 +1,4 @@
-"""The range test finds a rate that suits the problem, and leaves everything as it was, bit for bit."""
+"""The range test finds a learning rate for the problem, and changes nothing, bit for bit."""
 
 import copy
 import random
@@ -8,21 +8,26 @@ import pytest
 import torch
 from torch import nn
 
+from hilum.config import TrainingSettings
 from hilum.data.loaders import Loaders
 from hilum.errors import HilumError
 from hilum.models import Normalized
 from hilum.plots.curves import learning_rate_figure
 from hilum.training.losses import AUCMarginLoss, MaskedBCEWithLogitsLoss
-from hilum.training.lr_finder import LearningRates, find_learning_rate, prepare
+from hilum.training.lr_finder import LearningRates, RangeTest
 from hilum.training.optim import make_optimizer
 
 
 def adam(net, criterion):
-    return make_optimizer(net, criterion, name="adam", learning_rate=1.0, l2_reg=0, momentum=0)
+    return make_optimizer(net, criterion, TrainingSettings(learning_rate=1.0))
 
 
 def sgd(net, criterion):
-    return make_optimizer(net, criterion, name="sgd", learning_rate=1.0, l2_reg=0, momentum=0)
+    return make_optimizer(net, criterion, TrainingSettings(optimizer="sgd", learning_rate=1.0, momentum=0))
+
+
+def find_rate(net, criterion, batches, *, make_optimizer, seed=0, **changes) -> LearningRates:
+    return RangeTest(net, criterion, batches, make_optimizer, seed=seed).run(**changes)
 
 
 @pytest.fixture
@@ -54,7 +59,7 @@ def global_states():
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_model_loss_optimizer_loader_and_generators_are_untouched(own_catalog, noisy, num_workers):
+def test_model_loss_optimizer_loader_and_generators_are_unchanged(own_catalog, noisy, num_workers):
     loader = Loaders(
         own_catalog, batch_size=8, image_width=16, image_height=16, num_workers=num_workers, seed=4
     ).get_train_val_loaders()[0]
@@ -71,7 +76,7 @@ def test_model_loss_optimizer_loader_and_generators_are_untouched(own_catalog, n
     expected = list(loader)
     loader.generator.set_state(torch.tensor(generator, dtype=torch.uint8))
 
-    find_learning_rate(noisy, criterion, loader, make_optimizer=adam, device="cpu", steps=20)
+    find_rate(noisy, criterion, loader, make_optimizer=adam, steps=20)
 
     assert global_states() == states
     assert loader.generator.get_state().tolist() == generator
@@ -85,14 +90,14 @@ def test_model_loss_optimizer_loader_and_generators_are_untouched(own_catalog, n
     assert not noisy.training
 
 
-def test_they_are_untouched_when_it_fails_too(loader, noisy):
+def test_they_are_unchanged_after_an_error_too(loader, noisy):
     states, epoch = global_states(), loader.batch_sampler.epoch
 
     def broken(outputs, labels):
         raise RuntimeError("no loss")
 
     with pytest.raises(RuntimeError, match="no loss"):
-        find_learning_rate(noisy, _Criterion(broken), loader, make_optimizer=adam, device="cpu", steps=20)
+        find_rate(noisy, _Criterion(broken), loader, make_optimizer=adam, steps=20)
     assert global_states() == states
     assert loader.batch_sampler.epoch == epoch
 
@@ -106,13 +111,11 @@ class _Criterion(nn.Module):
         return self.function(outputs, labels)
 
 
-def test_twice_is_the_same_whatever_was_drawn_between(loader, noisy):
+def test_it_is_repeatable_whatever_was_drawn_before(loader, noisy):
     def find(seed):
         torch.rand(3)
         criterion = MaskedBCEWithLogitsLoss()
-        return find_learning_rate(
-            noisy, criterion, loader, make_optimizer=adam, device="cpu", steps=20, seed=seed
-        ).table["loss"]
+        return find_rate(noisy, criterion, loader, make_optimizer=adam, steps=20, seed=seed).table["loss"]
 
     assert find(1).tolist() == find(1).tolist()
     assert find(1).tolist() != find(2).tolist()
@@ -133,11 +136,9 @@ BATCHES = [{"img": torch.zeros(2, 1), "labels": torch.zeros(2, 1)}]
 
 
 @pytest.mark.parametrize("curvature", [1.0, 100.0])
-def test_it_finds_the_rate_that_suits_a_problem_of_known_curvature(curvature):
+def test_it_finds_the_rate_of_a_problem_of_known_curvature(curvature):
     criterion = _Criterion(lambda outputs, labels: curvature * (outputs - labels).square().mean() / 2)
-    found = find_learning_rate(
-        Slope(), criterion, BATCHES, make_optimizer=sgd, device="cpu", lowest=1e-6, highest=1e4, steps=200
-    )
+    found = find_rate(Slope(), criterion, BATCHES, make_optimizer=sgd, lowest=1e-6, highest=1e4, steps=200)
     # After a step at rate r the weight is (1 - r curvature) times what it was.
     assert found.diverged
     assert 0.02 / curvature < found.steepest < 1 / curvature
@@ -147,16 +148,14 @@ def test_it_finds_the_rate_that_suits_a_problem_of_known_curvature(curvature):
     assert found.table["learning_rate"].iloc[0] == pytest.approx(1e-6)
 
 
-def test_a_whole_range_without_divergence_is_told_as_such(loader, noisy):
-    found = find_learning_rate(
-        noisy, MaskedBCEWithLogitsLoss(), loader, make_optimizer=adam, device="cpu", highest=0.05, steps=40
-    )
+def test_a_whole_range_without_divergence(loader, noisy):
+    found = find_rate(noisy, MaskedBCEWithLogitsLoss(), loader, make_optimizer=adam, highest=0.05, steps=40)
     assert not found.diverged
     assert len(found.table) == 40
     assert found.table["learning_rate"].iloc[-1] == pytest.approx(0.05)
 
 
-def test_stages_keep_their_proportions_and_the_heads_rate_is_told(loader, tiny_net):
+def test_stages_keep_their_ratios_and_the_heads_rate_is_reported(loader, tiny_net):
     seen = []
 
     def staged(net, criterion):
@@ -169,22 +168,19 @@ def test_stages_keep_their_proportions_and_the_heads_rate_is_told(loader, tiny_n
 
     net = tiny_net
     batches = [{"img": batch["img"].float(), "labels": batch["labels"]} for batch in loader]
-    found = find_learning_rate(
-        net, MaskedBCEWithLogitsLoss(), batches, make_optimizer=staged, device="cpu", steps=20, highest=0.01
-    )
+    found = find_rate(net, MaskedBCEWithLogitsLoss(), batches, make_optimizer=staged, steps=20, highest=0.01)
     rates = torch.tensor(seen[1:])
     torch.testing.assert_close(rates[:, 1], rates[:, 0] / 5)
     assert found.table["learning_rate"].tolist() == pytest.approx(rates[: len(found.table), 0].tolist())
 
 
-def test_a_sum_is_told_per_image(loader, tiny_net):
+def test_a_summed_loss_is_reported_per_image(loader, tiny_net):
     def first_loss(reduction):
-        return find_learning_rate(
+        return find_rate(
             Normalized(tiny_net, 0.4, 0.2),
             MaskedBCEWithLogitsLoss(reduction=reduction),
             loader,
             make_optimizer=adam,
-            device="cpu",
             steps=20,
         ).table["loss"][0]
 
@@ -200,33 +196,31 @@ def test_a_sum_is_told_per_image(loader, tiny_net):
         ({"batches": []}, "There is no batch to train on"),
     ],
 )
-def test_a_range_that_is_none_is_refused(tiny_net, changes, message):
-    settings = {"batches": BATCHES, "make_optimizer": adam, "device": "cpu"} | changes
+def test_an_impossible_range_is_an_error(tiny_net, changes, message):
+    settings = {"batches": BATCHES, "make_optimizer": adam} | changes
     with pytest.raises(HilumError, match=message):
-        find_learning_rate(tiny_net, MaskedBCEWithLogitsLoss(), settings.pop("batches"), **settings)
+        find_rate(tiny_net, MaskedBCEWithLogitsLoss(), settings.pop("batches"), **settings)
 
 
-def test_a_loss_that_falls_nowhere_is_told():
+def test_a_loss_that_never_decreases_is_an_error():
     criterion = _Criterion(lambda outputs, labels: outputs.mean() * 0 + 1)
-    with pytest.raises(HilumError, match="The loss falls nowhere between learning rates of 1e-07 and 10"):
-        find_learning_rate(Slope(), criterion, BATCHES, make_optimizer=sgd, device="cpu")
+    with pytest.raises(HilumError, match="The loss never decreases between learning rates of 1e-07 and 10"):
+        find_rate(Slope(), criterion, BATCHES, make_optimizer=sgd)
 
 
-def test_a_loss_that_is_not_finite_is_told():
+def test_a_loss_that_is_not_finite_is_an_error():
     criterion = _Criterion(lambda outputs, labels: outputs.mean() * float("nan"))
-    with pytest.raises(HilumError, match="The loss is not finite, or rises at once"):
-        find_learning_rate(Slope(), criterion, BATCHES, make_optimizer=sgd, device="cpu")
+    with pytest.raises(HilumError, match="The loss is not finite, or increases at once"):
+        find_rate(Slope(), criterion, BATCHES, make_optimizer=sgd)
 
 
 @pytest.fixture
 def found() -> LearningRates:
     criterion = _Criterion(lambda outputs, labels: (outputs - labels).square().mean())
-    return find_learning_rate(
-        Slope(), criterion, BATCHES, make_optimizer=sgd, device="cpu", lowest=1e-5, highest=1e3
-    )
+    return find_rate(Slope(), criterion, BATCHES, make_optimizer=sgd, lowest=1e-5, highest=1e3)
 
 
-def test_the_figure_has_a_logarithmic_axis_and_marks_what_was_found(found, tmp_path):
+def test_the_figure_has_a_logarithmic_axis_and_marks_the_rates(found, tmp_path):
     figure = learning_rate_figure(found)
     (axes,) = figure.axes
     assert axes.get_xscale() == "log"
@@ -238,8 +232,8 @@ def test_the_figure_has_a_logarithmic_axis_and_marks_what_was_found(found, tmp_p
     figure.savefig(tmp_path / "rates.png")
 
 
-def test_settings_are_prepared_as_a_run_has_them(nih_tree):
-    prepared = prepare(
+def test_settings_give_the_first_step_of_a_run(nih_tree):
+    test = RangeTest.from_settings(
         {
             "source": "nih",
             "root": nih_tree,
@@ -253,10 +247,10 @@ def test_settings_are_prepared_as_a_run_has_them(nih_tree):
             "learning_rate": 0.3,
         }
     )
-    optimizer = prepared.make_optimizer(prepared.net, prepared.criterion)
+    optimizer = test.make_optimizer(test.net, test.criterion)
     assert type(optimizer) is torch.optim.SGD
     assert (optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["momentum"]) == (0.3, 0.5)
-    batch = next(iter(prepared.batches))
-    with prepared.precision():
-        assert prepared.net(batch["img"]).shape == batch["labels"].shape
-    assert prepared.device.type == "cpu"
+    batch = next(iter(test.batches))
+    with test.precision():
+        assert test.net(batch["img"]).shape == batch["labels"].shape
+    assert test.device.type == "cpu"

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from hilum.errors import HilumError
-from hilum.training.oom import MemoryKeeper, pieces_of
+from hilum.training.oom import OutOfMemoryRetry, pieces_of
 
 
 def batch(size: int) -> dict[str, torch.Tensor]:
@@ -41,33 +41,33 @@ def test_what_would_fit_is_said(net, error):
     with pytest.raises(
         HilumError, match=r"Out of memory with 64 images at once .*Try batch_size 32; or on_oom"
     ):
-        MemoryKeeper().fitting(net, [batch(64)], FitsOnly(10, net, error))
+        OutOfMemoryRetry().run(FitsOnly(10, net, error), net, [batch(64)])
 
 
 def test_the_advice_is_for_the_batch_that_all_devices_share(net):
     with pytest.raises(HilumError, match=r"Out of memory with 16 images at once .*Try batch_size 32\.$"):
-        MemoryKeeper(devices=4).fitting(net, [batch(16)], FitsOnly(10, net))
+        OutOfMemoryRetry(devices=4).run(FitsOnly(10, net), net, [batch(16)])
 
 
 def test_halving_goes_on_until_it_fits_and_stays(net):
     halved = []
-    memory = MemoryKeeper(halve=True, on_halved=halved.append)
-    assert memory.fitting(net, [batch(8)], FitsOnly(2, net)) == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    memory = OutOfMemoryRetry(halve=True, on_halved=halved.append)
+    assert memory.run(FitsOnly(2, net), net, [batch(8)]) == [[0, 1], [2, 3], [4, 5], [6, 7]]
     assert halved == [2, 4]
-    assert memory.fitting(net, [batch(5)], FitsOnly(2, net)) == [[0], [1], [2], [3, 4]]
+    assert memory.run(FitsOnly(2, net), net, [batch(5)]) == [[0], [1], [2], [3, 4]]
     assert halved == [2, 4]
 
 
 def test_the_tries_that_failed_leave_no_trace(net):
     torch.manual_seed(3)
     tried = FitsOnly(2, net)
-    MemoryKeeper(halve=True).fitting(net, [batch(8)], tried)
+    OutOfMemoryRetry(halve=True).run(tried, net, [batch(8)])
     statistics = {name: value.clone() for name, value in net.state_dict().items()}
 
     torch.manual_seed(3)
     other = nn.BatchNorm2d(3)
     straight = FitsOnly(2, other)
-    MemoryKeeper(halve=True, pieces=4).fitting(other, [batch(8)], straight)
+    OutOfMemoryRetry(halve=True, pieces=4).run(straight, other, [batch(8)])
     assert torch.equal(tried.drawn, straight.drawn)
     for name, value in other.state_dict().items():
         assert torch.equal(value, statistics[name]), name
@@ -75,7 +75,7 @@ def test_the_tries_that_failed_leave_no_trace(net):
 
 def test_a_single_image_that_does_not_fit_is_told(net):
     with pytest.raises(HilumError, match="Out of memory with a single image at once"):
-        MemoryKeeper(halve=True).fitting(net, [batch(4)], FitsOnly(0, net))
+        OutOfMemoryRetry(halve=True).run(FitsOnly(0, net), net, [batch(4)])
 
 
 def test_another_error_is_not_taken_for_it(net):
@@ -83,7 +83,7 @@ def test_another_error_is_not_taken_for_it(net):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
-        MemoryKeeper(halve=True).fitting(net, [batch(4)], step)
+        OutOfMemoryRetry(halve=True).run(step, net, [batch(4)])
 
 
 @pytest.mark.parametrize(("size", "pieces", "sizes"), [(8, 1, [8]), (7, 2, [3, 4]), (3, 4, [1, 1, 1])])

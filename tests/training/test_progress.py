@@ -29,13 +29,13 @@ def test_images_per_second_are_of_the_parts_last_pass(clock):
         assert math.isnan(shown.images_per_second("train"))
         for seconds, part, images in [(101, "train", 6), (102, "train", 4), (104, "val", 4)]:
             clock["seconds"] = seconds
-            shown.advance(part, images)
+            shown.on_batch_end(part, images)
         assert shown.images_per_second("train") == 10  # two processes with ten images each
         assert shown.images_per_second("val") == 2
         clock["seconds"] = 150  # the files of the epoch are written
-        shown.restart_clock()
+        shown.on_epoch_begin(2)
         clock["seconds"] = 151
-        shown.advance("train", 10)
+        shown.on_batch_end("train", 10)
         assert shown.images_per_second("train") == 20
 
 
@@ -50,10 +50,11 @@ def on_a_terminal(monkeypatch) -> Terminal:
 
 def run_an_epoch(quiet):
     with EpochProgress(3, {"train": (1234, 1234), "val": (40, 40)}, quiet=quiet) as shown:
-        shown.advance("train", 1000)
+        shown.on_epoch_begin(1)
+        shown.on_batch_end("train", 1000)
         shown.bars.refresh()
-        shown.advance("train", 234)
-        shown.advance("val", 20)
+        shown.on_batch_end("train", 234)
+        shown.on_batch_end("val", 20)
         shown.bars.refresh()
 
 

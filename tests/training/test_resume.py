@@ -107,7 +107,7 @@ def test_a_truncated_checkpoint_is_told_and_the_one_before_it_used(
     told = capsys.readouterr().out
     assert f"{weights}: the checkpoint is damaged" in told
     assert "The one before it is used" in told
-    assert "The run goes on after epoch 2 of 4" in told
+    assert "The run continues after epoch 2 of 4 epochs" in told
 
 
 def test_without_any_whole_checkpoint_it_is_told_and_nothing_is_lost(stopped, own_catalog, make_tiny_net):
@@ -143,15 +143,15 @@ def test_an_interruption_says_how_to_go_on(own_catalog, make_tiny_net, tmp_path,
 
     with pytest.raises(KeyboardInterrupt):
         StandardTraining(**settings(own_catalog, tmp_path, "early"), net=Stops()).train()
-    assert f"Go on with: hilum resume {tmp_path / 'runs' / 'early'}" in capsys.readouterr().out
+    assert f"Continue with: hilum resume {tmp_path / 'runs' / 'early'}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"learning_rate": 0.1}, r"learning_rate: the run was begun with 0\.01, not 0\.1"),
-        ({"num_epochs": 9}, "num_epochs: the run was begun with 4, not 9"),
-        ({"seed": 3}, "seed: the run was begun with 0, not 3"),
+        ({"learning_rate": 0.1}, r"learning_rate: the run started with 0\.01, not 0\.1"),
+        ({"num_epochs": 9}, "num_epochs: the run started with 4, not 9"),
+        ({"seed": 3}, "seed: the run started with 0, not 3"),
     ],
 )
 def test_a_setting_that_would_change_is_refused_by_name(stopped, own_catalog, make_tiny_net, changes, words):
@@ -177,7 +177,7 @@ def test_other_data_a_finished_run_and_a_missing_net_are_refused(stopped, whole,
     ):
         StandardTraining.resume(folder.path, net=make_tiny_net())
     fewer = own_catalog.select_images(own_catalog.table.index[:40])
-    with pytest.raises(HilumError, match="The catalog is not the one that the run was begun with"):
+    with pytest.raises(HilumError, match="The catalog differs from that of the run"):
         resumed(folder, fewer, make_tiny_net())
     assert RunFolder(folder.path).record["epochs_done"] == 1
 

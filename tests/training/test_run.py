@@ -414,7 +414,7 @@ def test_running_out_of_memory_halves_what_is_computed_at_once_and_is_recorded(t
 
     training = train(net=Hungry(), on_oom="halve", num_epochs=2)
     assert training.folder.record["batch_pieces"] == 4
-    assert "from now on each batch is computed in 2 pieces" in capsys.readouterr().out
+    assert "each batch is now computed in 2 pieces" in capsys.readouterr().out
     with pytest.raises(
         HilumError, match=r"Out of memory with 8 images at once \(CUDA out of memory\.\)\. Try batch"
     ):
@@ -463,7 +463,7 @@ def test_the_model_and_its_settings_are_those_asked_for(train, own_catalog, monk
 
 
 def test_the_device_asked_for_is_the_one_used(train):
-    with pytest.raises(HilumError, match="device: 'warp' is no device"):
+    with pytest.raises(HilumError, match="device: 'warp' is not a device"):
         train(device="warp")
 
 
@@ -498,7 +498,7 @@ def test_features_out_of_balance_are_told_by_name_with_both_shares(train, capsys
 
 def test_a_split_by_image_is_warned_of(train, capsys):
     train(split_unit="image")
-    assert "warning: the split is by image: a patient may be on both sides" in capsys.readouterr().out
+    assert "warning: the split is by image: a patient may be in several parts" in capsys.readouterr().out
 
 
 def test_images_are_checked_before_anything_else_when_asked(small_catalog, tmp_path, make_tiny_net):

@@ -49,7 +49,7 @@ def test_other_versions_are_told(run, own_catalog, make_tiny_net):
 
 
 def test_what_cannot_be_verified_is_told(run, own_catalog, make_tiny_net, tmp_path):
-    with pytest.raises(HilumError, match=r"--epochs 3: the run has 2 ended epochs\. Give 1 to 2"):
+    with pytest.raises(HilumError, match=r"--epochs 3: the run has 2 finished epochs\. Give 1 to 2"):
         verify(run.path, epochs=3, net=make_tiny_net(), catalog=own_catalog)
     with pytest.raises(HilumError, match="with a net of your own: verify it from Python"):
         verify(run.path, catalog=own_catalog)
@@ -71,15 +71,15 @@ def test_a_run_with_trackers_of_its_own_is_verified_without_them(train, own_cata
 def test_a_run_that_was_halved_on_its_way_says_why_it_may_differ(run, own_catalog, make_tiny_net):
     run.update(batch_pieces=2, batch_pieces_since=2)
     found = verify(run.path, net=make_tiny_net(), catalog=own_catalog)
-    assert "in 2 pieces from somewhere in epoch 2 on" in found.environment[0]
+    assert "in 2 pieces from some batch of epoch 2" in found.environment[0]
 
 
 def test_weights_of_a_former_run_that_have_changed_are_told(run, own_catalog, make_tiny_net):
-    from hilum.training.resume import refuse_other_data
+    from hilum.training.run_writer import check_same_data
 
     before = run.record | {"init_from": {"run": "former", "weights": "aa"}}
     now = run.record | {"init_from": {"run": "former", "weights": "bb"}}
     with pytest.raises(
-        HilumError, match="The weights of former, which the run began with, are no longer those"
+        HilumError, match="The run started from the weights of former, which have changed since"
     ):
-        refuse_other_data(before, now)
+        check_same_data(before, now)

@@ -1,6 +1,6 @@
-"""A name and its settings → a loss on raw logits and labels from 0 to 1, with NaN for the unknown ones.
+"""Losses on raw logits and labels from 0 to 1, with NaN for unknown labels.
 
-Each loss but the one for three classes gives a term per image and target (`MaskedLoss`).
+Each loss except the one for three classes has a term per image and target (`MaskedLoss`).
 """
 
 import inspect
@@ -8,6 +8,7 @@ import inspect
 import numpy as np
 import torch
 
+from hilum.config import TrainingSettings
 from hilum.errors import HilumError, nearest
 from hilum.training.losses.asymmetric import AsymmetricLoss
 from hilum.training.losses.auc_margin import AUCMarginLoss
@@ -15,7 +16,7 @@ from hilum.training.losses.bce import MaskedBCEWithLogitsLoss, MaskedLoss, posit
 from hilum.training.losses.focal import FocalLoss
 from hilum.training.losses.multiclass import MultiClassLoss
 
-#: The losses that can be named.
+#: Name in the settings -> loss.
 LOSSES: dict[str, type[MaskedLoss]] = {
     "bce": MaskedBCEWithLogitsLoss,
     "focal": FocalLoss,
@@ -23,7 +24,7 @@ LOSSES: dict[str, type[MaskedLoss]] = {
     "auc_margin": AUCMarginLoss,
 }
 
-#: What the run itself gives to a loss, so that it is none of the loss's own settings.
+#: Arguments that the run gives to a loss, which are not settings of the loss.
 _GIVEN = {"self", "reduction", "pos_weight", "prevalence", "targets"}
 
 __all__ = [
@@ -40,55 +41,46 @@ __all__ = [
 
 
 def make_loss(
-    name: str,
-    loss_kwargs: dict[str, float],
+    settings: TrainingSettings,
     *,
-    reduction: str,
-    pos_weight: torch.Tensor | None,
-    prevalence: np.ndarray,
-    classed: np.ndarray,
     targets: tuple[str, ...],
+    classed: np.ndarray,
+    prevalence: np.ndarray,
+    pos_weight: torch.Tensor | None = None,
 ) -> MaskedLoss | MultiClassLoss:
     """The loss of a run.
 
     Args:
-        name: a key of `LOSSES`.
-        loss_kwargs: the loss's own settings.
-        reduction: "mean" over the batch's known labels, or "sum".
+        settings: `loss`, `loss_kwargs` and `loss_reduction`.
+        targets: names, for the messages.
+        classed: bool (targets,), the targets that have three classes; only bce has a loss for them.
+        prevalence: (targets,) fraction of positives among the known labels of the training part.
         pos_weight: (targets,) factors on the positive labels' terms, for bce; None for none.
-        prevalence: (targets,) share of positives among the known labels of the training part.
-        classed: bool (targets,), which targets have three classes; only bce has a loss for them.
-        targets: their names, for the messages.
 
     Raises:
-        HilumError: an unknown loss, a setting it does not take or a value it cannot use; weights of the
-            positives or targets with three classes for a loss that has no place for them.
+        HilumError: an argument that the loss does not have or cannot use; weights of the positives or targets
+            with three classes for another loss than bce.
     """
-    if name not in LOSSES:
-        raise HilumError(
-            f"loss: there is no loss {name!r}.{nearest(name, LOSSES)} Known: {', '.join(LOSSES)}."
-        )
+    name, reduction = settings.loss, settings.loss_reduction
     known = [key for key in inspect.signature(LOSSES[name]).parameters if key not in _GIVEN]
-    for key, value in loss_kwargs.items():
+    for key in settings.loss_kwargs:
         if key not in known:
             takes = f"It takes {', '.join(known)}." if known else "It takes none."
             raise HilumError(f"loss_kwargs: {name} has no setting {key!r}.{nearest(key, known)} {takes}")
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise HilumError(f"loss_kwargs: {key} must be a number; it is {value!r}.")
-    if name != "bce" and pos_weight is not None:
+    if name == "bce":
+        if classed.any():
+            return MultiClassLoss(torch.from_numpy(classed), pos_weight, reduction)
+        return MaskedBCEWithLogitsLoss(pos_weight, reduction)
+    if pos_weight is not None:
         raise HilumError(
             f"use_positivity_weights: loss {name} has no weights of the positive labels. "
-            "Leave the one or the other out."
+            "Leave out use_positivity_weights, or choose loss bce."
         )
-    if name != "bce" and classed.any():
+    if classed.any():
         raise HilumError(
             f"loss {name}: {', '.join(np.array(targets)[classed])} would have three classes (uncertain_policy), "
             "which only loss bce can learn. Choose bce, or another uncertain_policy."
         )
     if name == "auc_margin":
-        return AUCMarginLoss(prevalence, targets, reduction=reduction, **loss_kwargs)
-    if name != "bce":
-        return LOSSES[name](reduction=reduction, **loss_kwargs)
-    if classed.any():
-        return MultiClassLoss(torch.from_numpy(classed), pos_weight, reduction)
-    return MaskedBCEWithLogitsLoss(pos_weight, reduction)
+        return AUCMarginLoss(prevalence, targets, reduction=reduction, **settings.loss_kwargs)
+    return LOSSES[name](reduction=reduction, **settings.loss_kwargs)

@@ -1,4 +1,4 @@
-"""Asymmetric loss: positive and negative labels are focused each in its own way."""
+"""Asymmetric loss: focal loss with different focusing of positive and negative labels."""
 
 import torch
 from torch.nn import functional
@@ -11,15 +11,15 @@ from hilum.training.losses.focal import focused
 class AsymmetricLoss(MaskedLoss):
     """Focal loss with a gamma for each kind of label and a margin (Ridnik et al. 2021, arXiv 2009.14119).
 
-    A negative label whose probability is below the margin costs nothing: it is predicted well enough, or
-    it is mislabelled. A label between 0 and 1 counts as positive by its share and as negative by the rest.
+    A negative label with a probability below the margin costs nothing: it is predicted well enough, or
+    mislabelled. A label between 0 and 1 counts as positive by its value and as negative by the rest.
 
     Args:
-        gamma_pos: focusing of the positive labels; the paper's 0 leaves them cross-entropy.
+        gamma_pos: focusing of the positive labels; with the paper's 0 they have cross-entropy.
         gamma_neg: focusing of the negative labels.
-        clip: the probability margin, taken off the negative labels' probability.
-        focus_gradient: let the gradient flow through the focusing factor, as the formula has it. With 0 the
-            factor is a constant to the gradient, as in the training code of the paper's authors.
+        clip: the probability margin, subtracted from the probability of negative labels.
+        focus_gradient: 1 for a gradient through the focusing factor, as in the formula; 0 for a constant
+            factor, as in the training code of the paper's authors.
         reduction: "mean" over the batch's known labels, or "sum".
 
     Raises:
@@ -46,7 +46,7 @@ class AsymmetricLoss(MaskedLoss):
         self.focus_gradient = bool(focus_gradient)
 
     def terms(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Logits and labels 0..1 to each one's loss, all (B, targets)."""
+        """The loss of each logit and label."""
         probability, complement = torch.sigmoid(logits), torch.sigmoid(-logits)
         if self.clip:
             log_negative = torch.log((complement + self.clip).clamp(max=1))

@@ -1,4 +1,4 @@
-"""Focal loss: the less weight on a label, the better it is predicted."""
+"""Focal loss: the better a label is predicted, the less it counts."""
 
 import torch
 from torch.nn import functional
@@ -8,13 +8,13 @@ from hilum.training.losses.bce import MaskedLoss
 
 
 class FocalLoss(MaskedLoss):
-    """Binary cross-entropy times (1 - p of the right answer)**gamma (Lin et al. 2017, arXiv 1708.02002).
+    """Binary cross-entropy times (1 - probability of the label)**gamma (Lin et al. 2017, arXiv 1708.02002).
 
-    The many images that show nothing are soon predicted well; this keeps their sum from drowning the few
-    that are not. A label between 0 and 1 counts as positive by its share and as negative by the rest.
+    So the sum over the many easy negatives does not outweigh the few hard images. A label between 0 and 1
+    counts as positive by its value and as negative by the rest.
 
     Args:
-        gamma: how much less the well predicted count; 0 is binary cross-entropy.
+        gamma: focusing: 0 is binary cross-entropy; higher values reduce the weight of well predicted labels.
         alpha: factor on the positive labels' terms, with 1 - alpha on the negative ones; None for neither.
         reduction: "mean" over the batch's known labels, or "sum".
 
@@ -31,7 +31,7 @@ class FocalLoss(MaskedLoss):
         self.gamma, self.alpha = gamma, alpha
 
     def terms(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Logits and labels 0..1 to each one's loss, all (B, targets)."""
+        """The loss of each logit and label."""
         positive = focused(functional.logsigmoid(logits), torch.sigmoid(-logits), self.gamma)
         negative = focused(functional.logsigmoid(-logits), torch.sigmoid(logits), self.gamma)
         if self.alpha is not None:
@@ -40,10 +40,8 @@ class FocalLoss(MaskedLoss):
 
 
 def focused(log_right: torch.Tensor, wrong: torch.Tensor, gamma: float) -> torch.Tensor:
-    """-log(probability of the right answer) times (probability of the wrong one)**gamma.
-
-    Above zero, the base has a finite gradient for gammas below 1, too.
-    """
+    """-log(probability of the label) times (probability of its opposite)**gamma."""
     if gamma == 0:
         return -log_right
+    # Above zero, the base has a finite gradient for gammas below 1 too.
     return -log_right * wrong.clamp(min=torch.finfo(wrong.dtype).tiny) ** gamma

@@ -4,20 +4,19 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from hilum.training.losses.bce import MaskedBCEWithLogitsLoss, at_least_float32, refuse_other_shape
+from hilum.training.losses.bce import MaskedBCEWithLogitsLoss, at_least_float32, check_shape
 
 
 class MultiClassLoss(nn.Module):
     """Cross-entropy over three classes for some targets, binary cross-entropy for the others.
 
-    The network has an output for each target and two more for each target with classes: (targets) the
-    target's logit, or its positive class's; then (classed targets) the negative classes'; then as many
-    for the uncertain classes. Reported is the probability of positive among positive and negative, the
-    uncertain class left aside (Irvin et al. 2019, arXiv 1901.07031): its logit is the difference of the
-    two outputs.
+    The network has an output for each target, then two more for each target with classes: first T outputs with
+    the target's logit or its positive class; then the negative classes; then the uncertain classes. The
+    probability of a classed target is that of positive against negative, without the uncertain class (Irvin
+    et al. 2019, arXiv 1901.07031): its logit is the difference of the two outputs.
 
     Args:
-        classed: bool (targets,), which targets have three classes.
+        classed: bool (targets,), the targets that have three classes.
         pos_weight: (targets,) factors on the positive labels' terms; None for none.
         reduction: "mean" over the batch's known labels, or "sum".
     """
@@ -26,6 +25,8 @@ class MultiClassLoss(nn.Module):
         self, classed: torch.Tensor, pos_weight: torch.Tensor | None = None, reduction: str = "mean"
     ):
         super().__init__()
+        self.classed: torch.Tensor
+        self.pos_weight: torch.Tensor | None
         self.register_buffer("classed", classed)
         self.register_buffer("pos_weight", pos_weight)
         self.reduction = reduction
@@ -34,37 +35,37 @@ class MultiClassLoss(nn.Module):
 
     @property
     def outputs(self) -> int:
-        """How many outputs the network must have."""
+        """Number of outputs that the network must have."""
         return len(self.classed) + 2 * int(self.classed.sum())
 
     def forward(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Outputs (B, outputs) and labels (B, targets) to a scalar.
 
-        A label is 0, 1, NaN (left out) or, for a classed target, 2 (uncertain).
+        A label is 0, 1, NaN (unknown) or, for a classed target, 2 (uncertain).
 
         Raises:
-            HilumError: the network gives another number of outputs.
+            HilumError: the network has another number of outputs.
         """
-        refuse_other_shape(outputs, (len(labels), self.outputs))
+        check_shape(outputs, (len(labels), self.outputs))
         outputs = at_least_float32(outputs)
         total = self.binary(outputs[:, : len(self.classed)][:, ~self.classed], labels[:, ~self.classed])
-        classes = torch.stack(self._classes(outputs), dim=-1)
-        wanted = labels[:, self.classed]
-        known = ~torch.isnan(wanted)
-        wanted = torch.where(known, wanted, 0.0).long()
-        losses = functional.cross_entropy(classes.flatten(0, 1), wanted.flatten(), reduction="none")
+        scores = torch.stack(self._classes(outputs), dim=-1)
+        expected = labels[:, self.classed]
+        known = ~torch.isnan(expected)
+        expected = torch.where(known, expected, 0.0).long()
+        losses = functional.cross_entropy(scores.flatten(0, 1), expected.flatten(), reduction="none")
         if self.pos_weight is not None:
-            factors = torch.where(wanted == 1, self.pos_weight[self.classed], 1.0)
+            factors = torch.where(expected == 1, self.pos_weight[self.classed], 1.0)
             losses = losses * factors.flatten()
         total = total + torch.where(known.flatten(), losses, 0.0).sum()
         return total if self.reduction == "sum" else total / self.weight(labels).clamp(min=1)
 
     def weight(self, labels: torch.Tensor) -> torch.Tensor:
-        """How many labels of (B, targets) are known, that is how many terms a mean is over."""
+        """Number of known labels of (B, targets), which is the number of terms of a mean."""
         return (~torch.isnan(labels)).sum()
 
     def target_logits(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Outputs (B, outputs) to one logit per target (B, targets), as the metrics take them."""
+        """Outputs (B, outputs) to one logit per target (B, targets), as the metrics need them."""
         negative, positive, _ = self._classes(outputs)
         logits = outputs[:, : len(self.classed)].clone()
         logits[:, self.classed] = positive - negative

@@ -1,4 +1,4 @@
-"""A run in MLflow: `mlflow ui --backend-store-uri sqlite:///<save_path>/mlflow.db` shows it."""
+"""Runs in MLflow: `mlflow ui --backend-store-uri sqlite:///<save_path>/mlflow.db` shows them."""
 
 import json
 import logging
@@ -20,20 +20,19 @@ from hilum.training.trackers.payload import Conclusion, flat_settings
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-#: Characters of a parameter that every MLflow server takes; the whole settings are in settings.json.
+#: Characters of a parameter that every MLflow server accepts; all settings are in settings.json too.
 PARAMETER_LENGTH = 500
 
-#: Parameters, and metrics, that MLflow takes at once.
-PARAMETERS_AT_ONCE = 100
-METRICS_AT_ONCE = 1000
+#: Largest numbers of parameters and of metrics in one request.
+PARAMETERS_AT_ONCE, METRICS_AT_ONCE = 100, 1000
 
-#: The last metric of an epoch: an epoch is whole where it is.
+#: The last metric of an epoch: an epoch that has it is complete.
 LAST_METRIC = "loss/train"
 
 
-@contextmanager  # which is a decorator, too
+@contextmanager  # also a decorator
 def _quiet() -> Iterator[None]:
-    """Without the news of an SQLite file being made, and without warnings of what MLflow's own code should not use."""
+    """Without messages about a new SQLite file, and without deprecation warnings about MLflow's own code."""
     loggers = [logging.getLogger(name) for name in ("alembic", "mlflow.store")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -48,34 +47,37 @@ def _quiet() -> Iterator[None]:
 
 
 class MLflowTracker:
-    """Keeps a run in an MLflow store; run.json remembers which run of which store it is.
+    """Stores a run in an MLflow store; run.json has the store and the id of the run there.
 
     Args:
         folder: of the run.
-        uri: of the store; None for an SQLite file beside the run folder, with its artefacts beside it.
+        uri: of the store; None for an SQLite file next to the run folder, with its artefacts next to it.
     """
+
+    _client: "MlflowClient"
 
     def __init__(self, folder: RunFolder, uri: str | None):
         self._folder = folder
         self._uri = uri or f"sqlite:///{(folder.path.parent / 'mlflow.db').resolve().as_posix()}"
-        self._client: MlflowClient | None = None
+        is_file = self._uri.startswith("sqlite:///")
+        self._database = Path(self._uri.removeprefix("sqlite:///")) if is_file else None
         self._run_id = ""
 
     def open(self) -> set[int]:
-        """Begins a run with the settings, or takes up the one that run.json names."""
-        with _quiet(), self._one_at_a_time():
+        """Creates a run with the settings, or continues the one that run.json names."""
+        with _quiet(), self._locked():
             self._client = _client(self._uri)
             known = self._known_run()
             if known is None:
-                self._run_id = self._begin()
+                self._run_id = self._create()
                 return set()
             self._run_id = known
             self._client.update_run(known, status="RUNNING")
             return {metric.step for metric in self._client.get_metric_history(known, LAST_METRIC)}
 
     @contextmanager
-    def _one_at_a_time(self) -> Iterator[None]:
-        """Several runs of a sweep must not make the same SQLite file, or the same experiment, at once."""
+    def _locked(self) -> Iterator[None]:
+        """Only one run of a sweep at a time may create the SQLite file or the experiment."""
         if self._database is None:
             yield
             return
@@ -83,13 +85,8 @@ class MLflowTracker:
         with FileLock(self._database.with_name(f".{self._database.name}.lock")):
             yield
 
-    @property
-    def _database(self) -> Path | None:
-        """The SQLite file; None for a server or another kind of database."""
-        return Path(self._uri.removeprefix("sqlite:///")) if self._uri.startswith("sqlite:///") else None
-
     def _known_run(self) -> str | None:
-        """The run that an earlier process began, if the store still has it."""
+        """The run that an earlier process created, if the store still has it."""
         from mlflow.exceptions import MlflowException
 
         known = self._folder.record.get("mlflow") or {}
@@ -103,7 +100,7 @@ class MLflowTracker:
             raise
         return known["run_id"] if run.info.lifecycle_stage == "active" else None
 
-    def _begin(self) -> str:
+    def _create(self) -> str:
         from mlflow.entities import Param
 
         record = self._folder.record
@@ -113,15 +110,15 @@ class MLflowTracker:
             "folder": str(self._folder.path.resolve()),
             "targets": ", ".join(record["targets"]),
             "mlflow.source.git.commit": record.get("git_commit") or "",
-            **{name: json.dumps(record[name]) for name in ("versions", "device") if name in record},
-            **{
-                f"{what}_fingerprint": record[what]["fingerprint"]
-                for what in ("catalog", "split")
-                if what in record
-            },
+        }
+        tags |= {name: json.dumps(record[name]) for name in ("versions", "device") if name in record}
+        tags |= {
+            f"{name}_fingerprint": record[name]["fingerprint"]
+            for name in ("catalog", "split")
+            if name in record
         }
         run = self._client.create_run(experiment, run_name=self._folder.path.name, tags=tags)
-        run_id = run.info.run_id
+        run_id: str = run.info.run_id
         self._folder.update(mlflow={"uri": self._uri, "run_id": run_id})
         parameters = [Param(name, _shortened(str(value))) for name, value in flat_settings(record).items()]
         for first in range(0, len(parameters), PARAMETERS_AT_ONCE):
@@ -130,11 +127,11 @@ class MLflowTracker:
         return run_id
 
     def _experiment(self, name: str) -> str:
-        """The id of the experiment of that name, made if need be."""
+        """The id of the experiment of that name, which is created if necessary."""
         experiment = self._client.get_experiment_by_name(name)
         if experiment is not None:
             return experiment.experiment_id
-        # MLflow's own choice for SQLite would be a folder wherever the process happens to stand.
+        # For SQLite, MLflow's default is a folder in the working directory.
         artefacts = None
         if self._database is not None:
             artefacts = (self._database.resolve().parent / "mlflow-artefacts").as_uri()
@@ -142,7 +139,7 @@ class MLflowTracker:
 
     @_quiet()
     def epoch(self, epoch: int, scalars: Mapping[str, float]) -> None:
-        """Keeps an epoch's numbers."""
+        """Stores an epoch's numbers."""
         self._log_metrics(scalars, epoch)
 
     def _log_metrics(self, values: Mapping[str, float], step: int) -> None:
@@ -158,7 +155,7 @@ class MLflowTracker:
 
     @_quiet()
     def finish(self, end: Conclusion) -> None:
-        """Keeps operating points, digest, figures, mistakes, report and run.json; the run is FINISHED."""
+        """Stores operating points, digest, figures, mistakes, report and run.json; the run is FINISHED."""
         from mlflow.entities import RunTag
 
         self._log_metrics(end.points, end.best_epoch)
@@ -177,14 +174,13 @@ class MLflowTracker:
 
     @_quiet()
     def fail(self, reason: str) -> None:
-        """Keeps the reason as a tag; the run is KILLED if it was interrupted, else FAILED."""
+        """Stores the reason as a tag; the run is KILLED if it was interrupted, else FAILED."""
         self._client.set_tag(self._run_id, "failure", _shortened(reason))
         self._client.set_terminated(self._run_id, "KILLED" if reason == "interrupted" else "FAILED")
 
 
 def _client(uri: str) -> "MlflowClient":
-    # Nothing is to be sent anywhere unasked, and a server that is gone must not hold up the training for minutes;
-    # whoever has set these variables has it as they say.
+    # No telemetry, and no minutes of waiting for a server that is gone, unless the user has set these variables.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
@@ -198,17 +194,16 @@ def _shortened(text: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """With what MLflow takes in names; any other character becomes an underscore."""
+    """The name with underscores for characters that MLflow does not accept."""
     return re.sub(r"[^\w.\- ]", "_", name)
 
 
 def _metric_names(names: Mapping[str, float]) -> list[str]:
-    """MLflow's name for each, different from each other: `roc_auc/val/Gas (free)` → `roc_auc/val/Gas _free_`."""
+    """MLflow's distinct name for each: `roc_auc/val/Gas (free)` -> `roc_auc/val/Gas _free_`."""
     given: list[str] = []
     for name in names:
         plain = "/".join(_plain(part) for part in name.split("/", 2))
-        number = 2
-        unique = plain
+        number, unique = 2, plain
         while unique in given:
             unique, number = f"{plain}-{number}", number + 1
         given.append(unique)

@@ -1,4 +1,4 @@
-"""What trackers are told of a run: its settings, the scores of its epochs, and what it came to."""
+"""What trackers get of a run: its settings, the scores of its epochs, and its results."""
 
 import base64
 import json
@@ -13,19 +13,19 @@ from hilum.metrics.predictions import Predictions
 from hilum.report.error_gallery import RunImages, largest_errors
 from hilum.run_folder import RunFolder
 
-#: The scores of a target that are followed over the epochs; the counts behind them are in scores.parquet.
+#: The scores of a target that trackers get; the counts are in scores.parquet.
 TARGET_SCORES = ("recall", "precision", "f1", "roc_auc", "avg_precision")
 
-#: The scalar that runs are compared by.
+#: The scalar for comparing runs.
 HEADLINE = "mean/val/roc_auc"
 
-#: How many images each kind of mistake is shown by.
+#: Number of images of each kind of mistake.
 MISTAKES = 4
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A radiograph that the model was badly wrong about.
+    """A radiograph with one of the worst mistakes of the model.
 
     Attributes:
         name: as in `missed-1-Edema-0.03-image-1012`, the number after the target its probability.
@@ -38,15 +38,15 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What a finished run came to.
+    """Results of a finished run.
 
     Attributes:
         record: run.json.
-        best_epoch: the epoch that the operating points are of.
-        points: `operating_point_<value>/<target>` -> the value; what is undefined is left out.
+        best_epoch: epoch of the operating points.
+        points: `operating_point_<value>/<target>` -> the value; without undefined values.
         files: run.json and the report.
         figures: PNG files.
-        mistakes: the worst of each kind, where the images can be read.
+        mistakes: the worst of each kind, if the images can be read.
     """
 
     record: dict[str, Any]
@@ -58,13 +58,13 @@ class Conclusion:
 
     @property
     def summary(self) -> dict[str, str]:
-        """The end of the run in a few words each."""
+        """The end of the run, as text."""
         names = ("status", "digest", "best_epoch", "best_roc_auc", "epochs_done", "seconds", "finished")
         return {name: str(self.record[name]) for name in names if self.record.get(name) is not None}
 
 
 def flat_settings(record: dict[str, Any]) -> dict[str, bool | int | float | str]:
-    """The settings of a run, each as one value: tables and lists are JSON, what is left out is `none`."""
+    """The settings of a run, each as one value: tables and lists are JSON, None is `none`."""
     return {
         name: value
         if isinstance(value, bool | int | float | str)
@@ -78,36 +78,33 @@ def epoch_scalars(
 ) -> dict[str, float]:
     """An epoch's numbers by name: `roc_auc/val/Edema`, `mean/val/roc_auc`, `combined/val/f1`, `loss/val`.
 
-    A score without a value, as that of a target without a positive image, is left out; a mean is over the
-    targets that have one. `loss/…` come last, `loss/train` at the very end: where it is, all is.
+    Undefined scores, as of a target without a positive image, are left out; a mean is over the targets that
+    have the score. `loss/train` is the last: an epoch that has it is complete.
 
     Args:
         scores: one row per epoch, part and target, as `Metrics.scores`.
         combined: one row per epoch and part, as `Metrics.combined`.
-        epoch: which.
-        learning_rate: at its end; None where it is not known.
+        epoch: its number.
+        learning_rate: at its end; None if it is not known.
     """
     named: dict[str, float] = {}
     itemized = scores[scores["epoch"] == epoch]
     for score in TARGET_SCORES:
-        for part, target, value in zip(
-            itemized["part"], itemized["target"], itemized[score].tolist(), strict=True
-        ):
+        for part, target, value in zip(itemized["part"], itemized["target"], itemized[score], strict=True):
             named[f"{score}/{part}/{target}"] = value
         for part, values in itemized.groupby("part", sort=False)[score]:
             named[f"mean/{part}/{score}"] = values.mean()
     if learning_rate is not None:
         named["learning_rate"] = learning_rate
-    together = combined[combined["epoch"] == epoch].set_index("part")
-    for score in together.columns.drop(["epoch", "loss"]):
+    together = combined[combined["epoch"] == epoch].set_index("part").drop(columns="epoch")
+    for score in together.columns.drop("loss"):
         named |= {f"combined/{part}/{score}": value for part, value in together[score].items()}
-    for part in reversed(together.index):
-        named[f"loss/{part}"] = together.at[part, "loss"]
+    named |= {f"loss/{part}": value for part, value in together["loss"][::-1].items()}
     return {name: float(value) for name, value in named.items() if np.isfinite(value)}
 
 
 def conclusion(folder: RunFolder) -> Conclusion:
-    """What the folder of a run says of its end.
+    """The results in the folder of a run.
 
     Raises:
         HilumError: no epoch has ended, or a file is damaged.

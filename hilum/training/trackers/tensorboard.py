@@ -1,6 +1,7 @@
-"""A run in TensorBoard: `tensorboard --logdir <save_path>` shows all runs beside each other."""
+"""Runs in TensorBoard: `tensorboard --logdir <save_path>` shows all runs next to each other."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,41 +11,39 @@ from torch.utils.tensorboard.summary import hparams
 from hilum.run_folder import RunFolder
 from hilum.training.trackers.payload import HEADLINE, Conclusion, flat_settings
 
-#: The scalar that `epoch_scalars` puts last: an epoch is whole where it is.
+#: The last scalar of `epoch_scalars`: an epoch that has it is complete.
 LAST_SCALAR = "loss/train"
 
 
 class TensorBoardTracker:
     """Writes event files in `<run folder>/tensorboard/`.
 
-    The settings are written as hyperparameters into the same event file as the scores.
-    `SummaryWriter.add_hparams` would put them into a folder of their own, which TensorBoard shows as a second run
-    that has settings and no curves.
+    The settings are hyperparameters in the same event file as the scores: `SummaryWriter.add_hparams` would
+    write a folder of their own, which TensorBoard shows as a second run without curves.
 
     Args:
         folder: of the run.
     """
 
+    _writer: SummaryWriter
+
     def __init__(self, folder: RunFolder):
         self._folder = folder
         self._path = folder.path / "tensorboard"
-        self._writer: SummaryWriter | None = None
 
     def open(self) -> set[int]:
-        """Writes the settings, or finds the epochs that are there."""
-        whole = self._whole_epochs()
-        begun = any(self._path.glob("events.out.tfevents.*"))
-        # What a stopped process wrote of an epoch that it did not end is not to count.
-        after = max(whole, default=0) + 1
-        self._writer = SummaryWriter(self._path, purge_step=after if begun else None)
-        if not begun:
+        """Writes the settings, or finds the epochs of an earlier process."""
+        epochs = self._complete_epochs()
+        exists = any(self._path.glob("events.out.tfevents.*"))
+        # TensorBoard then ignores what a stopped process wrote of an unfinished epoch.
+        self._writer = SummaryWriter(self._path, purge_step=max(epochs, default=0) + 1 if exists else None)
+        if not exists:
             experiment, start, _ = hparams(flat_settings(self._folder.record), {HEADLINE: 0.0})
-            self._writer.file_writer.add_summary(experiment)
-            self._writer.file_writer.add_summary(start)
+            self._add_summaries(experiment, start)
         self._writer.flush()
-        return whole
+        return epochs
 
-    def _whole_epochs(self) -> set[int]:
+    def _complete_epochs(self) -> set[int]:
         if not self._path.is_dir():
             return set()
         from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
@@ -55,13 +54,13 @@ class TensorBoardTracker:
         return {event.step for event in events.Scalars(LAST_SCALAR)}
 
     def epoch(self, epoch: int, scalars: Mapping[str, float]) -> None:
-        """Keeps an epoch's numbers; they can be seen at once."""
+        """Stores an epoch's numbers, visible at once."""
         for tag, value in scalars.items():
             self._writer.add_scalar(tag, value, epoch)
         self._writer.flush()
 
     def finish(self, end: Conclusion) -> None:
-        """Keeps operating points, figures and mistakes at the best epoch, and what the run ended with."""
+        """Stores operating points, figures and mistakes at the best epoch, and the end of the run."""
         for tag, value in end.points.items():
             self._writer.add_scalar(tag, value, end.best_epoch)
         for figure in end.figures:
@@ -71,14 +70,19 @@ class TensorBoardTracker:
         lines = [f"| {name} | {value} |" for name, value in end.summary.items()]
         self._writer.add_text("run", "\n".join(["| | |", "|-|-|", *lines]), end.best_epoch)
         _, _, success = hparams({}, {})
-        self._writer.file_writer.add_summary(success)
+        self._add_summaries(success)
         self._writer.close()
+
+    def _add_summaries(self, *summaries: Any) -> None:
+        writer: Any = self._writer.file_writer
+        for summary in summaries:
+            writer.add_summary(summary)
 
     def _add_image(self, tag: str, encoded: bytes, step: int) -> None:
         pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
         self._writer.add_image(tag, pixels, step, dataformats="HWC")
 
     def fail(self, reason: str) -> None:
-        """Keeps the reason as a text. The run's state stays open: it may be taken up again."""
+        """Stores the reason as a text. The run stays open in TensorBoard: it may be resumed."""
         self._writer.add_text("run", f"stopped: {reason}", self._folder.record.get("epochs_done", 0))
         self._writer.close()

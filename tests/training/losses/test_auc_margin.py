@@ -154,7 +154,7 @@ def test_training_with_it_brings_positives_above_negatives():
 
 @pytest.mark.parametrize("share", [0.0, 1.0, NAN])
 def test_a_target_of_one_kind_only_is_named(share):
-    with pytest.raises(HilumError, match=r"only one kind of Hernia\. Leave the target out by target_columns"):
+    with pytest.raises(HilumError, match=r"only one kind of Hernia\. Leave the target out of target_columns"):
         AUCMarginLoss(np.array([0.1, 0.3, share, 0.9]), TARGETS)
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from hilum.config import TrainingSettings
 from hilum.errors import HilumError
 from hilum.training.losses import make_loss
 from hilum.training.losses.bce import MaskedBCEWithLogitsLoss, positivity_weights
@@ -79,7 +80,6 @@ def test_positivity_weights_count_an_image_as_often_as_it_is_drawn():
     assert positivity_weights(labels, ("Edema",), np.array([4.0, 1.0, 1.0])).tolist() == [0.5]
 
 
-NAN_test_masked = float("nan")
 TARGETS = ("a", "b", "c", "d")
 CASES = [
     ("bce", {}, None),
@@ -95,9 +95,7 @@ each_loss = pytest.mark.parametrize(("name", "kwargs", "pos_weight"), CASES)
 
 def loss_of(name, kwargs, pos_weight=None, reduction="mean"):
     return make_loss(
-        name,
-        kwargs,
-        reduction=reduction,
+        TrainingSettings(loss=name, loss_kwargs=kwargs, loss_reduction=reduction),
         pos_weight=pos_weight,
         prevalence=np.array([0.1, 0.3, 0.5, 0.9]),
         classed=np.zeros(4, dtype=bool),
@@ -107,8 +105,8 @@ def loss_of(name, kwargs, pos_weight=None, reduction="mean"):
 
 @pytest.fixture
 def some_unknown(labels):
-    labels[[0, 2, 2, 8], [1, 0, 3, 3]] = NAN_test_masked
-    labels[1] = NAN_test_masked
+    labels[[0, 2, 2, 8], [1, 0, 3, 3]] = NAN
+    labels[1] = NAN
     return labels
 
 
@@ -175,7 +173,7 @@ def test_extreme_logits_have_finite_losses_and_gradients(name, kwargs, pos_weigh
 @each_loss
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_a_batch_of_unknown_labels_costs_nothing(logits, name, kwargs, pos_weight, reduction):
-    assert loss_of(name, kwargs, pos_weight, reduction)(logits, torch.full((9, 4), NAN_test_masked)) == 0
+    assert loss_of(name, kwargs, pos_weight, reduction)(logits, torch.full((9, 4), NAN)) == 0
 
 
 @each_loss

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from hilum.config import TrainingSettings
 from hilum.errors import HilumError
 from hilum.training.losses import (
     AsymmetricLoss,
@@ -15,15 +16,15 @@ from hilum.training.losses import (
 WEIGHTS = torch.tensor([2.0, 3.0])
 
 
-def make(name, loss_kwargs=None, **changes):
+def make(name, loss_kwargs=None, reduction="mean", **changes):
+    settings = TrainingSettings(loss=name, loss_kwargs=loss_kwargs or {}, loss_reduction=reduction)
     usual = {
-        "reduction": "mean",
         "pos_weight": None,
         "prevalence": np.array([0.2, 0.4]),
         "classed": np.array([False, False]),
         "targets": ("Edema", "Mass"),
     }
-    return make_loss(name, loss_kwargs or {}, **usual | changes)
+    return make_loss(settings, **usual | changes)
 
 
 def test_each_name_gives_its_loss_with_its_settings():
@@ -71,7 +72,7 @@ def test_three_classes_in_16_bits_are_computed_with_in_float32():
 @pytest.mark.parametrize(
     ("name", "kwargs", "message"),
     [
-        ("focus", {}, r"loss: there is no loss 'focus'\. Did you mean 'focal'\? Known: bce, focal, asym"),
+        ("focus", {}, r"Setting loss: 'focus' must be 'bce', 'focal', 'asymmetric' or 'auc_margin'"),
         ("bce", {"gamma": 2}, r"loss_kwargs: bce has no setting 'gamma'\. It takes none\."),
         (
             "focal",
@@ -84,8 +85,8 @@ def test_three_classes_in_16_bits_are_computed_with_in_float32():
             "asymmetric has no setting 'reduction'. It takes gamma_pos, gamma_neg",
         ),
         ("auc_margin", {"prevalence": 2}, r"auc_margin has no setting 'prevalence'\. It takes margin\."),
-        ("focal", {"gamma": "2"}, "loss_kwargs: gamma must be a number; it is '2'"),
-        ("focal", {"gamma": True}, "loss_kwargs: gamma must be a number; it is True"),
+        ("focal", {"gamma": "2"}, "Setting loss_kwargs: '2' must be a valid number"),
+        ("focal", {"gamma": True}, "Setting loss_kwargs: True must be a valid number"),
         ("auc_margin", {"margin": -1}, "loss_kwargs: margin must be above 0; it is -1"),
     ],
 )

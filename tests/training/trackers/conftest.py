@@ -1,11 +1,13 @@
-"""A finished run to tell trackers of, and what it is told as."""
+"""A finished run to send to trackers."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from hilum.metrics import Metrics
 from hilum.run_folder import RunFolder
+from hilum.training.trackers import Trackers
 
 
 @pytest.fixture
@@ -31,3 +33,14 @@ def up_to():
         return Metrics.from_predictions(predictions, folder.record["thresholds"], folder.combined())
 
     return cut
+
+
+@pytest.fixture
+def end_epoch():
+    """Ends an epoch as the training loop does, at a learning rate."""
+
+    def end(trackers: Trackers, epoch: int, metrics: Metrics, learning_rate: float | None) -> None:
+        trackers.on_train_begin(SimpleNamespace(learning_rate=learning_rate))
+        trackers.on_epoch_end(epoch, metrics)
+
+    return end

@@ -26,12 +26,12 @@ def artefacts(client, run, path=None):
     return {file.path for file in client.list_artifacts(run.info.run_id, path)}
 
 
-def test_a_run_can_be_read_back(copy_of_finished, caplog, capfd):
+def test_a_run_can_be_read_back(end_epoch, copy_of_finished, caplog, capfd):
     folder, metrics = copy_of_finished("first")
     folder.update(settings=folder.settings | {"source_kwargs": {"long": "x" * 900}})
-    trackers = open_trackers(["mlflow"], folder, mlflow_uri=None)
+    trackers = open_trackers(["mlflow"], folder)
     for epoch in (1, 2):
-        trackers.epoch(epoch, metrics, learning_rate=0.001 / epoch)
+        end_epoch(trackers, epoch, metrics, 0.001 / epoch)
     trackers.finish()
     assert caplog.text == ""
     assert "INFO" not in "".join(capfd.readouterr())
@@ -60,12 +60,12 @@ def test_a_run_can_be_read_back(copy_of_finished, caplog, capfd):
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
 
 
-def test_a_resumed_run_has_each_epoch_once(copy_of_finished, up_to, uri):
+def test_a_resumed_run_has_each_epoch_once(end_epoch, copy_of_finished, up_to, uri):
     folder, metrics = copy_of_finished("resumed")
-    open_trackers(["mlflow"], folder, mlflow_uri=uri).epoch(1, up_to(folder, 1), learning_rate=0.1)
+    end_epoch(open_trackers(["mlflow"], folder, mlflow_uri=uri), 1, up_to(folder, 1), 0.1)
     before = folder.record["mlflow"]
     resumed = open_trackers(["mlflow"], type(folder)(folder.path), mlflow_uri=uri)
-    resumed.epoch(2, metrics, learning_rate=0.1)
+    end_epoch(resumed, 2, metrics, 0.1)
     resumed.finish()
     client, run = run_of(folder)
     assert folder.record["mlflow"] == before
@@ -74,12 +74,12 @@ def test_a_resumed_run_has_each_epoch_once(copy_of_finished, up_to, uri):
     assert run.info.status == "FINISHED"
 
 
-def test_a_store_that_has_lost_the_run_gets_it_anew(copy_of_finished, uri):
+def test_a_store_that_has_lost_the_run_gets_it_anew(end_epoch, copy_of_finished, uri):
     folder, metrics = copy_of_finished("lost")
     open_trackers(["mlflow"], folder, mlflow_uri=uri)
     client, run = run_of(folder)
     client.delete_run(run.info.run_id)
-    open_trackers(["mlflow"], folder, mlflow_uri=uri).epoch(2, metrics, learning_rate=None)
+    end_epoch(open_trackers(["mlflow"], folder, mlflow_uri=uri), 2, metrics, None)
     assert folder.record["mlflow"]["run_id"] != run.info.run_id
     history = client.get_metric_history(folder.record["mlflow"]["run_id"], "loss/val")
     assert [metric.step for metric in history] == [1, 2]
@@ -104,15 +104,13 @@ def test_a_server_that_is_not_there(copy_of_finished, monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # not listening
         folder, _ = copy_of_finished()
-        with pytest.raises(
-            HilumError, match=r"mlflow cannot be begun with: .*Set it right, or leave mlflow out"
-        ):
+        with pytest.raises(HilumError, match=r"mlflow cannot be opened: .*Correct it, or leave mlflow out"):
             open_trackers(["mlflow"], folder, mlflow_uri=f"http://127.0.0.1:{taken.getsockname()[1]}")
 
 
 def test_a_store_that_is_none(copy_of_finished):
     folder, _ = copy_of_finished()
-    with pytest.raises(HilumError, match="loggers: mlflow cannot be begun with"):
+    with pytest.raises(HilumError, match="loggers: mlflow cannot be opened"):
         open_trackers(["mlflow"], folder, mlflow_uri="carrier-pigeon://roof")
 
 

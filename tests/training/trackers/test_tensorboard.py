@@ -14,11 +14,11 @@ def hparams_of(events: EventAccumulator, name: str) -> HParamsPluginData:
     return HParamsPluginData.FromString(events.SummaryMetadata(f"_hparams_/{name}").plugin_data.content)
 
 
-def test_a_run_can_be_read_back(copy_of_finished):
+def test_a_run_can_be_read_back(end_epoch, copy_of_finished):
     folder, metrics = copy_of_finished()
-    trackers = open_trackers(["tensorboard"], folder, mlflow_uri=None)
+    trackers = open_trackers(["tensorboard"], folder)
     for epoch in (1, 2):
-        trackers.epoch(epoch, metrics, learning_rate=0.001 / epoch)
+        end_epoch(trackers, epoch, metrics, 0.001 / epoch)
     trackers.finish()
     events = read(folder)
     for epoch in (1, 2):
@@ -36,10 +36,10 @@ def test_a_run_can_be_read_back(copy_of_finished):
     assert folder.record["digest"] in text.tensor_proto.string_val[0].decode()
 
 
-def test_settings_are_hyperparameters_of_the_same_run(copy_of_finished):
+def test_settings_are_hyperparameters_of_the_same_run(end_epoch, copy_of_finished):
     folder, metrics = copy_of_finished()
-    trackers = open_trackers(["tensorboard"], folder, mlflow_uri=None)
-    trackers.epoch(1, metrics, learning_rate=None)
+    trackers = open_trackers(["tensorboard"], folder)
+    end_epoch(trackers, 1, metrics, None)
     trackers.finish()
     [file] = (folder.path / "tensorboard").rglob("*")  # one file, no folder: TensorBoard shows one run
     assert file.name.startswith("events.out.tfevents.")
@@ -54,17 +54,17 @@ def test_settings_are_hyperparameters_of_the_same_run(copy_of_finished):
     assert hparams_of(events, "session_end_info").session_end_info.status == 1  # STATUS_SUCCESS
 
 
-def test_a_resumed_run_has_each_epoch_once(copy_of_finished, up_to):
+def test_a_resumed_run_has_each_epoch_once(end_epoch, copy_of_finished, up_to):
     folder, metrics = copy_of_finished()
-    stopped = open_trackers(["tensorboard"], folder, mlflow_uri=None)
-    stopped.epoch(1, up_to(folder, 1), learning_rate=0.1)
+    stopped = open_trackers(["tensorboard"], folder)
+    end_epoch(stopped, 1, up_to(folder, 1), 0.1)
     # The process is killed while it writes the second epoch.
     scalars = epoch_scalars(metrics.scores, metrics.combined, 2, None)
     scalars.popitem()
     stopped._trackers["tensorboard"].epoch(2, dict.fromkeys(scalars, 0.123))
 
-    resumed = open_trackers(["tensorboard"], folder, mlflow_uri=None)
-    resumed.epoch(2, metrics, learning_rate=0.1)
+    resumed = open_trackers(["tensorboard"], folder)
+    end_epoch(resumed, 2, metrics, 0.1)
     resumed.finish()
     events = read(folder)
     for tag, value in scalars.items():
@@ -75,11 +75,11 @@ def test_a_resumed_run_has_each_epoch_once(copy_of_finished, up_to):
     assert hparams_of(events, "session_start_info").session_start_info.hparams["seed"].number_value == 0
 
 
-def test_an_epoch_that_a_kill_left_out_comes_later(copy_of_finished):
+def test_an_epoch_that_a_kill_left_out_comes_later(end_epoch, copy_of_finished):
     folder, metrics = copy_of_finished()
-    open_trackers(["tensorboard"], folder, mlflow_uri=None)
-    resumed = open_trackers(["tensorboard"], folder, mlflow_uri=None)
-    resumed.epoch(2, metrics, learning_rate=0.5)
+    open_trackers(["tensorboard"], folder)
+    resumed = open_trackers(["tensorboard"], folder)
+    end_epoch(resumed, 2, metrics, 0.5)
     events = read(folder)
     assert [event.step for event in events.Scalars("loss/val")] == [1, 2]
     assert [event.step for event in events.Scalars("learning_rate")] == [2]
@@ -87,7 +87,7 @@ def test_an_epoch_that_a_kill_left_out_comes_later(copy_of_finished):
 
 def test_a_failure_is_a_text(copy_of_finished):
     folder, _ = copy_of_finished()
-    trackers = open_trackers(["tensorboard"], folder, mlflow_uri=None)
+    trackers = open_trackers(["tensorboard"], folder)
     trackers.fail("OutOfMemoryError: 3 GiB")
     [text] = read(folder).Tensors("run/text_summary")
     assert text.tensor_proto.string_val[0].decode() == "stopped: OutOfMemoryError: 3 GiB"

@@ -31,21 +31,21 @@ class Recorder:
         self._tell("fail", reason)
 
 
-def test_no_trackers(copy_of_finished):
+def test_no_trackers(end_epoch, copy_of_finished):
     folder, metrics = copy_of_finished()
-    trackers = open_trackers([], folder, mlflow_uri=None)
-    trackers.epoch(1, metrics, learning_rate=None)
+    trackers = open_trackers([], folder)
+    end_epoch(trackers, 1, metrics, None)
     trackers.finish()
     trackers.fail("x")
     assert not (folder.path / "tensorboard").exists()
 
 
-def test_each_epoch_is_told_once(copy_of_finished, up_to):
+def test_each_epoch_is_told_once(end_epoch, copy_of_finished, up_to):
     folder, metrics = copy_of_finished()
     fresh, resumed = Recorder(), Recorder(has={1})
     trackers = Trackers(folder, {"fresh": fresh, "resumed": resumed})
-    trackers.epoch(1, up_to(folder, 1), learning_rate=0.1)
-    trackers.epoch(2, metrics, learning_rate=0.2)
+    end_epoch(trackers, 1, up_to(folder, 1), 0.1)
+    end_epoch(trackers, 2, metrics, 0.2)
     trackers.finish()
     end = ("finish", folder.record["digest"])
     assert fresh.told == [("open",), ("epoch", 1, 0.1), ("epoch", 2, 0.2), end]
@@ -59,29 +59,29 @@ def test_a_run_whose_epochs_had_all_ended(copy_of_finished):
     assert [what[:2] for what in tracker.told[:2]] == [("open",), ("epoch", 2)]
 
 
-def test_a_tracker_that_breaks_is_said_once_and_spoils_nothing(copy_of_finished, capsys):
+def test_a_tracker_that_breaks_is_said_once_and_spoils_nothing(end_epoch, copy_of_finished, capsys):
     folder, metrics = copy_of_finished()
     broken, whole = Recorder(), Recorder()
     trackers = Trackers(folder, {"mlflow": broken, "tensorboard": whole})
     broken.broken = True
     for epoch in (1, 2):
-        trackers.epoch(epoch, metrics, learning_rate=None)
+        end_epoch(trackers, epoch, metrics, None)
     trackers.finish()
-    warning = "warning: mlflow is told no more: No space left on device. The training goes on"
+    warning = "warning: mlflow has failed: No space left on device. The training continues"
     assert capsys.readouterr().out.count("warning") == 1
     assert (folder.path / "log.txt").read_text().count(warning) == 1
     assert [what[0] for what in whole.told] == ["open", "epoch", "epoch", "finish"]
     assert [what[0] for what in broken.told] == ["open"]
 
 
-def test_a_tracker_that_comes_back_has_everything_at_the_end(copy_of_finished, capsys):
+def test_a_tracker_that_comes_back_has_everything_at_the_end(end_epoch, copy_of_finished, capsys):
     folder, metrics = copy_of_finished()
     tracker = Recorder()
     trackers = Trackers(folder, {"mlflow": tracker})
     tracker.broken = True
-    trackers.epoch(1, metrics, learning_rate=0.1)
+    end_epoch(trackers, 1, metrics, 0.1)
     tracker.broken = False
-    trackers.epoch(2, metrics, learning_rate=0.1)  # not bothered with at every epoch
+    end_epoch(trackers, 2, metrics, 0.1)  # not bothered with at every epoch
     assert tracker.told == [("open",)]
     trackers.finish()
     assert [what[:2] for what in tracker.told[1:4]] == [("open",), ("epoch", 1), ("epoch", 2)]
@@ -102,9 +102,7 @@ def test_a_tracker_that_cannot_begin_stops_the_run_before_it_trains(copy_of_fini
     folder, _ = copy_of_finished()
     broken = Recorder()
     broken.broken = True
-    with pytest.raises(
-        HilumError, match=r"^loggers: mlflow cannot be begun with: No space left on device\. "
-    ):
+    with pytest.raises(HilumError, match=r"^loggers: mlflow cannot be opened: No space left on device\. "):
         Trackers(folder, {"mlflow": broken})
 
 
@@ -122,4 +120,4 @@ def test_missing_packages(monkeypatch, copy_of_finished):
         check_trackers(("tensorboard", "mlflow"))
     folder, _ = copy_of_finished()
     with pytest.raises(HilumError, match="not installed"):
-        open_trackers(["mlflow"], folder, mlflow_uri=None)
+        open_trackers(["mlflow"], folder)
