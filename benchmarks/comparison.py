@@ -5,9 +5,9 @@ Each setting can have its own effect on each image, each seed has its own skill 
 its own errors. Both settings have the same expected scores (in "a real difference", B has more skill), so every claim
 about equal settings is false. At the 5 % level, a difference should be claimed in 5 % of the simulations.
 
-A claim about models is false only in "one model a side", where the seed does not change the skill. In the other cases
-the models differ because of the seed. Their proportion shows how often a difference between seeds would be mistaken
-for a difference between settings.
+A claim about models is false only in "one run per setting", where the seed does not change the skill. In the other
+cases the models differ because of the seed. Their proportion shows how often a difference between seeds would be
+mistaken for a difference between settings.
 """
 
 import json
@@ -56,14 +56,14 @@ class Population:
 
 #: Equal settings with 5 repeats and the same patients, and harder cases.
 POPULATIONS = {
-    "seeds and patients alike": Population(),
+    "seeds and patients vary equally": Population(),
     "seeds dominate": Population(seed_skill=0.6, seed_shift=0.4, model_noise=0.2),
     "patients dominate": Population(seed_skill=0.0, seed_shift=0.0, model_noise=1.0),
-    "settings that find other patients": Population(setting_noise=0.8),
-    "two repeats a side": Population(seeds=2),
-    "each seed its own split": Population(split_by_seed=True),
+    "settings that detect different patients": Population(setting_noise=0.8),
+    "two runs per setting": Population(seeds=2),
+    "each seed with its own split": Population(split_by_seed=True),
     "a real difference": Population(gain=0.6),
-    "one model a side": Population(seeds=1, seed_skill=0.0, seed_shift=0.0, model_noise=0.8),
+    "one run per setting": Population(seeds=1, seed_skill=0.0, seed_shift=0.0, model_noise=0.8),
 }
 
 

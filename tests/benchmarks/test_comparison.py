@@ -16,4 +16,4 @@ def test_quick_benchmark_distinguishes_equal_settings_and_a_real_difference(monk
     # A difference between models of different seeds must not become a claim about their settings.
     dominated = claimed["seeds dominate"]
     assert dominated["models"]["roc_auc"] > 0.5 > dominated["settings"]["roc_auc"]
-    assert "settings" not in claimed["one model a side"]
+    assert "settings" not in claimed["one run per setting"]
