@@ -146,11 +146,7 @@ def open_hierarchy(catalog: Catalog, out: str | Path) -> Catalog:
 
 
 def _file_of(path: str) -> str:
-    """The file of an image's address.
-
-    Raises:
-        HilumError: the file holds several images.
-    """
+    """The file of an image's address; raises HilumError if the file holds several images."""
     address = parse_address(path)
     if address.row is not None:
         raise HilumError(

@@ -127,10 +127,8 @@ class Loaders:
     """Makes the data loaders of a run from a catalog.
 
     Batches are dictionaries with `id` (int64), `img` (uint8, (B, 1, height, width)) and `labels`
-    (float32, (B, targets)).
-
-    Settings are given in groups, as a `RunConfig` has them, or by name: `Loaders(catalog, batch_size=32,
-    image_width=64)`. A setting given by name goes before its group; all others have the defaults of `RunConfig`.
+    (float32, (B, targets)). Settings are given in the groups of a `RunConfig`, or by name: `Loaders(catalog,
+    batch_size=32)`. A name goes before its group; all other settings have the defaults of `RunConfig`.
 
     Args:
         catalog: the images.
@@ -260,15 +258,12 @@ class Loaders:
 
 
 def actual_labels(loader: DataLoader) -> pd.DataFrame:
-    """The catalog's labels of a loader's items, indexed by `ImageID`, for Metrics.
-
-    The labels to train on may differ; see `training_labels` of `Loaders`.
-    """
+    """The catalog's labels of a loader's items, indexed by `ImageID`, for Metrics; see `trained_labels`."""
     return _labels_of(loader, _dataset_of(loader).actual)
 
 
 def trained_labels(loader: DataLoader) -> pd.DataFrame:
-    """The labels that a loader delivers, one row per item, indexed by `ImageID`."""
+    """The labels to train on of a loader's items, indexed by `ImageID`."""
     return _labels_of(loader, _dataset_of(loader).labels)
 
 

@@ -225,15 +225,7 @@ def images_fingerprint(image_ids: np.ndarray, paths: pd.Series) -> str:
 
 
 def rows_of(image_ids: np.ndarray, known: np.ndarray, where: str) -> np.ndarray:
-    """The positions of ids among sorted ids.
-
-    Args:
-        image_ids: int64 (B,).
-        known: int64 (N,), ascending.
-        where: the owner of the known ids, for the message.
-
-    Returns:
-        int64 (B,).
+    """The positions, int64 (B,), of ids (B,) among the ascending ids (N,) of `where`.
 
     Raises:
         HilumError: an id is unknown; the first such is named.
@@ -247,16 +239,10 @@ def rows_of(image_ids: np.ndarray, known: np.ndarray, where: str) -> np.ndarray:
 
 
 def check_settings(where: str, meta: dict[str, Any], catalog_name: str, settings: PixelSettings) -> None:
-    """Checks that a pack, or shards, were made from the data set of a run, and with its settings.
-
-    Args:
-        where: the pack or the shards, for the message.
-        meta: see `Pack.meta`.
-        catalog_name: of the run.
-        settings: of the run.
+    """Checks that `where`, a pack or shards, was made from the data set of a run, with its settings.
 
     Raises:
-        HilumError: values differ; each is named with both values.
+        HilumError: values of `meta`, see `Pack.meta`, differ; each is named with both values.
     """
     needed = {
         "catalog": catalog_name,
@@ -278,12 +264,7 @@ def check_settings(where: str, meta: dict[str, Any], catalog_name: str, settings
 
 
 def check_paths(where: str, catalog: Catalog, packed: np.ndarray) -> None:
-    """Checks that a pack, or shards, have the catalog's `Image_Path`s.
-
-    Args:
-        where: the pack or the shards, for the message.
-        catalog: of the run.
-        packed: `Image_Path` (N,) of the same images in the pack.
+    """Checks that `where`, a pack or shards, has the catalog's `Image_Path`s: (N,), in the catalog's order.
 
     Raises:
         HilumError: a path differs; the first such is named.

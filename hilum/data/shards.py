@@ -67,7 +67,7 @@ def write_shards(
     """Writes the images of a pack as shards, pixel for pixel, with their ids and the pack's record.
 
     Called again after an interruption, it sends only the missing chunks. Memory and the temporary folder
-    hold a few chunks at a time, whatever the size of the pack.
+    hold a few chunks at a time, for a pack of any size.
 
     Args:
         pack: the images.

@@ -21,7 +21,7 @@ class CustomPneumonia(nn.Module):
     * a convolution from c to C channels: C · (c · 3 · 3 + 1);
     * a fully connected layer from n to m numbers: m · (n + 1).
 
-    At 320 x 320 with 14 targets 1,885,070, of which 1,638,528 are in the first fully connected layer.
+    At 320 x 320 with 14 targets there are 1,885,070; 1,638,528 of them are in the first fully connected layer.
 
     Args:
         out_channels: the number of targets.

@@ -98,7 +98,7 @@ def _images(net: nn.Module, image_size: tuple[int, int], batch_size: int) -> tor
     if isinstance(net, Normalized):
         return torch.zeros((batch_size, 1, height, width), dtype=torch.uint8)
     first = next((module for module in net.modules() if isinstance(module, nn.Conv2d)), None)
-    # Hilum's own models take one channel, whatever their first convolution.
+    # Hilum's own models take one channel, also with a first convolution on three.
     channels = 1 if first is None or hasattr(net, "parameter_stages") else first.in_channels
     return torch.zeros((batch_size, channels, height, width))
 

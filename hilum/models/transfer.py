@@ -99,17 +99,17 @@ def initialise_from(
 
     new = {}
     for name in {**own, **theirs}:
-        here, there = own.get(name), theirs.get(name)
-        if name in head and here is not None and there is not None and here.shape[1:] == there.shape[1:]:
-            new[name] = _matched_rows(here, there, targets, run_folder.targets)
-        elif here is None or there is None or here.shape != there.shape:
+        ours, other = own.get(name), theirs.get(name)
+        if name in head and ours is not None and other is not None and ours.shape[1:] == other.shape[1:]:
+            new[name] = _matched_rows(ours, other, targets, run_folder.targets)
+        elif ours is None or other is None or ours.shape != other.shape:
             raise HilumError(
                 f"init_from {run_folder.path}: its weights ({_describe(run_folder)}) do not fit "
-                f"{model or type(net.net).__name__}: {name} is {_shape(there)} there and {_shape(here)} here. "
+                f"{model or type(net.net).__name__}: {name} is {_shape(other)} there and {_shape(ours)} here. "
                 "Give the same net_name and net_kwargs as that run has."
             )
         else:
-            new[name] = here if name in _NORMALIZATION else there
+            new[name] = ours if name in _NORMALIZATION else other
     net.load_state_dict(new)
     taken = {target: target in run_folder.targets for target in targets}
     outputs = own[head[0]].shape[0]
@@ -132,13 +132,13 @@ def _names_of_head(net: Normalized, image_size: tuple[int, int]) -> list[str]:
 
 
 def _matched_rows(
-    here: torch.Tensor, there: torch.Tensor, targets: Sequence[str], their_targets: Sequence[str]
+    ours: torch.Tensor, other: torch.Tensor, targets: Sequence[str], their_targets: Sequence[str]
 ) -> torch.Tensor:
     """A tensor of the head (outputs, …): the other run's rows for targets that it has, else its own."""
-    rows = here.clone()
+    rows = ours.clone()
     for row, target in enumerate(targets):
         if target in their_targets:
-            rows[row] = there[their_targets.index(target)]
+            rows[row] = other[their_targets.index(target)]
     return rows
 
 
