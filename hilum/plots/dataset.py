@@ -282,13 +282,12 @@ def co_prediction_figure(y_true: pd.DataFrame, predicted: pd.DataFrame) -> Figur
     panels = figure.subplots(1, 2, sharey=True)
     shares = (co_predicted(y_true, y_true == 1), co_predicted(y_true, predicted))
     names = [textwrap.fill(plain_name(target), 18) for target in targets]
-    for axes, table, title in zip(panels, shares, ("truly there as well", "predicted"), strict=True):
+    titles = ("that also have the column's", "predicted to have the column's")
+    for axes, table, title in zip(panels, shares, titles, strict=True):
         image = axes.imshow(table.to_numpy(), cmap="Blues", vmin=0, vmax=1)
-        axes.set_title(
-            f"Share of the images with the row's finding\nin which the column's is {title}", fontsize=13
-        )
+        axes.set_title(f"Share of the images with the row's finding\n{title}", fontsize=13)
         turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-        axes.set_xticks(range(len(targets)), names, **turned, fontsize=17)
+        axes.set_xticks(range(len(targets)), [plain_name(name) for name in targets], **turned, fontsize=17)
         axes.set_yticks(range(len(targets)), names, fontsize=17)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)

@@ -31,8 +31,8 @@ def format_number(value: float | None, digits: int = 3) -> str:
 def format_probability(value: float) -> str:
     """A probability or threshold with three decimals; below 0.001 with its first digits.
 
-    A network trained on few images of a rare finding gives it probabilities near 1e-6. As 0.000, a threshold
-    could not be told from the probabilities that reach it.
+    A network trained on few images of a rare finding predicts probabilities near 1e-6: 0.000 would hide whether they
+    reach the threshold.
 
     >>> format_probability(0.2149), format_probability(0.000012), format_probability(0.0)
     ('0.215', '1.2e-05', '0.000')

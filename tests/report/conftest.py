@@ -1,4 +1,4 @@
-"""A run folder written by hand: every number in it can be checked on paper."""
+"""A small run folder: every number in it can be checked on paper."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The audit of a run names a planted leak, and names none where none was planted; groups are as recorded."""
+"""The audit of a run finds a planted shortcut, and none where none was planted."""
 
 import json
 import shutil
@@ -81,7 +81,7 @@ def clean(tmp_path_factory) -> RunFolder:
     return run_on_phantom(tmp_path_factory.mktemp("clean"), None)
 
 
-def test_a_planted_leak_is_named_and_nothing_else(leaky):
+def test_a_planted_shortcut_is_found_and_no_other(leaky):
     audit = audit_run(leaky)
     named = audit.within[audit.within["possible_shortcut"]]
     assert list(zip(named["column"], named["target"], strict=True)) == [
@@ -91,7 +91,7 @@ def test_a_planted_leak_is_named_and_nothing_else(leaky):
     assert sentence.startswith("Pleural Effusion: the model may be using Support Devices")
 
 
-def test_without_a_leak_none_is_named(clean):
+def test_without_a_planted_shortcut_none_is_found(clean):
     audit = audit_run(clean)
     assert not audit.within["possible_shortcut"].any()
     assert audit.conclusions[0].startswith("No sign of a shortcut by view, sex, age, Support Devices")
@@ -105,7 +105,7 @@ def test_the_metadata_alone_predict_the_leaked_finding_only(leaky, clean):
     assert plain.at["Pleural_Effusion", "auc"] < 0.75
 
 
-def test_each_group_has_its_images_and_the_groups_are_all_of_them(clean):
+def test_the_groups_have_all_images(clean):
     audit = audit_run(clean)
     one_target = audit.groups[audit.groups["target"] == "Cardiomegaly"]
     images = clean.images()
@@ -118,7 +118,7 @@ def test_each_group_has_its_images_and_the_groups_are_all_of_them(clean):
     }
 
 
-def test_it_is_printed_and_is_json(leaky, capsys):
+def test_the_audit_is_printed_and_is_json(leaky, capsys):
     audit = audit_run(leaky, columns=["devices", "sex"])
     record = json.loads(audit.as_json())
     assert record["conclusions"] == list(audit.conclusions)
@@ -163,7 +163,7 @@ def test_groups_are_views_sexes_age_bands_devices_and_other_columns():
     assert skipped == {"Support Devices": "is not recorded for all images"}
 
 
-def test_many_numbers_are_cut_in_quarters_and_many_words_are_left_out():
+def test_many_numbers_are_divided_into_quarters_and_many_texts_left_out():
     groups, skipped = groups_of(
         some_images(
             Dose=[float(number // 2) for number in range(40)],
@@ -174,7 +174,7 @@ def test_many_numbers_are_cut_in_quarters_and_many_words_are_left_out():
     assert skipped["Remark"] == "has a value of its own for nearly every image"
 
 
-def test_a_column_that_is_not_there_or_cannot_be_grouped_is_refused(leaky):
+def test_a_column_that_does_not_exist_or_cannot_be_grouped_raises(leaky):
     with pytest.raises(HilumError, match=r"there is no column 'veiw'\. Did you mean 'view'"):
         audit_run(leaky, columns=["veiw"])
     with pytest.raises(
@@ -183,7 +183,7 @@ def test_a_column_that_is_not_there_or_cannot_be_grouped_is_refused(leaky):
         groups_of(some_images(Sex_Male=[1, 0]), ["devices"])
 
 
-def test_a_run_of_an_earlier_version_is_told(clean, tmp_path):
+def test_a_run_of_an_earlier_version_raises(clean, tmp_path):
     shutil.copytree(clean.path, tmp_path / "old")
     (tmp_path / "old" / "images.parquet").unlink()
     with pytest.raises(

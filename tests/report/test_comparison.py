@@ -393,7 +393,7 @@ def test_operating_points_chosen_for_a_recall_are_called_out(write):
         [write("a", points=points), write("b", own=1, seed=1, points=points)], replicates=100
     )
     assert any(
-        "recall there follows from that choice" in words for words in comparison.comparisons[0].callouts
+        "recall there follows from that choice" in callout for callout in comparison.comparisons[0].callouts
     )
 
 

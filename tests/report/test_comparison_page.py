@@ -64,27 +64,27 @@ def page_of(comparison, tmp_path) -> str:
     return write_comparison(comparison, tmp_path / "page.html").read_text(encoding="utf-8")
 
 
-def words_of(html: str) -> str:
+def text_of(html: str) -> str:
     return " ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", html, flags=re.DOTALL).split())
 
 
 def test_the_page_has_the_comparisons_numbers(write, tmp_path):
     comparison = compare_runs([write("plain"), write("skilled", 3.0, learning_rate=0.01)], replicates=200)
     (side,) = comparison.comparisons
-    words = words_of(page_of(comparison, tmp_path))
-    assert side.changes.statement in words
-    assert "settings: learning_rate 0.0001 0.01" in words
-    assert side.about_models.statement in words
-    assert "120 validation images of 120 patients" in words
+    text = text_of(page_of(comparison, tmp_path))
+    assert side.changes.statement in text
+    assert "settings: learning_rate 0.0001 0.01" in text
+    assert side.about_models.statement in text
+    assert "120 validation images of 120 patients" in text
     for scores in (side.about_models.mean, *side.about_models.targets.values()):
         for difference in scores.values():
             for value in (difference.difference, difference.low, difference.high):
-                assert format_difference(value) in words
+                assert format_difference(value) in text
     assert side.about_models.mean["roc_auc"].verdict == "better"
-    assert "better" in words
+    assert "better" in text
     for target, counts in side.flips.counts.items():
         row = [counts[kind] for kind in counts]
-        assert f"{target} {' '.join(map(str, row))}" in words
+        assert f"{target} {' '.join(map(str, row))}" in text
 
 
 def test_the_page_is_one_file(write, tmp_path):
@@ -116,9 +116,9 @@ def test_a_score_that_does_not_exist_is_na_with_its_reason(write, tmp_path):
     runs = [write("a", without_positives=True), write("b", 2.0, without_positives=True, seed=2)]
     comparison = compare_runs(runs, replicates=100)
     reason = comparison.comparisons[0].about_models.targets["Mass"]["recall"].reason
-    words = words_of(page_of(comparison, tmp_path))
+    text = text_of(page_of(comparison, tmp_path))
     assert reason
-    assert f"Mass: n/a where {reason}" in words
+    assert f"Mass: n/a where {reason}" in text
 
 
 def test_the_figure_has_a_row_per_target_and_the_mean_with_its_interval(write):

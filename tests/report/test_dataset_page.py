@@ -1,4 +1,4 @@
-"""The page of a data set needs nothing beside it, holds every target and number, and believes no name."""
+"""The page of a data set is one file, shows every target and number, and escapes names."""
 
 import base64
 import re
@@ -47,13 +47,13 @@ def page(phantom, tmp_path_factory):
     return out, path.read_text(encoding="utf-8")
 
 
-def words_of(html: str) -> str:
+def text_of(html: str) -> str:
     """The text of a page, without its markup."""
     body = re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL)
     return " ".join(re.sub(r"<[^>]+>", " ", body).split())
 
 
-def test_the_page_needs_nothing_beside_it_and_runs_nothing(page):
+def test_the_page_is_one_file_without_scripts(page):
     _, html = page
     assert html.startswith("<!doctype html>\n<html lang=")
     sources = re.findall(r'\b(?:src|srcset|data|action)="([^"]*)"', html)
@@ -64,14 +64,14 @@ def test_the_page_needs_nothing_beside_it_and_runs_nothing(page):
     assert not re.search(r"\{\{|\{%|%\}", html)
 
 
-def test_each_link_within_the_page_has_its_place(page):
+def test_each_link_within_the_page_has_its_target(page):
     _, html = page
     links = re.findall(r'href="#([^"]*)"', html)
     assert len(links) == 7
     assert all(f'id="{link}"' in html for link in links)
 
 
-def test_the_figures_are_beside_the_page_and_in_it(page):
+def test_the_figures_are_files_and_in_the_page(page):
     out, html = page
     assert sorted(path.stem for path in (out / "figures").iterdir()) == sorted(FIGURES)
     for name in FIGURES:
@@ -84,30 +84,30 @@ def test_every_target_is_in_every_table(page, phantom):
     _, html = page
     for target in phantom.targets:
         assert html.count(target.replace("_", " ")) >= 4
-    words = words_of(html)
-    assert f"{len(phantom)} images of {phantom.table['PatientID'].nunique()} patients, 3 targets" in words
-    assert phantom.fingerprint in words
-    assert "Research use only" in words
+    text = text_of(html)
+    assert f"{len(phantom)} images of {phantom.table['PatientID'].nunique()} patients, 3 targets" in text
+    assert phantom.fingerprint in text
+    assert "Research use only" in text
 
 
-def test_target_vectors_are_there_before_and_after_oversampling(page, phantom):
-    words = words_of(page[1])
+def test_target_vectors_are_counted_before_and_after_oversampling(page, phantom):
+    text = text_of(page[1])
     counts = pd.DataFrame(phantom.labels()).value_counts()
     none = int(counts[(0.0,) * 3])
     after = int(counts.clip(lower=3).sum())
     share, share_after = 100 * none / len(phantom), 100 * none / after
-    assert f"000 {none} {share:.4f} {none} {share_after:.4f}" in words
-    assert f"{len(phantom)} images become {after} an epoch" in words
+    assert f"000 {none} {share:.4f} {none} {share_after:.4f}" in text
+    assert f"{len(phantom)} images become {after} an epoch" in text
 
 
-def test_the_policys_effect_is_counted(page, phantom):
-    words = words_of(page[1])
-    assert "Uncertain labels: ones . Labels not mentioned: zeros ." in words
+def test_the_effect_of_the_policy_is_counted(page, phantom):
+    text = text_of(page[1])
+    assert "Uncertain labels: ones . Labels not mentioned: zeros ." in text
     codes = phantom.codes["Edema"]
     positive, negative = int((codes == 1).sum()), int((codes == 0).sum())
     uncertain, blank = int((codes == -1).sum()), int(codes.isna().sum())
     before = f"{positive} {negative} {uncertain} {blank}"
-    assert f"Edema {before} {positive + uncertain} {negative + blank} 0 0 0" in words
+    assert f"Edema {before} {positive + uncertain} {negative + blank} 0 0 0" in text
 
 
 def test_the_examples_are_positive_images_and_the_same_each_time(page, phantom, tmp_path):
@@ -128,16 +128,16 @@ def test_the_examples_are_positive_images_and_the_same_each_time(page, phantom, 
 
 def test_the_strongest_leak_is_a_sentence(tmp_path, chexpert_tree):
     catalog = _leaking(CleanMetaData(chexpert_tree, cache=False).catalog().select_targets(FEW))
-    words = words_of(write_eda(catalog, tmp_path, examples=0).read_text(encoding="utf-8"))
+    text = text_of(write_eda(catalog, tmp_path, examples=0).read_text(encoding="utf-8"))
     row = (
         metadata_leaks(catalog, seed=0).query("feature == 'devices' and target == 'Pleural_Effusion'").iloc[0]
     )
     assert row["auc"] == 1
-    assert "Support devices alone predict Pleural Effusion with a ROC AUC of 1.000 (1.000 to 1.000)" in words
+    assert "Support devices alone predict Pleural Effusion with a ROC AUC of 1.000 (1.000 to 1.000)" in text
 
 
 def _leaking(catalog):
-    """Twelve times the same images, of other patients, whose devices stand for their effusions."""
+    """Twelve times the same images, of other patients, whose devices predict their effusions."""
     times = 12
     table = pd.concat([catalog.table] * times, ignore_index=True).rename_axis("ImageID")
     table["PatientID"] = np.arange(len(table))
@@ -148,36 +148,36 @@ def _leaking(catalog):
 
 def test_without_images_the_page_states_the_reason(chexpert_tree, tmp_path):
     catalog = CleanMetaData(csv_path=chexpert_tree / "train.csv", cache=False).catalog().select_targets(FEW)
-    words = words_of(write_eda(catalog, tmp_path / "none").read_text(encoding="utf-8"))
+    text = text_of(write_eda(catalog, tmp_path / "none").read_text(encoding="utf-8"))
     assert (
         f"The images are not available: the catalog was read from {chexpert_tree / 'train.csv'} alone."
-        in words
+        in text
     )
     moved = replace(catalog, root=tmp_path / "empty")
-    words = words_of(write_eda(moved, tmp_path / "moved").read_text(encoding="utf-8"))
-    assert "The images are not available." in words
-    assert "the image is missing" in words
+    text = text_of(write_eda(moved, tmp_path / "moved").read_text(encoding="utf-8"))
+    assert "The images are not available." in text
+    assert "the image is missing" in text
 
 
-def test_an_image_that_cannot_be_read_is_named_and_the_others_are_shown(small_catalog, tmp_path):
+def test_an_unreadable_image_is_named_and_the_others_are_shown(small_catalog, tmp_path):
     small_catalog = small_catalog.select_targets(FEW)
     positives = small_catalog.table.index[small_catalog.table["Edema"] == 1]
     broken = small_catalog.image_path(positives[0])
     broken.write_bytes(b"no image")
     html = write_eda(small_catalog, tmp_path, examples=100).read_text(encoding="utf-8")
-    assert f"{broken}: the file is neither a PNG nor a JPEG" in words_of(html)
+    assert f"{broken}: the file is neither a PNG nor a JPEG" in text_of(html)
     assert html.count(', Edema" src=') == len(positives) - 1
 
 
-def test_a_data_set_that_records_little_has_a_page_too(nih_tree, tmp_path):
+def test_a_data_set_without_metadata_has_a_page(nih_tree, tmp_path):
     catalog = open_catalog("nih", nih_tree).select_targets(["Edema"])
     bare = catalog.table.assign(Age=np.nan, Sex_Male=np.nan, Sex_Unknown=np.nan, Orientation_PA=np.nan)
     html = write_eda(replace(catalog, table=bare), tmp_path).read_text(encoding="utf-8")
-    words = words_of(html)
-    assert "There is only one target." in words
-    assert "records neither view nor age nor sex" in words
-    assert "Not tested: view, devices, age, sex." in words
-    assert "none uncertain or blank" in words
+    text = text_of(html)
+    assert "There is only one target." in text
+    assert "records neither view nor age nor sex" in text
+    assert "Not tested: view, devices, age, sex." in text
+    assert "none uncertain or blank" in text
     assert sorted(path.stem for path in (tmp_path / "figures").iterdir()) == [
         "findings-per-image",
         "prevalence",
@@ -190,14 +190,14 @@ def test_the_split_is_described_and_only_its_training_part_oversampled(small_cat
         small_catalog, SplitSettings(val_fraction=0.3, split_unit="image", official_split=False), seed=1
     )
     path = write_eda(small_catalog, tmp_path, split=split, observation_min_count=2)
-    words = words_of(path.read_text(encoding="utf-8"))
+    text = text_of(path.read_text(encoding="utf-8"))
     train = split.counts()["train"]
-    assert f"By image: train {train['images']} images of {train['patients']} patients" in words
-    assert "A patient is in two parts" in words
-    assert f"{train['images']} images become" in words
+    assert f"By image: train {train['images']} images of {train['patients']} patients" in text
+    assert "A patient is in two parts" in text
+    assert f"{train['images']} images become" in text
 
 
-def test_strict_leaks_stop_before_anything_is_written(small_catalog, tmp_path):
+def test_strict_leaks_raise_before_anything_is_written(small_catalog, tmp_path):
     split = make_split(
         small_catalog, SplitSettings(val_fraction=0.3, split_unit="image", official_split=False), seed=1
     )
@@ -211,8 +211,8 @@ def test_strict_leaks_pass_where_there_are_none(phantom, tmp_path):
     path = write_eda(
         phantom.select_targets(FEW), tmp_path, strict_leaks=True, progress=lambda: seen.append(1)
     )
-    words = words_of(path.read_text(encoding="utf-8"))
-    assert "No patient is in two parts. No image has a copy or a near copy in another part." in words
+    text = text_of(path.read_text(encoding="utf-8"))
+    assert "No patient is in two parts. No image has a copy or a near copy in another part." in text
     assert len(seen) == len(phantom)
 
 

@@ -1,4 +1,4 @@
-"""The terminal's tables have the right numbers in the right columns, and n/a where there is none."""
+"""The terminal's tables have the right numbers in the right columns, and n/a for undefined ones."""
 
 import io
 
@@ -32,7 +32,7 @@ def cells(text: str, first: str) -> list[str]:
     return [line.split() for line in text.splitlines() if line.startswith(first)][-1]
 
 
-def test_the_target_table_has_each_targets_scores_and_na_where_there_is_none(write_run):
+def test_the_target_table_has_each_targets_scores_and_na_for_undefined_ones(write_run):
     _, metrics = write_run()
     scores = metrics.scores
     val = scores[(scores["epoch"] == 2) & (scores["part"] == "val")]
@@ -65,7 +65,7 @@ def headings(scores: pd.DataFrame) -> list[str]:
     return [column.header for column in target_table(scores).columns][1:]
 
 
-def test_a_run_is_shown_with_its_parts_its_scores_and_its_course(write_run):
+def test_a_run_is_shown_with_its_state_parts_and_scores(write_run):
     folder, _ = write_run()
     folder.update(status="finished", digest="f" * 64)
     text = printed(show_run, folder)
@@ -95,7 +95,7 @@ def test_parameters_show_every_setting_and_mark_those_that_were_changed(write_ru
     assert "layers: 34" in styles["net_kwargs"]
 
 
-def test_brackets_in_names_paths_and_reasons_are_shown_and_not_read_as_markup(write_run, tmp_path):
+def test_brackets_in_names_paths_and_reasons_are_not_markup(write_run, tmp_path):
     folder, _ = write_run(
         targets=("[/x]", "[bold]Mass"),
         save_path=tmp_path / "[a]",
@@ -110,7 +110,7 @@ def test_brackets_in_names_paths_and_reasons_are_shown_and_not_read_as_markup(wr
     assert "/[a]/run" in text
 
 
-def test_a_run_without_an_epoch_says_when_there_are_scores(write_run):
+def test_a_run_without_an_epoch_raises(write_run):
     folder, _ = write_run(epochs=0)
     with pytest.raises(
         HilumError, match=r"the run is running\. A run has scores once its first epoch has ended"
@@ -118,7 +118,7 @@ def test_a_run_without_an_epoch_says_when_there_are_scores(write_run):
         printed(show_run, folder)
 
 
-def test_runs_are_listed_with_state_and_means_of_the_best_epoch(write_run):
+def test_runs_are_listed_with_status_and_means_of_the_best_epoch(write_run):
     done, _ = write_run(name="a", status="finished", digest="e" * 64)
     begun, _ = write_run(name="b", epochs=0)
     text = printed(show_runs, [done, begun])
@@ -172,7 +172,7 @@ def test_a_pipe_gets_whole_lines(write_run, capsys):
     assert all(len(line) <= 160 for line in lines)
 
 
-def test_the_frozen_operating_points_are_shown_with_what_is_told_of_them(write_run):
+def test_the_frozen_operating_points_are_shown_with_their_notes(write_run):
     point = {
         "threshold": 0.25,
         "policy": "recall>=0.9",
@@ -220,7 +220,7 @@ def lines_of(show, *arguments) -> list[str]:
     return printed(show, *arguments, width=80).splitlines()
 
 
-def test_the_parts_before_and_after_the_meeting_have_the_same_columns():
+def test_the_tables_of_layers_have_the_same_columns():
     layers = (
         Layer("blocks.0.0", "Conv2d", (1, 256, 320), (16, 256, 320), 160, "16 × (1 × 3 × 3 + 1)"),
         Layer(
@@ -238,14 +238,14 @@ def test_the_parts_before_and_after_the_meeting_have_the_same_columns():
     assert max(map(len, lines)) <= 80
 
 
-def test_frozen_parameters_are_told_and_settings_lines_of():
+def test_frozen_parameters_and_settings_are_shown():
     model = summary(net_kwargs={"hidden": 10}, trainable=70)
-    words = " ".join(lines_of(show_model, Description(model, 1, 1, ())))
-    assert "with hidden = 10" in words
-    assert "1,885,070 parameters, 70 of them trainable" in words
+    text = " ".join(lines_of(show_model, Description(model, 1, 1, ())))
+    assert "with hidden = 10" in text
+    assert "1,885,070 parameters, 70 of them trainable" in text
 
 
-def test_the_list_says_whether_timm_is_there_and_what_was_left_out():
+def test_the_list_of_models_shows_timm_and_what_is_left_out():
     lines = lines_of(show_models, [summary()], ["densenet cannot take images of 16 x 16."], None)
     assert lines[1].split()[0] == "custom_pneumonia"
     assert "custom_pneumonia: Blocks [of convolution]." in lines
