@@ -83,15 +83,11 @@ def write_eda(
         split = split or make_split(catalog, DEFAULTS.split, seed)
         check_leaks(catalog, split, progress=progress)
     statistics = _statistics(catalog, uncertain_policy, blank_policy, seed)
-    try:
-        figures = _write_figures(_figures(statistics, catalog.targets), out / "figures")
-    except OSError as error:
-        raise HilumError(f"{out}: it cannot be written: {error.strerror}. Give another folder.") from None
     content = {
         "catalog": catalog,
         "version": __version__,
         "about": _about(catalog),
-        "figures": figures,
+        "figures": _write_figures(_figures(statistics, catalog.targets), out),
         "statistics": statistics,
         "pairs": _strongest_pairs(statistics["pairs"]),
         "vectors": _vectors(catalog, split, observation_min_count, seed),
@@ -235,12 +231,15 @@ def _figures(statistics: Mapping[str, Any], targets: tuple[str, ...]) -> dict[st
     return figures
 
 
-def _write_figures(figures: Mapping[str, "Figure"], folder: Path) -> dict[str, dict[str, Any]]:
-    """Writes each as a PNG file; returns data URIs and widths on the page in pixels."""
+def _write_figures(figures: Mapping[str, "Figure"], out: Path) -> dict[str, dict[str, Any]]:
+    """Writes each as a PNG file to `out`/figures; returns data URIs and widths on the page in pixels."""
     shown = {}
     for name, figure in figures.items():
-        path = folder / f"{name}.png"
-        with replacing(path) as partial:
-            figure.savefig(partial, format="png", dpi=150)
+        path = out / "figures" / f"{name}.png"
+        try:
+            with replacing(path) as partial:
+                figure.savefig(partial, format="png", dpi=150)
+        except OSError as error:
+            raise HilumError(f"{out}: it cannot be written: {error.strerror}. Give another folder.") from None
         shown[name] = {"src": data_uri(path.read_bytes()), "width": round(100 * figure.get_figwidth())}
     return shown
