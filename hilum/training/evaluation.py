@@ -110,8 +110,8 @@ def evaluate(
             that cannot be read.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
-    config = settings_of(folder)
     epoch = folder.best_epoch
+    config = settings_of(folder)
     images = _open_images(folder, config, source, root, source_kwargs, catalog, part, pack)
     labels = _labels(images.catalog, config)
     chosen_device = choose_device(device)
@@ -119,23 +119,7 @@ def evaluate(
     loader = _loader(images, config, num_workers)
     probabilities = _probabilities(folder, model, loader, chosen_device, progress)
     predictions = _predictions(folder, images, labels, probabilities)
-    record = {
-        "name": f"{_folder_name(images.catalog.name)}-{images.part}",
-        "run": folder.record["name"],
-        "epoch": epoch,
-        "source": images.catalog.name,
-        "fingerprint": images.catalog.fingerprint,
-        "part": images.part,
-        "images": len(predictions),
-        "patients": len(np.unique(predictions.patients)),
-        "targets": list(predictions.targets),
-        "left_out": images.left_out,
-        "thresholds": dict(zip(predictions.targets, predictions.thresholds.tolist(), strict=True)),
-        "remarks": images.remarks,
-        "replicates": replicates,
-        "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
-        **describe_environment(chosen_device),
-    }
+    record = _record(folder, epoch, images, predictions, replicates) | describe_environment(chosen_device)
     features = images.catalog.table.loc[predictions.image_ids]
     tables = _tables(folder, predictions, features, replicates, config.seed)
     return _write(folder, record, tables)
@@ -331,6 +315,28 @@ def _predictions(
         targets=targets,
         thresholds=np.array([thresholds[target] for target in targets]),
     )
+
+
+def _record(
+    folder: RunFolder, epoch: int, images: _Images, predictions: Predictions, replicates: int
+) -> dict[str, Any]:
+    """`evaluation.json` without the environment."""
+    return {
+        "name": f"{_folder_name(images.catalog.name)}-{images.part}",
+        "run": folder.record["name"],
+        "epoch": epoch,
+        "source": images.catalog.name,
+        "fingerprint": images.catalog.fingerprint,
+        "part": images.part,
+        "images": len(predictions),
+        "patients": predictions.patient_count,
+        "targets": list(predictions.targets),
+        "left_out": images.left_out,
+        "thresholds": dict(zip(predictions.targets, predictions.thresholds.tolist(), strict=True)),
+        "remarks": images.remarks,
+        "replicates": replicates,
+        "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def _tables(

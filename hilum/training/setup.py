@@ -139,7 +139,7 @@ def set_up(
     targets, manual = data.catalog.targets, config.target_thresholds
     policies = resolve_policies(config.threshold_policy, targets, manual_thresholds=manual is not None)
     metrics = Metrics(targets, actual_labels(data.train_loader), actual_labels(data.val_loader), manual)
-    best = BestEpoch(rule, policies, metrics.target_thresholds, config.early_stopping)
+    best = BestEpoch(rule, policies, metrics.target_thresholds.tolist(), config.early_stopping)
     net = prepare_net(config, data, own_net, pretrained=not has_checkpoint)
     transfer = None if has_checkpoint else prepare_weights(config, net, data)
     loop = prepare_loop(config, fabric, data, net, metrics, oom)

@@ -141,3 +141,26 @@ def files_below(folder: Path) -> set[str]:
 def files_below_fixture():
     """The function of that name."""
     return files_below
+
+
+class TwoStages(nn.Module):
+    """A convolution with batch normalization, and a head."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(4)
+        self.convolution = nn.Conv2d(1, 4, 3, stride=2)
+        self.normalization = nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, 3)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+
+    def forward(self, images):
+        return self.head(self.normalization(self.convolution(images)).relu().mean((2, 3)))
+
+
+@pytest.fixture
+def two_stages() -> type[TwoStages]:
+    """The class: a backbone and a head, always with the same weights."""
+    return TwoStages

@@ -1,4 +1,4 @@
-"""A device that is not there is refused; several devices learn what one learns, and are judged as one is."""
+"""A missing device is an error; several devices train and validate as one does."""
 
 import runpy
 import subprocess
@@ -125,6 +125,7 @@ def one_thread(monkeypatch):
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_two_processes_learn_what_one_learns_from_the_same_images_in_the_same_order(phantom, tmp_path):
     script = tmp_path / "script.py"
@@ -149,6 +150,7 @@ def test_two_processes_learn_what_one_learns_from_the_same_images_in_the_same_or
     np.testing.assert_allclose(one.combined()["loss"], two.combined()["loss"], rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_two_devices_are_judged_as_one_device_judges_the_same_weights(phantom, tmp_path):
     training = StandardTraining(

@@ -1,4 +1,4 @@
-"""A model on other images: targets by name, thresholds as frozen, and nobody it was trained on."""
+"""A model on other images: targets by name, frozen thresholds, and no patient of its training."""
 
 import json
 import shutil
@@ -89,7 +89,7 @@ def test_the_validation_part_gives_the_best_epochs_predictions_and_a_remark(run,
     assert "thresholds were chosen on these images" in found.record["remarks"][0]
 
 
-def test_targets_are_matched_by_name_and_those_that_are_missing_are_told(run, own_catalog):
+def test_targets_are_matched_by_name_and_missing_ones_are_recorded(run, own_catalog):
     other = elsewhere(own_catalog)
     columns = [name for name in other.table.columns if name not in own_catalog.targets]
     table = other.table[[*columns, "Mine", "Edema"]].assign(Hernia=0.0)
@@ -146,13 +146,13 @@ def test_studies_and_calibration_are_kept_too(run, own_catalog):
         ({"device": "cuda:99"}, r"there is no cuda:99 here"),
     ],
 )
-def test_what_cannot_be_is_told_and_leaves_nothing(run, own_catalog, changes, words):
+def test_an_impossible_argument_is_an_error_and_writes_nothing(run, own_catalog, changes, words):
     with pytest.raises(HilumError, match=words):
         evaluate(run, catalog=own_catalog, **(QUICK | changes))
     assert not (run.path / "evaluations").exists()
 
 
-def test_a_part_or_a_target_that_is_not_there_is_told(run, own_catalog):
+def test_a_missing_part_or_target_is_an_error(run, own_catalog):
     with pytest.raises(HilumError, match=r"elsewhere has no such part of its own \(it has none\)"):
         evaluate(run, catalog=elsewhere(own_catalog), part="test", **QUICK)
     table = own_catalog.table.rename(columns={"Edema": "A", "Fracture": "B", "Mine": "C"})
@@ -165,7 +165,7 @@ def test_a_part_or_a_target_that_is_not_there_is_told(run, own_catalog):
         evaluate(run, catalog=own_catalog, **QUICK)
 
 
-def test_a_run_without_its_checkpoint_or_without_an_epoch_is_told(run, own_catalog):
+def test_a_run_without_checkpoint_or_epoch_is_an_error(run, own_catalog):
     shutil.rmtree(run.path / "checkpoints")
     with pytest.raises(HilumError, match="the checkpoint is missing"):
         evaluate(run, catalog=own_catalog, **QUICK)
@@ -174,7 +174,7 @@ def test_a_run_without_its_checkpoint_or_without_an_epoch_is_told(run, own_catal
         evaluate(run, catalog=own_catalog, **QUICK)
 
 
-def test_a_run_with_a_net_of_ones_own_needs_it_again(train, own_catalog, make_tiny_net):
+def test_a_run_with_an_own_net_needs_it_for_an_evaluation(train, own_catalog, make_tiny_net):
     training = train()
     with pytest.raises(HilumError, match=r"with a network of your own, .*TinyNet: evaluate it from Python"):
         evaluate(training.folder, catalog=elsewhere(own_catalog), **QUICK)
@@ -207,7 +207,7 @@ def test_an_evaluation_is_printed_and_is_json(run, own_catalog, capsys):
     assert record["study_scores"] is None
 
 
-def test_a_damaged_evaluation_is_told(run, own_catalog):
+def test_a_damaged_evaluation_is_an_error(run, own_catalog):
     found = evaluate(run, catalog=elsewhere(own_catalog), **QUICK)
     (found.folder / "scores.parquet").write_bytes(b"no table")
     with pytest.raises(HilumError, match="the evaluation cannot be read"):
@@ -238,7 +238,7 @@ def test_the_command_scores_a_source_by_name(tmp_path, without_pictures):
     assert record["images"] == training.folder.record["split"]["parts"]["test"]["images"]
 
 
-def test_a_run_on_images_of_ones_own_is_not_scored_on_others_by_mistake(train):
+def test_a_run_with_an_own_catalog_needs_it_or_a_source(train):
     with pytest.raises(
         HilumError, match="given its images as a catalog of your own: evaluate it from Python"
     ):
@@ -260,7 +260,7 @@ def test_a_data_sets_name_stays_inside_the_runs_folder(run, own_catalog):
     assert run.evaluations() == [found.folder.name]
 
 
-def test_a_damaged_record_is_replaced_and_one_without_its_entries_is_told(run, own_catalog):
+def test_a_damaged_record_is_replaced_and_an_incomplete_one_is_an_error(run, own_catalog):
     found = evaluate(run, catalog=elsewhere(own_catalog), **QUICK)
     (found.folder / "evaluation.json").write_text("{cut")
     assert evaluate(run, catalog=elsewhere(own_catalog), **QUICK).folder == found.folder

@@ -1,4 +1,4 @@
-"""Out of memory: what would fit is said, or less is computed at once and the result is the same."""
+"""Out of memory: the error states what would fit, or smaller pieces give the same result."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ def net() -> nn.Module:
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
-def test_what_would_fit_is_said(net, error):
+def test_the_error_states_what_would_fit(net, error):
     with pytest.raises(
         HilumError, match=r"Out of memory with 64 images at once .*Try batch_size 32; or on_oom"
     ):
@@ -73,7 +73,7 @@ def test_the_tries_that_failed_leave_no_trace(net):
         assert torch.equal(value, statistics[name]), name
 
 
-def test_a_single_image_that_does_not_fit_is_told(net):
+def test_a_single_image_that_does_not_fit_is_an_error(net):
     with pytest.raises(HilumError, match="Out of memory with a single image at once"):
         OutOfMemoryRetry(halve=True).run(FitsOnly(0, net), net, [batch(4)])
 

@@ -1,4 +1,4 @@
-"""A stopped run goes on to the digest it would have had; what would make it another run is refused."""
+"""A stopped run continues to the digest of an uninterrupted one; a change that would alter it is an error."""
 
 import os
 import shutil
@@ -97,7 +97,7 @@ def test_a_run_stopped_between_its_files_ends_the_same(stopped, whole, own_catal
     assert_same_end(resumed(folder, own_catalog, make_tiny_net()), whole)
 
 
-def test_a_truncated_checkpoint_is_told_and_the_one_before_it_used(
+def test_a_truncated_checkpoint_gives_a_warning_and_the_one_before_it_is_used(
     stopped, whole, own_catalog, make_tiny_net, capsys
 ):
     folder = stopped(3)
@@ -110,7 +110,9 @@ def test_a_truncated_checkpoint_is_told_and_the_one_before_it_used(
     assert "The run continues after epoch 2 of 4 epochs" in told
 
 
-def test_without_any_whole_checkpoint_it_is_told_and_nothing_is_lost(stopped, own_catalog, make_tiny_net):
+def test_without_any_undamaged_checkpoint_there_is_an_error_and_nothing_is_lost(
+    stopped, own_catalog, make_tiny_net
+):
     folder = stopped(2)
     for which in ("last", "previous"):
         (folder.path / "checkpoints" / which / "state.pt").write_bytes(b"cut")
@@ -119,7 +121,7 @@ def test_without_any_whole_checkpoint_it_is_told_and_nothing_is_lost(stopped, ow
     assert RunFolder(folder.path).epochs() == [1, 2]
 
 
-def test_a_run_stopped_in_its_first_epoch_begins_anew_in_its_folder(
+def test_a_run_stopped_in_its_first_epoch_starts_again_in_its_folder(
     whole, own_catalog, make_tiny_net, tmp_path, without_pictures
 ):
     class Stops(type(make_tiny_net())):
@@ -136,7 +138,9 @@ def test_a_run_stopped_in_its_first_epoch_begins_anew_in_its_folder(
     assert RunFolder(folder.path).record["failure"] is None
 
 
-def test_an_interruption_says_how_to_go_on(own_catalog, make_tiny_net, tmp_path, without_pictures, capsys):
+def test_an_interruption_prints_how_to_continue(
+    own_catalog, make_tiny_net, tmp_path, without_pictures, capsys
+):
     class Stops(type(make_tiny_net())):
         def forward(self, images):
             raise KeyboardInterrupt
@@ -191,6 +195,7 @@ def test_a_run_that_is_being_trained_is_refused(stopped, own_catalog, make_tiny_
         resumed(folder, own_catalog, make_tiny_net())
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_of_an_epoch_changes_nothing(tmp_path):
     from hilum.phantom import write_phantom
 

@@ -1,4 +1,4 @@
-"""What is frozen at the end of a run is chosen on its best epoch, by the policy asked for."""
+"""The conclusions of a run are those of its best epoch, and its record has the environment."""
 
 import json
 import subprocess
@@ -96,7 +96,7 @@ def test_the_environment_has_versions_and_machine_as_json():
     assert record["device"]["name"]
 
 
-def test_the_commit_is_told_and_whether_files_differ_from_it(tmp_path):
+def test_the_commit_is_recorded_and_whether_files_differ_from_it(tmp_path):
     git(tmp_path, "init", "-q")
     (tmp_path / "code.py").write_text("a = 1\n")
     git(tmp_path, "add", "code.py")

@@ -1,4 +1,4 @@
-"""Running again finds the same predictions, or names the first that differs."""
+"""A verification finds the same predictions, or names the first that differs."""
 
 import shutil
 
@@ -42,13 +42,13 @@ def test_another_seed_or_another_net_is_noticed(run, own_catalog, make_tiny_net)
     assert found.difference.startswith("epoch 1: ImageID")
 
 
-def test_other_versions_are_told(run, own_catalog, make_tiny_net):
+def test_other_versions_are_reported(run, own_catalog, make_tiny_net):
     run.update(versions=run.record["versions"] | {"torch": "0.1"})
     (told,) = verify(run.path, epochs=1, net=make_tiny_net(), catalog=own_catalog).environment
     assert told.startswith("torch was 0.1 and is")
 
 
-def test_what_cannot_be_verified_is_told(run, own_catalog, make_tiny_net, tmp_path):
+def test_a_run_that_cannot_be_verified_is_an_error(run, own_catalog, make_tiny_net, tmp_path):
     with pytest.raises(HilumError, match=r"--epochs 3: the run has 2 finished epochs\. Give 1 to 2"):
         verify(run.path, epochs=3, net=make_tiny_net(), catalog=own_catalog)
     with pytest.raises(HilumError, match="with a net of your own: verify it from Python"):
@@ -74,7 +74,7 @@ def test_a_run_that_was_halved_on_its_way_says_why_it_may_differ(run, own_catalo
     assert "in 2 pieces from some batch of epoch 2" in found.environment[0]
 
 
-def test_weights_of_a_former_run_that_have_changed_are_told(run, own_catalog, make_tiny_net):
+def test_changed_weights_of_the_initial_run_are_an_error(run, own_catalog, make_tiny_net):
     from hilum.training.run_writer import check_same_data
 
     before = run.record | {"init_from": {"run": "former", "weights": "aa"}}

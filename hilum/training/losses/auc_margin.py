@@ -37,11 +37,7 @@ class AUCMarginLoss(MaskedLoss):
     """
 
     def __init__(
-        self,
-        prevalence: np.ndarray,
-        targets: tuple[str, ...],
-        margin: float = 1.0,
-        reduction: str = "mean",
+        self, prevalence: np.ndarray, targets: tuple[str, ...], margin: float = 1.0, reduction: str = "mean"
     ):
         super().__init__(reduction)
         if not 0 < margin < float("inf"):

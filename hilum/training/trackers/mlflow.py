@@ -166,8 +166,8 @@ class MLflowTracker:
         for path in end.figures:
             self._client.log_artifact(self._run_id, str(path), "figures")
         with tempfile.TemporaryDirectory(prefix="hilum-mistakes-") as folder:
-            for mistake in end.mistakes:
-                (Path(folder) / f"{_plain(mistake.name)}.jpg").write_bytes(mistake.jpeg)
+            for name, jpeg in end.mistakes.items():
+                (Path(folder) / f"{_plain(name)}.jpg").write_bytes(jpeg)
             if end.mistakes:
                 self._client.log_artifacts(self._run_id, folder, "mistakes")
         self._client.set_terminated(self._run_id, "FINISHED")

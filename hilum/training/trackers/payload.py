@@ -24,19 +24,6 @@ MISTAKES = 4
 
 
 @dataclass(frozen=True)
-class Mistake:
-    """A radiograph with one of the worst mistakes of the model.
-
-    Attributes:
-        name: as in `missed-1-Edema-0.03-image-1012`, the number after the target its probability.
-        jpeg: the bytes of a small copy.
-    """
-
-    name: str
-    jpeg: bytes
-
-
-@dataclass(frozen=True)
 class Conclusion:
     """Results of a finished run.
 
@@ -46,7 +33,8 @@ class Conclusion:
         points: `operating_point_<value>/<target>` -> the value; without undefined values.
         files: run.json and the report.
         figures: PNG files.
-        mistakes: the worst of each kind, if the images can be read.
+        mistakes: name, such as `missed-1-Edema-0.03-image-1012` with the probability, -> JPEG bytes of a small
+            copy; the worst of each kind, if the images can be read.
     """
 
     record: dict[str, Any]
@@ -54,7 +42,7 @@ class Conclusion:
     points: dict[str, float]
     files: list[Path]
     figures: list[Path]
-    mistakes: list[Mistake]
+    mistakes: dict[str, bytes]
 
     @property
     def summary(self) -> dict[str, str]:
@@ -126,13 +114,13 @@ def conclusion(folder: RunFolder) -> Conclusion:
     )
 
 
-def _worst_mistakes(folder: RunFolder) -> list[Mistake]:
+def _worst_mistakes(folder: RunFolder) -> dict[str, bytes]:
     predictions, images = Predictions.from_run(folder), RunImages(folder)
-    mistakes = []
+    mistakes: dict[str, bytes] = {}
     for kind, missed in (("missed", True), ("false-alarm", False)):
         errors = largest_errors(predictions, images, missed=missed, most=MISTAKES)
         for place, error in enumerate(errors, 1):
             if error.thumbnail is not None:
                 name = f"{kind}-{place}-{error.target}-{error.probability:.2f}-image-{error.image_id}"
-                mistakes.append(Mistake(name, base64.b64decode(error.thumbnail.partition(",")[2])))
+                mistakes[name] = base64.b64decode(error.thumbnail.partition(",")[2])
     return mistakes

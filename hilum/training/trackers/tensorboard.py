@@ -65,8 +65,8 @@ class TensorBoardTracker:
             self._writer.add_scalar(tag, value, end.best_epoch)
         for figure in end.figures:
             self._add_image(f"figures/{figure.stem}", figure.read_bytes(), end.best_epoch)
-        for mistake in end.mistakes:
-            self._add_image(f"mistakes/{mistake.name}", mistake.jpeg, end.best_epoch)
+        for name, jpeg in end.mistakes.items():
+            self._add_image(f"mistakes/{name}", jpeg, end.best_epoch)
         lines = [f"| {name} | {value} |" for name, value in end.summary.items()]
         self._writer.add_text("run", "\n".join(["| | |", "|-|-|", *lines]), end.best_epoch)
         _, _, success = hparams({}, {})

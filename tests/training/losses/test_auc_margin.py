@@ -115,7 +115,7 @@ def test_a_copy_turns_alphas_gradient_too(logits, labels):
     torch.testing.assert_close(loss.alpha.grad, other.alpha.grad)
 
 
-def test_it_begins_at_the_saddle_point_of_scores_of_one_half():
+def test_it_starts_at_the_saddle_point_of_scores_of_one_half():
     labels = (
         torch.rand(1000, 4, generator=torch.Generator().manual_seed(2)) < torch.tensor(PREVALENCE)
     ).float()
@@ -125,7 +125,7 @@ def test_it_begins_at_the_saddle_point_of_scores_of_one_half():
         torch.testing.assert_close(parameter.grad, torch.zeros(4), rtol=0, atol=1e-6)
 
 
-def test_its_state_goes_on_from_where_it_was():
+def test_its_state_is_restored():
     loss, fresh = loss_with(**VALUES), loss_with()
     assert set(loss.state_dict()) == {"a", "b", "alpha", "prevalence"}
     fresh.load_state_dict(loss.state_dict())

@@ -69,7 +69,7 @@ def test_a_batch_without_any_known_label_costs_nothing():
     assert loss == 0
 
 
-def test_another_number_of_outputs_is_told():
+def test_another_number_of_outputs_is_an_error():
     with pytest.raises(HilumError, match=r"shape \(3, 4\); the run needs \(3, 8\)"):
         MultiClassLoss(CLASSED)(OUTPUTS[:, :4], LABELS)
 

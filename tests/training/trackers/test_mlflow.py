@@ -74,7 +74,7 @@ def test_a_resumed_run_has_each_epoch_once(end_epoch, copy_of_finished, up_to, u
     assert run.info.status == "FINISHED"
 
 
-def test_a_store_that_has_lost_the_run_gets_it_anew(end_epoch, copy_of_finished, uri):
+def test_a_store_that_has_lost_the_run_gets_it_again(end_epoch, copy_of_finished, uri):
     folder, metrics = copy_of_finished("lost")
     open_trackers(["mlflow"], folder, mlflow_uri=uri)
     client, run = run_of(folder)

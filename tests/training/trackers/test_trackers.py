@@ -40,7 +40,7 @@ def test_no_trackers(end_epoch, copy_of_finished):
     assert not (folder.path / "tensorboard").exists()
 
 
-def test_each_epoch_is_told_once(end_epoch, copy_of_finished, up_to):
+def test_each_epoch_is_sent_once(end_epoch, copy_of_finished, up_to):
     folder, metrics = copy_of_finished()
     fresh, resumed = Recorder(), Recorder(has={1})
     trackers = Trackers(folder, {"fresh": fresh, "resumed": resumed})
@@ -59,7 +59,7 @@ def test_a_run_whose_epochs_had_all_ended(copy_of_finished):
     assert [what[:2] for what in tracker.told[:2]] == [("open",), ("epoch", 2)]
 
 
-def test_a_tracker_that_breaks_is_said_once_and_spoils_nothing(end_epoch, copy_of_finished, capsys):
+def test_a_tracker_that_fails_is_reported_once_and_stops_nothing(end_epoch, copy_of_finished, capsys):
     folder, metrics = copy_of_finished()
     broken, whole = Recorder(), Recorder()
     trackers = Trackers(folder, {"mlflow": broken, "tensorboard": whole})
