@@ -208,10 +208,7 @@ class Loaders:
             labels = self.training_labels.loc[train.table.index, list(train.targets)].to_numpy(np.float32)
         augmentation = Augmentation(self.settings.augmentation)
         dataset = CheXpertDataset(train, *self.pixels.size, augmentation, seed, rows, labels, self.pixels)
-        return (
-            self._loader(dataset, shuffle=True, weights=weights),
-            self.get_loader(split.image_ids("val")),
-        )
+        return self._loader(dataset, shuffle=True, weights=weights), self.get_loader(split.image_ids("val"))
 
     def get_loader(self, image_ids: np.ndarray | None = None) -> DataLoader:
         """One loader, in the catalog's order and without augmentation, for all images or those given."""

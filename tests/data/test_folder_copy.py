@@ -15,7 +15,6 @@ from hilum.data import folder_copy
 from hilum.data.folder_copy import MANIFEST, build_hierarchy, open_hierarchy, plan_hierarchy
 from hilum.errors import HilumError
 from hilum.sources import Catalog
-from hilum.sources.chexpert import CleanMetaData
 from hilum.sources.images import read_gray
 
 
@@ -34,8 +33,8 @@ def files_of(out: Path) -> dict[str, int]:
     return {str(path.relative_to(out)): path.stat().st_ino for path in out.rglob("data/**/*.*")}
 
 
-def test_plan_of_the_whole_clean_set_keeps_to_50_entries(chexpert_index):
-    plan = plan_hierarchy(CleanMetaData(csv_path=chexpert_index, cache=False).catalog())
+def test_plan_of_the_whole_clean_set_keeps_to_50_entries(real_catalog):
+    plan = plan_hierarchy(real_catalog)
     assert len(plan) == 131_748
     assert largest_folder([*plan["Hierarchical_Path"], MANIFEST]) <= 50
     assert plan["Hierarchical_Path"].is_unique

@@ -13,7 +13,6 @@ from hilum.data.label_policies import (
     training_labels,
 )
 from hilum.errors import HilumError
-from hilum.sources.chexpert import CleanMetaData
 from hilum.targets import COMPETITION_TARGETS
 
 
@@ -67,10 +66,9 @@ def test_a_policy_by_target_leaves_the_others_at_zeros(small_catalog):
 
 
 @pytest.mark.parametrize(("policy", "low", "high"), [("smooth-zeros", 0, 0.3), ("smooth-ones", 0.55, 0.85)])
-def test_smoothed_labels_are_uniform_in_the_range_of_the_paper(chexpert_index, policy, low, high):
-    catalog = CleanMetaData(csv_path=chexpert_index).catalog()
-    drawn = column(catalog, labels_under(catalog, policy, "zeros", 0), "Atelectasis")
-    drawn = drawn[codes_of(catalog, "Atelectasis") == -1]
+def test_smoothed_labels_are_uniform_in_the_range_of_the_paper(real_catalog, policy, low, high):
+    drawn = column(real_catalog, labels_under(real_catalog, policy, "zeros", 0), "Atelectasis")
+    drawn = drawn[codes_of(real_catalog, "Atelectasis") == -1]
     assert len(drawn) > 10_000
     assert drawn.min() >= low
     assert drawn.max() <= high
@@ -127,8 +125,7 @@ def test_a_policy_without_an_effect_on_the_data_set_is_refused(small_catalog, se
     np.testing.assert_array_equal(labels_under(binary, "zeros", "zeros", 0), binary.labels())
 
 
-def test_the_real_index_keeps_its_uncertain_labels(chexpert_index):
-    catalog = CleanMetaData(csv_path=chexpert_index).catalog()
-    raw = pd.read_csv(chexpert_index).iloc[catalog.table.index]
+def test_the_real_index_keeps_its_uncertain_labels(chexpert_index, real_catalog):
+    raw = pd.read_csv(chexpert_index).iloc[real_catalog.table.index]
     for target, name in (("Edema", "Edema"), ("Pleural_Effusion", "Pleural Effusion")):
-        np.testing.assert_array_equal(catalog.codes[target].to_numpy(), raw[name].to_numpy())
+        np.testing.assert_array_equal(real_catalog.codes[target].to_numpy(), raw[name].to_numpy())

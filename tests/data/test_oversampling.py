@@ -11,7 +11,6 @@ from hilum.config import SplitSettings
 from hilum.data.loaders import Loaders
 from hilum.data.oversampling import oversample, oversampling_weights
 from hilum.data.split import make_split
-from hilum.sources.chexpert import CleanMetaData
 
 VALUES = st.sampled_from([0.0, 1.0, np.nan])
 
@@ -51,8 +50,8 @@ def test_only_the_training_part_is_oversampled(small_catalog):
     np.testing.assert_array_equal(val.dataset.ids[val.dataset.rows], split.image_ids("val"))
 
 
-def test_the_real_index_gets_as_many_rows_as_pandas_counts(chexpert_index):
-    catalog = CleanMetaData(csv_path=chexpert_index, cache=False).catalog()
+def test_the_real_index_gets_as_many_rows_as_pandas_counts(real_catalog):
+    catalog = real_catalog
     chosen = oversample(catalog.labels(), 150, seed=3)
     counts = catalog.table.groupby(list(catalog.targets)).size()
     missing = int((150 - counts[counts < 150]).sum())
