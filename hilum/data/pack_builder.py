@@ -105,19 +105,7 @@ def build_pack(
     out = Path(out)
     _check_arguments(width, height, fit, interpolation, on_corrupt, workers)
     ids = np.sort(catalog.table.index.to_numpy(dtype=np.int64))
-    #: A pack with other values is another pack.
-    parameters = {
-        "format": FORMAT,
-        "catalog": catalog.name,
-        "images_fingerprint": images_fingerprint(
-            catalog.table.index.to_numpy(dtype=np.int64), catalog.table["Image_Path"]
-        ),
-        "width": width,
-        "height": height,
-        "fit": fit,
-        "interpolation": interpolation,
-        "chunk": max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // (width * height))),
-    }
+    parameters = _parameters(catalog, width, height, fit, interpolation)
     with _explaining_write_errors(out, len(ids) * width * height):
         if _is_complete(out, parameters):
             pack = _open_complete(out, on_corrupt)
@@ -145,6 +133,21 @@ def _check_arguments(
             raise HilumError(f"pack: {name} is {value!r}. Give a whole number of 1 or more.")
     if on_corrupt not in ("stop", "skip"):
         raise HilumError(f"pack: on_corrupt is {on_corrupt!r}. It may be stop or skip.")
+
+
+def _parameters(catalog: Catalog, width: int, height: int, fit: str, interpolation: str) -> dict[str, Any]:
+    """A pack with other values is another pack."""
+    ids = catalog.table.index.to_numpy(dtype=np.int64)
+    return {
+        "format": FORMAT,
+        "catalog": catalog.name,
+        "images_fingerprint": images_fingerprint(ids, catalog.table["Image_Path"]),
+        "width": width,
+        "height": height,
+        "fit": fit,
+        "interpolation": interpolation,
+        "chunk": max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // (width * height))),
+    }
 
 
 def _is_complete(out: Path, parameters: dict[str, Any]) -> bool:

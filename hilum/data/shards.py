@@ -116,12 +116,7 @@ def write_shards(
             "ids": _send_ids(pack, storage, folder),
             "pack": pack.meta,
         }
-        index = json.loads((folder / LITDATA_INDEX).read_text(encoding="utf-8"))
-        for chunk, (name, _) in zip(index["chunks"], chunks, strict=True):
-            chunk["filename"] = name
-        for file, content in ((LITDATA_INDEX, index), (RECORD, record)):
-            (folder / file).write_text(json.dumps(content), encoding="utf-8")
-            storage.send(folder / file, file)
+        _send_records(record, storage, folder)
     total = sum(size for _, size in chunks)
     return ShardsReport(str(storage), len(pack), len(chunks), new, len(chunks) - new, total)
 
@@ -157,6 +152,15 @@ def _chunk_files(pack: Pack, images_per_chunk: int, folder: Path) -> Iterator[Pa
                 yield Path(finished)
     yield from map(Path, writer.done())
     writer.merge()
+
+
+def _send_records(record: dict[str, Any], storage: Folder | Bucket, folder: Path) -> None:
+    index = json.loads((folder / LITDATA_INDEX).read_text(encoding="utf-8"))
+    for chunk, (name, _) in zip(index["chunks"], record["chunks"], strict=True):
+        chunk["filename"] = name
+    for file, content in ((LITDATA_INDEX, index), (RECORD, record)):
+        (folder / file).write_text(json.dumps(content), encoding="utf-8")
+        storage.send(folder / file, file)
 
 
 def _send_ids(pack: Pack, storage: Folder | Bucket, folder: Path) -> str:
