@@ -47,7 +47,7 @@ def test_the_curve_is_scikit_learns(equal_counts, strategy):
     labels, probabilities = overconfident()
     curve = reliability_curve(labels[:, 0], probabilities[:, 0], equal_counts=equal_counts)
     shares, means = calibration_curve(labels[:, 0], probabilities[:, 0], n_bins=10, strategy=strategy)
-    # scikit-learn cuts at interpolated quantiles: one image may be in the bin beside.
+    # scikit-learn cuts at interpolated quantiles: one image may be in the next bin.
     tolerance = 0.01 if equal_counts else 1e-7
     np.testing.assert_allclose(curve.positive_share, shares, atol=tolerance)
     np.testing.assert_allclose(curve.mean_probability, means, atol=tolerance)

@@ -24,7 +24,7 @@ def predictions(y_true, y_score, patients, thresholds, targets=None):
 
 
 def simulated(shortcut: float, seed: int, images: int = 600) -> tuple[np.ndarray, ...]:
-    """A finding, a column that goes with it, and a model that uses the column so much beside the finding.
+    """A finding, a correlated column, and a model that uses the column with this weight next to the finding.
 
     Returns:
         Labels and probabilities (N, 1), patients (N,), and the column as words (N,).

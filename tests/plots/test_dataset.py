@@ -1,4 +1,4 @@
-"""What is predicted with a finding beside what comes with it, by hand."""
+"""Figures of a data set; co-occurrence of predicted and actual findings, computed manually."""
 
 import io
 from itertools import combinations

@@ -182,7 +182,7 @@ def test_a_loss_that_is_not_finite_names_its_images_and_leaves_the_weights(
     loaders[0].batch_sampler.set_epoch(2)
     ids = list(loaders[0])[2]["id"].tolist()
     assert f"ImageIDs are {', '.join(map(str, ids))}. Lower the learning rate" in str(error.value)
-    if not on_device:  # else the training goes on with these weights until the losses are read
+    if not on_device:  # else the training continues with these weights until the losses are read
         for name, value in tiny_net.state_dict().items():
             assert torch.equal(value, net.before[name]), name
     assert all(value.isfinite().all() for value in tiny_net.state_dict().values())

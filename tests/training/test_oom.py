@@ -16,7 +16,7 @@ def batch(size: int) -> dict[str, torch.Tensor]:
 
 
 class FitsOnly:
-    """A step that is out of memory above so many images; it draws, and moves the batch statistics."""
+    """A step that is out of memory above this number of images; it draws, and moves the batch statistics."""
 
     def __init__(self, most: int, net: nn.Module, error: type[RuntimeError] = torch.OutOfMemoryError):
         self.most, self.net, self.error, self.drawn = most, net, error, None

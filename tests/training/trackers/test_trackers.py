@@ -7,7 +7,7 @@ from hilum.training.trackers import Trackers, check_trackers, open_trackers
 
 
 class Recorder:
-    """A tracker that remembers, and fails when it is told to."""
+    """A tracker that remembers its calls, and fails on request."""
 
     def __init__(self, has=()):
         self.has, self.told, self.broken = set(has), [], False
