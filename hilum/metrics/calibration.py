@@ -1,28 +1,27 @@
 """Calibration: of the images with a probability of 0.3, are three in ten positive?
 
-Brier score: Brier 1950, "Verification of forecasts expressed in terms of probability". Expected calibration
-error: Naeini, Cooper & Hauskrecht 2015, "Obtaining well calibrated probabilities using Bayesian binning".
-Temperature scaling: Guo et al. 2017, "On calibration of modern neural networks" (arXiv 1706.04599). Platt
-scaling: Platt 1999, "Probabilistic outputs for support vector machines".
+Brier score: Brier 1950, "Verification of forecasts expressed in terms of probability". Expected calibration error:
+Naeini, Cooper & Hauskrecht 2015, "Obtaining well calibrated probabilities using Bayesian binning". Temperature scaling:
+Guo et al. 2017, "On calibration of modern neural networks" (arXiv 1706.04599). Platt scaling: Platt 1999,
+"Probabilistic outputs for support vector machines".
 
 A calibration is fitted on the validation part, so on the same images it looks better than it is: judge it by an
 evaluation on other images.
 """
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import expit, logit
+from scipy.stats import rankdata
 
 from hilum.errors import HilumError, nearest
 from hilum.metrics.intervals import wilson_interval
+from hilum.metrics.predictions import Predictions
 from hilum.metrics.ranking import NAN, check_labels, check_probabilities
-
-if TYPE_CHECKING:
-    from hilum.metrics.predictions import Predictions
 
 METHODS = ("temperature", "platt")
 
@@ -32,13 +31,7 @@ _LEAST = 2.0**-26
 
 @dataclass(frozen=True, eq=False)
 class ReliabilityCurve:
-    """One target's images in bins of rising probability.
-
-    Attributes:
-        mean_probability: (B,) float64, of each bin's images.
-        positive_share: (B,) float64, of them.
-        counts: (B,) int64 images; no bin is empty.
-    """
+    """One target's images in B bins of rising probability: (B,) float64 twice, and (B,) int64 images, never 0."""
 
     mean_probability: np.ndarray
     positive_share: np.ndarray
@@ -74,12 +67,7 @@ def reliability_curve(
         empty = np.empty(0)
         return ReliabilityCurve(empty, empty, empty.astype(np.int64))
     if equal_counts:
-        # By rank within the distinct values, so that ties stay in one bin.
-        order = np.argsort(probabilities, kind="stable")
-        ranks = np.empty(len(order))
-        ranks[order] = np.arange(len(order))
-        _, first, value_of = np.unique(probabilities[order], return_index=True, return_inverse=True)
-        ranks[order] = first[value_of]
+        ranks = rankdata(probabilities, method="min") - 1  # ties stay in one bin
         place = np.floor(ranks * bins / len(ranks)).astype(np.int64)
     else:
         place = np.minimum((probabilities * bins).astype(np.int64), bins - 1)
@@ -89,7 +77,7 @@ def reliability_curve(
     return ReliabilityCurve(sums[0] / counts[kept], sums[1] / counts[kept], counts[kept])
 
 
-def reliability_curves(predictions: "Predictions") -> dict[str, ReliabilityCurve]:
+def reliability_curves(predictions: Predictions) -> dict[str, ReliabilityCurve]:
     """Target -> its `reliability_curve` in ten bins of about equal counts."""
     return {
         target: reliability_curve(predictions.y_true[:, column], predictions.y_score[:, column])
@@ -97,25 +85,21 @@ def reliability_curves(predictions: "Predictions") -> dict[str, ReliabilityCurve
     }
 
 
-def calibration_table(predictions: "Predictions") -> pd.DataFrame:
+def calibration_table(predictions: Predictions) -> pd.DataFrame:
     """How far each target's probabilities are from the observed frequencies.
 
     Returns:
         One row per target: `target`; `brier`, the mean squared distance of probability and label;
-        `brier_of_prevalence`, the Brier score of the prevalence alone; `ece`, the expected calibration error
-        over ten bins of about equal counts; `mean_probability` and `prevalence`. All 0..1, NaN without a
-        known label.
+        `brier_of_prevalence`, the Brier score of the prevalence alone; `ece`, the expected calibration error over ten
+        bins of about equal counts; `mean_probability` and `prevalence`. All 0..1, NaN without a known label.
     """
     rows = []
     for column, target in enumerate(predictions.targets):
         actual, given = _known(predictions.y_true[:, column], predictions.y_score[:, column], target)
-        if not len(actual):
-            rows.append((target, NAN, NAN, NAN, NAN, NAN))
-            continue
-        share = float(actual.mean())
-        brier = float(np.mean((given - actual) ** 2))
+        share, mean = (float(values.mean()) if len(values) else NAN for values in (actual, given))
+        brier = float(np.mean((given - actual) ** 2)) if len(actual) else NAN
         error = reliability_curve(actual, given).expected_calibration_error()
-        rows.append((target, brier, share * (1 - share), error, float(given.mean()), share))
+        rows.append((target, brier, share * (1 - share), error, mean, share))
     columns = ["target", "brier", "brier_of_prevalence", "ece", "mean_probability", "prevalence"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -144,11 +128,11 @@ class Calibration:
         """Calibrated probabilities (..., T), float64. 0 and 1 stay nearly 0 and 1."""
         return expit(self.slopes * _logits(probabilities) + self.intercepts)
 
-    def apply_to(self, predictions: "Predictions") -> "Predictions":
+    def apply_to(self, predictions: Predictions) -> Predictions:
         """The predictions with calibrated probabilities; their targets are found by name."""
         columns = [self.targets.index(target) for target in predictions.targets]
-        logits = _logits(predictions.y_score)
-        return replace(predictions, y_score=expit(self.slopes[columns] * logits + self.intercepts[columns]))
+        own = replace(self, slopes=self.slopes[columns], intercepts=self.intercepts[columns])
+        return replace(predictions, y_score=own.apply(predictions.y_score))
 
     def as_record(self) -> dict[str, Any]:
         """As JSON values."""
@@ -159,23 +143,22 @@ class Calibration:
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "Calibration":
         """The calibration of such a record."""
-        slopes, intercepts = (
-            np.array([fit[name] for fit in record["targets"].values()]) for name in ("slope", "intercept")
-        )
-        return cls(record["method"], tuple(record["targets"]), slopes, intercepts, dict(record["notes"]))
+        targets, fits = tuple(record["targets"]), record["targets"].values()
+        slopes, intercepts = (np.array([fit[name] for fit in fits]) for name in ("slope", "intercept"))
+        return cls(record["method"], targets, slopes, intercepts, dict(record["notes"]))
 
 
-def fit_calibration(predictions: "Predictions", method: str) -> Calibration:
+def fit_calibration(predictions: Predictions, method: str) -> Calibration:
     """The scaling of each target's logit that makes its labels most likely.
 
-    A target is not changed, with a note, if its known labels are all equal, if the best slope is not above 0
-    (it would reverse the order of the images), or if its probabilities separate the classes completely (the
-    best slope is then infinite).
+    A target is not changed, with a note, if its known labels are all equal, if the best slope is not above 0 (it would
+    reverse the order of the images), or if its probabilities separate the classes completely (the best slope is then
+    infinite).
 
     Args:
         predictions: labels and probabilities to fit on.
-        method: "temperature" fits the slope alone, "platt" slope and intercept. Labels are used without
-            the smoothing that Platt proposes for small samples.
+        method: "temperature" fits the slope alone, "platt" slope and intercept. Labels are used without the smoothing
+            that Platt proposes for small samples.
 
     Raises:
         HilumError: an unknown method.
@@ -189,19 +172,18 @@ def fit_calibration(predictions: "Predictions", method: str) -> Calibration:
     for column, target in enumerate(targets):
         actual, given = _known(predictions.y_true[:, column], predictions.y_score[:, column], target)
         if not len(actual) or actual.min() == actual.max():
-            there = "no image has a known label" if not len(actual) else "all known labels are alike"
-            notes[target] = f"left as it is: {there}"
-            continue
-        logits = _logits(given)
-        slope, intercept = _fit(actual, logits, with_intercept=method == "platt")
-        if slope <= 0:
-            notes[target] = "left as it is: its probabilities do not rise with the finding"
-            continue
-        # A line that puts every label on its side can be made steeper without end.
-        if ((slope * logits + intercept > 0) == (actual == 1)).all():
-            notes[target] = "left as it is: its probabilities separate the labels completely"
-            continue
-        slopes[column], intercepts[column] = slope, intercept
+            reason = "all known labels are alike" if len(actual) else "no image has a known label"
+        else:
+            logits = _logits(given)
+            slope, intercept = _fit(actual, logits, with_intercept=method == "platt")
+            # A line that puts every label on its side can be made steeper without end.
+            separated = ((slope * logits + intercept > 0) == (actual == 1)).all()
+            if slope > 0 and not separated:
+                slopes[column], intercepts[column] = slope, intercept
+                continue
+            separates = "its probabilities separate the labels completely"
+            reason = separates if slope > 0 else "its probabilities do not rise with the finding"
+        notes[target] = f"left as it is: {reason}"
     return Calibration(method, targets, slopes, intercepts, notes)
 
 
@@ -215,10 +197,9 @@ def _fit(labels: np.ndarray, logits: np.ndarray, *, with_intercept: bool) -> tup
         losses = np.logaddexp(0, outputs) - labels * outputs
         return losses.mean(), inputs.T @ (expit(outputs) - labels) / len(labels)
 
-    start = np.array([1.0, 0.0][: inputs.shape[1]])
-    options = {"gtol": 1e-10, "ftol": 1e-14}
-    found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
-    return float(found.x[0]), float(found.x[1]) if with_intercept else 0.0
+    start, options = [1.0, 0.0][: inputs.shape[1]], {"gtol": 1e-10, "ftol": 1e-14}
+    found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options).x
+    return float(found[0]), float(found[1]) if with_intercept else 0.0
 
 
 def _logits(probabilities: np.ndarray) -> np.ndarray:
@@ -226,7 +207,7 @@ def _logits(probabilities: np.ndarray) -> np.ndarray:
 
 
 def _known(y_true: np.ndarray, y_score: np.ndarray, target: str) -> tuple[np.ndarray, np.ndarray]:
-    """The images with a known label, both as float64."""
+
     labels, probabilities = np.asarray(y_true, dtype=np.float64), np.asarray(y_score, dtype=np.float64)
     check_labels(labels, target)
     check_probabilities(probabilities, target)

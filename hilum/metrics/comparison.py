@@ -1,10 +1,10 @@
 """The difference between two models on the same patients: its size, its uncertainty, the detectable difference.
 
-Both models are scored on the same bootstrap samples of patients, so what makes a patient easy or hard for both
-cancels out (Efron & Tibshirani 1993, "An introduction to the bootstrap"; Field & Welsh 2007, doi
-10.1111/j.1467-9868.2007.00593.x, for drawing patients and not images). The standard deviation of the difference
-over the samples is its standard error. Interval and p-value come from one Student t distribution around it, so the
-interval excludes 0 exactly where p < 0.05.
+Both models are scored on the same bootstrap samples of patients, so what makes a patient easy or hard for both cancels
+out (Efron & Tibshirani 1993, "An introduction to the bootstrap"; Field & Welsh 2007, doi
+10.1111/j.1467-9868.2007.00593.x, for drawing patients and not images). The standard deviation of the difference over
+the samples is its standard error. Interval and p-value come from one Student t distribution around it, so the interval
+excludes 0 exactly where p < 0.05.
 """
 
 import math
@@ -24,18 +24,10 @@ SIGNIFICANCE = 1 - CONFIDENCE
 POWER = 0.8
 
 MATCHED = "recall_at_matched_precision"
-#: The compared scores, the most important first.
-COMPARED_SCORES = (
-    "recall",
-    "roc_auc",
-    "precision",
-    "specificity",
-    "predicted_positive_rate",
-    MATCHED,
-    "avg_precision",
-)
 #: A higher value is neither better nor worse.
 NEUTRAL_SCORES = ("predicted_positive_rate",)
+#: The compared scores, the most important first.
+COMPARED_SCORES = ("recall", "roc_auc", "precision", "specificity", *NEUTRAL_SCORES, MATCHED, "avg_precision")
 
 NO_EVIDENCE = "no evidence"
 NOT_AVAILABLE = "n/a"
@@ -49,13 +41,10 @@ class ScoreDifference:
     """One score of two sides, and the conclusion about their difference.
 
     Attributes:
-        reference: the score of the reference, A.
-        other: the score of the other side, B.
+        reference, other: the scores of A and of B.
         difference: B - A.
-        low: lower end of the 95 % interval of the difference, at least -1.
-        high: its upper end, at most 1.
-        standard_error: of the difference.
-        degrees_of_freedom: of the t distribution of interval and p-value.
+        low, high: its 95 % interval, within -1 and 1.
+        standard_error, degrees_of_freedom: of the t distribution of interval and p-value.
         p_value: two-sided, of no difference.
         p_adjusted: the p-value, corrected for the number of targets.
         detectable: the true difference that is found with a probability of 80 %; above 1 none can be.
@@ -87,19 +76,17 @@ def conclude(
 ) -> ScoreDifference:
     """The conclusion from a difference and its standard error.
 
-    The detectable difference is (t[0.975] + t[0.8]) x the standard error, 2.8 x with many degrees of
-    freedom (Bloom 1995, "Minimum detectable effects", doi 10.1177/0193841X9501900504).
+    The detectable difference is (t[0.975] + t[0.8]) x the standard error, 2.8 x with many degrees of freedom (Bloom
+    1995, "Minimum detectable effects", doi 10.1177/0193841X9501900504).
 
     Args:
         score: its name, for the verdict.
         reference: A's score.
         other: B's score.
         standard_error: of B - A, 0 or more.
-        degrees_of_freedom: more than 0; infinity is the normal distribution.
+        degrees_of_freedom: above 0; infinity is the normal distribution.
     """
-    difference = other - reference
-    if abs(difference) < _ROUNDING:
-        difference = 0.0
+    difference = other - reference if abs(other - reference) >= _ROUNDING else 0.0
     if standard_error > 0:
         p_value = float(2 * stats.t.sf(abs(difference) / standard_error, degrees_of_freedom))
     else:
@@ -123,10 +110,10 @@ def conclude(
 def bound_zero_difference(of: ScoreDifference) -> ScoreDifference:
     """The interval of a difference of exactly 0 between models that are not the same.
 
-    If both are right and wrong about the same patients, the bootstrap samples do not vary, and their interval
-    is 0 to 0. But if none of n patients shows a difference, few do: with 95 % confidence fewer than
-    1 - 0.025 ** (1 / n) of them (Clopper & Pearson 1934, doi 10.1093/biomet/26.4.404), and the score differs
-    by no more. A difference that is not 0, or has a standard error, is returned unchanged.
+    If both are right and wrong about the same patients, the bootstrap samples do not vary, and their interval is 0 to
+    0. But if none of n patients shows a difference, few do: with 95 % confidence fewer than 1 - 0.025 ** (1 / n) of
+    them (Clopper & Pearson 1934, doi 10.1093/biomet/26.4.404), and the score differs by no more. A difference that is
+    not 0, or has a standard error, is returned unchanged.
     """
     if not of.is_defined or of.difference != 0 or of.standard_error > 0:
         return of
@@ -144,18 +131,17 @@ def undefined(reference: float, other: float, reason: str) -> ScoreDifference:
 def adjusted_over_targets(score: str, by_target: Mapping[str, ScoreDifference]) -> dict[str, ScoreDifference]:
     """The differences with p-values and verdicts corrected for the number of targets.
 
-    The false discovery rate is kept at 5 % (Benjamini & Hochberg 1995, doi
-    10.1111/j.2517-6161.1995.tb02031.x). Targets that are n/a do not count.
+    The false discovery rate is kept at 5 % (Benjamini & Hochberg 1995, doi 10.1111/j.2517-6161.1995.tb02031.x). Targets
+    that are n/a do not count.
     """
-    tested = [target for target, difference in by_target.items() if difference.is_defined]
-    if not tested:
-        return dict(by_target)
-    adjusted = stats.false_discovery_control([by_target[target].p_value for target in tested], method="bh")
-    corrected = dict(by_target)
-    for target, p_value in zip(tested, adjusted.tolist(), strict=True):
-        verdict = _verdict(score, by_target[target].difference, p_value)
-        corrected[target] = replace(by_target[target], p_adjusted=p_value, verdict=verdict)
-    return corrected
+    tested = {target: of for target, of in by_target.items() if of.is_defined}
+    p_values = (
+        stats.false_discovery_control([of.p_value for of in tested.values()]).tolist() if tested else []
+    )
+    return dict(by_target) | {
+        target: replace(of, p_adjusted=p_value, verdict=_verdict(score, of.difference, p_value))
+        for (target, of), p_value in zip(tested.items(), p_values, strict=True)
+    }
 
 
 def _verdict(score: str, difference: float, p_value: float) -> str:
@@ -168,15 +154,7 @@ def _verdict(score: str, difference: float, p_value: float) -> str:
 
 @dataclass(frozen=True, eq=False)
 class RunScores:
-    """The scores of several runs, on all images and on the same bootstrap samples of patients.
-
-    S runs, T targets, R samples; NaN where a score is undefined.
-
-    Attributes:
-        estimate: score -> (S, T) float64.
-        replicates: score -> (R, S, T) float64.
-        patients: score -> (S, T) int64, as in `ScoreReplicates`.
-    """
+    """By score: `ScoreReplicates` of S runs, (S, T), (R, S, T) and (S, T), on the same samples of the patients."""
 
     estimate: dict[str, np.ndarray]
     replicates: dict[str, np.ndarray]
@@ -188,13 +166,13 @@ def score_runs(
 ) -> RunScores:
     """Scores several runs on the same patients and on the same bootstrap samples of them.
 
-    Recall at matched precision is the highest recall at any threshold with at least the precision that the
-    reference has at its frozen threshold. That precision, and the threshold that reaches it, are found again
-    in each sample; a sample in which no threshold reaches it has recall 0, that of predicting nothing.
+    Recall at matched precision is the highest recall at any threshold with at least the precision that the reference
+    has at its frozen threshold. That precision, and the threshold that reaches it, are found again in each sample; a
+    sample in which no threshold reaches it has recall 0, that of predicting nothing.
 
     Args:
-        runs: S runs' predictions for the same images, row by row, and the same targets, at their frozen
-            operating points. A label is NaN where it is unknown or the run did not evaluate the image.
+        runs: S runs' predictions for the same images, row by row, and the same targets, at their frozen operating
+            points. A label is NaN where it is unknown or the run did not evaluate the image.
         matched_to: for each run, the runs whose mean precision its recall is matched to.
         replicates: number of samples of the patients.
         seed: of the samples.
@@ -293,8 +271,8 @@ def pooled_degrees_of_freedom(differences: Sequence[ScoreDifference], patients: 
 def least_error(difference: float, degrees_of_freedom: float) -> float:
     """The smallest standard error that few patients can justify.
 
-    Exchanging the two models patient by patient has 2**n outcomes for n patients, so no exact test has a
-    p-value below 2**(1 - n); but the bootstrap samples of three patients who all agree do not vary at all.
+    Exchanging the two models patient by patient has 2**n outcomes for n patients, so no exact test has a p-value below
+    2**(1 - n); but the bootstrap samples of three patients who all agree do not vary at all.
     """
     least_p = 2.0**-degrees_of_freedom
     if difference == 0 or least_p < 1e-12:
@@ -348,8 +326,8 @@ def _matched_recalls(
 class _PrecisionRecall:
     """One run's precision and recall for one target at every threshold, on every sample of the patients.
 
-    Recall rises only where a positive is reached, so images are counted in steps from one distinct
-    probability of a positive to the next: there are few positives, and many images.
+    Recall rises only where a positive is reached, so images are counted in steps from one distinct probability of a
+    positive to the next: there are few positives, and many images.
     """
 
     def __init__(self, run: Predictions, target: int, weights: np.ndarray) -> None:

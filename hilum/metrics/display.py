@@ -7,6 +7,8 @@ given, also from a notebook.
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
+from io import BytesIO
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,22 +16,27 @@ import pandas as pd
 
 from hilum.errors import HilumError, nearest
 from hilum.files import replacing
-from hilum.metrics.scores import COMBINED_TITLES, SCORE_NAMES, combined_scores, score_title
+from hilum.metrics.scores import (
+    COMBINED_TITLES,
+    COUNT_COLUMNS,
+    SCORE_COLUMNS,
+    SCORE_NAMES,
+    combined_scores,
+    score_title,
+)
 from hilum.targets import resolve_targets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from hilum.metrics.history import Metrics
+    from hilum.plots.style import Grid
 
 #: Columns of counts; all other numbers are shown with three decimals.
-COUNTS = ("epoch", "positives", "negatives", "predicted_positives", "true_positives")
+COUNTS = ("epoch", *COUNT_COLUMNS)
 #: Headings of narrow columns in a terminal, so that eleven columns fit into one line.
-SHORT_HEADINGS = SCORE_NAMES | {
-    "positives": "pos",
-    "negatives": "neg",
-    "predicted_positives": "pred pos",
-    "true_positives": "true pos",
+SHORT_HEADINGS = SCORE_NAMES | dict(zip(COUNT_COLUMNS, ("pos", "neg", "pred pos", "true pos"), strict=True))
+SHORT_HEADINGS |= {
     "precision": "prec",
     "accuracy": "accuracy",
     "avg_precision": "avg prec",
@@ -95,21 +102,24 @@ def display_metrics(
         HilumError: an epoch or part that is not closed, or an unknown target.
     """
     parts, epoch = _parts_and_epoch(metrics, MetricDataSource(metric_data_source), epoch)
-    targets = resolve_targets(include_targets, metrics.target_columns)
+    targets = list(resolve_targets(include_targets, metrics.target_columns))
     screen = _Screen(figures_to)
     for part in parts:
         title = f"{'Training' if part == 'train' else 'Validation'}, epoch {epoch}"
         if show_combined_metrics:
-            scores = _combined_of(metrics, epoch, part, targets, combined_average_method)
+            reached = getattr(metrics, f"{part}_prediction_hx")[epoch][targets]
+            scores = combined_scores(metrics.actual(epoch, part)[targets], reached, combined_average_method)
             rows = pd.DataFrame({"score": list(scores), "all targets": list(scores.values())})
             screen.table(rows, f"{title}: all targets together (averaged over {combined_average_method})")
         if show_metric_data_frame:
-            screen.table(_itemized_of(metrics, epoch, part, targets), f"{title}: each target")
-    if not (show_roc_curves or show_precision_recall_curves) or not screen.draws():
-        return screen.written
-    curves = [show_roc_curves, show_precision_recall_curves]
-    size = grid_spec_column_count, grid_spec_height, grid_spec_width
-    _draw_curves(screen, metrics, epoch, parts, targets, curves, size)
+            itemized = metrics.scores.set_index(["epoch", "part", "target"]).loc[(epoch, part)].loc[targets]
+            screen.table(itemized.reset_index(), f"{title}: each target")
+    curves = {"roc": show_roc_curves, "precision-recall": show_precision_recall_curves}
+    if any(curves.values()) and screen.draws():
+        from hilum.plots.style import Grid
+
+        grid = Grid(grid_spec_column_count, grid_spec_height, grid_spec_width)
+        _draw_curves(screen, metrics, epoch, parts, targets, curves, grid)
     return screen.written
 
 
@@ -118,25 +128,21 @@ def _draw_curves(
     metrics: "Metrics",
     epoch: int,
     parts: list[str],
-    targets: Sequence[str],
-    curves: list[bool],
-    size: tuple[int, float, float],
+    targets: list[str],
+    curves: dict[str, bool],
+    grid: "Grid",
 ) -> None:
-    """Draws the ROC curves, if curves[0], and the precision-recall curves, if curves[1]."""
     from hilum.plots.curves import precision_recall_figure, roc_figure
-    from hilum.plots.style import Grid
 
     ranked = {part: metrics.rankings(epoch, part) for part in parts}
     rankings = {part: {target: of_part[target] for target in targets} for part, of_part in ranked.items()}
     thresholds = dict(zip(metrics.target_columns, metrics.target_thresholds.tolist(), strict=True))
     suffix = f"epoch-{epoch:04d}" + ("" if len(parts) == 2 else f"-{parts[0]}")
-    if curves[0]:
-        screen.figure(
-            roc_figure(rankings, thresholds, f"ROC curves, epoch {epoch}", Grid(*size)), f"roc-{suffix}"
-        )
-    if curves[1]:
-        title = f"Precision and recall, epoch {epoch}"
-        figure = precision_recall_figure(rankings, thresholds, title, Grid(*size))
+    if curves["roc"]:
+        figure = roc_figure(rankings, thresholds, f"ROC curves, epoch {epoch}", grid)
+        screen.figure(figure, f"roc-{suffix}")
+    if curves["precision-recall"]:
+        figure = precision_recall_figure(rankings, thresholds, f"Precision and recall, epoch {epoch}", grid)
         screen.figure(figure, f"precision-recall-{suffix}")
 
 
@@ -174,22 +180,19 @@ def display_epoch_progression(
     """
     if not metrics.epochs():
         raise HilumError("There is no progression to show: no epoch is closed.")
-    shown = {
-        "recall": show_recall_progression,
-        "precision": show_precision_progression,
-        "f1": show_f1_progression,
-        "roc_auc": show_roc_auc_progression,
-        "avg_precision": show_avg_precision_progression,
-    }
-    score_names = [name for name, show in shown.items() if show]
-    targets = resolve_targets(include_targets, metrics.target_columns)
+    shown = [show_recall_progression, show_precision_progression, show_f1_progression]
+    shown += [show_roc_auc_progression, show_avg_precision_progression]
+    score_names = list(compress(SCORE_COLUMNS, shown))
+    targets = list(resolve_targets(include_targets, metrics.target_columns))
     scores = metrics.scores[metrics.scores["target"].isin(targets)]
     screen = _Screen(figures_to)
     if show_result_data_frames:
         if show_accuracy_progression:
             screen.table(metrics.combined, "All targets together, by epoch")
         for name in score_names:
-            screen.table(_by_epoch(scores, name, targets), f"{name} by epoch")
+            # Not pivot_table, which averages and drops NaN.
+            table = scores.pivot(index=["epoch", "part"], columns="target", values=name)  # noqa: PD010
+            screen.table(table[targets].rename_axis(columns=None).reset_index(), f"{name} by epoch")
     if not (show_accuracy_progression or score_names) or not screen.draws():
         return screen.written
     from hilum.plots.curves import combined_progression_figure, progression_figure
@@ -200,12 +203,6 @@ def display_epoch_progression(
         figure = progression_figure(scores, name, score_title(name), targets=targets)
         screen.figure(figure, f"progression-{name.replace('_', '-')}")
     return screen.written
-
-
-def _by_epoch(scores: pd.DataFrame, score: str, targets: Sequence[str]) -> pd.DataFrame:
-    # Not pivot_table, which averages and drops NaN.
-    table = scores.pivot(index=["epoch", "part"], columns="target", values=score)  # noqa: PD010
-    return table[list(targets)].rename_axis(columns=None).reset_index()
 
 
 def in_notebook() -> bool:
@@ -232,10 +229,14 @@ class _Screen:
         return True
 
     def table(self, table: pd.DataFrame, title: str) -> None:
-        if self.is_notebook:
-            _show_styled(table, title)
-        else:
+        if not self.is_notebook:
             _print_table(table, title)
+            return
+        from IPython.display import display
+
+        style = table.style.hide(axis="index").set_caption(title).format(precision=3, na_rep=UNDEFINED)
+        counts = [name for name in COUNTS if name in table.columns]
+        display(style.format("{:,}", subset=counts) if counts else style)
 
     def figure(self, figure: "Figure", name: str) -> None:
         if self.folder is not None:
@@ -243,29 +244,15 @@ class _Screen:
             with replacing(path) as partial:
                 figure.savefig(partial, format="png")
             self.written.append(path)
-        if self.is_notebook:
-            _show_picture(figure)
-        else:
+        if not self.is_notebook:
             print(f"Written: {path}")
+            return
+        from IPython.display import Image, display
 
-
-def _show_styled(table: pd.DataFrame, title: str) -> None:
-    from IPython.display import display
-
-    style = table.style.hide(axis="index").set_caption(title).format(precision=3, na_rep=UNDEFINED)
-    counts = [name for name in COUNTS if name in table.columns]
-    display(style.format("{:,}", subset=counts) if counts else style)
-
-
-def _show_picture(figure: "Figure") -> None:
-    # As PNG bytes: IPython draws a Figure itself only after pyplot has been set up for notebooks.
-    from io import BytesIO
-
-    from IPython.display import Image, display
-
-    picture = BytesIO()
-    figure.savefig(picture, format="png")
-    display(Image(data=picture.getvalue()))
+        # As PNG bytes: IPython draws a Figure itself only after pyplot has been set up for notebooks.
+        picture = BytesIO()
+        figure.savefig(picture, format="png")
+        display(Image(data=picture.getvalue()))
 
 
 def _print_table(table: pd.DataFrame, title: str) -> None:
@@ -311,17 +298,3 @@ def _parts_and_epoch(
         )
     epoch = closed[-1] if epoch is None else epoch
     return [part for part in asked if epoch in metrics.epochs(part)], epoch
-
-
-def _combined_of(
-    metrics: "Metrics", epoch: int, part: str, targets: Sequence[str], average: str
-) -> dict[str, float]:
-    predictions = metrics.train_prediction_hx if part == "train" else metrics.val_prediction_hx
-    names = list(targets)
-    return combined_scores(metrics.actual(epoch, part)[names], predictions[epoch][names], average)
-
-
-def _itemized_of(metrics: "Metrics", epoch: int, part: str, targets: Sequence[str]) -> pd.DataFrame:
-    scores = metrics.scores
-    chosen = scores[(scores["epoch"] == epoch) & (scores["part"] == part)].set_index("target")
-    return chosen.loc[list(targets)].reset_index().drop(columns=["epoch", "part"])

@@ -58,8 +58,8 @@ def _last(kind: str, part: str) -> property:
 class Metrics:
     """Collects the raw outputs of each batch, and keeps probabilities, predictions and scores per epoch.
 
-    A probability is the sigmoid of the output; a prediction is 1 where the probability reaches the target's
-    threshold, else 0. Thresholds affect only predictions and the scores that are computed from them.
+    A probability is the sigmoid of the output; a prediction is 1 where the probability reaches the target's threshold,
+    else 0. Thresholds affect only predictions and the scores that are computed from them.
 
     Attributes:
         target_columns: (T,) names.
@@ -68,8 +68,8 @@ class Metrics:
         train_probability_hx, val_probability_hx: epoch -> DataFrame (N, T) float32, index ImageID.
         train_prediction_hx, val_prediction_hx: epoch -> DataFrame (N, T) int8, index ImageID.
 
-    Rows are sorted by ImageID. An image that oversampling repeats in an epoch has a row for each repeat, in
-    the order in which they were appended.
+    Rows are sorted by ImageID. An image that oversampling repeats in an epoch has a row for each repeat, in the order
+    in which they were appended.
     """
 
     def __init__(
@@ -83,8 +83,8 @@ class Metrics:
 
         Args:
             target_columns: (T,) names, in the order of the model's outputs.
-            train_actual: indexed by integer ImageID, with the target columns: 1, 0 or NaN (unknown, left
-                out of every score). Of a repeated ImageID the first row counts.
+            train_actual: indexed by integer ImageID, with the target columns: 1, 0 or NaN (unknown, left out of every
+                score). Of a repeated ImageID the first row counts.
             val_actual: the same for the validation part, or None without one.
             target_thresholds: see `resolve_thresholds`; 0.5 each by default.
 
@@ -143,8 +143,8 @@ class Metrics:
             loss: mean loss of the part, kept with the combined scores.
 
         Raises:
-            HilumError: no batches, an ImageID that the part does not have, an output that is NaN, or an
-                epoch that is already closed.
+            HilumError: no batches, an ImageID that the part does not have, an output that is NaN, or an epoch that is
+                already closed.
         """
         part = self._part(is_validation)
         pending = self._pending[part]

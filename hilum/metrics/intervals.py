@@ -1,9 +1,9 @@
 """Intervals of scores over patients: bootstrap samples of whole patients, and Wilson's interval.
 
 Images of one patient are alike, so patients are drawn with replacement, each with all of its images: the cluster
-bootstrap (Field and Welsh 2007, "Bootstrapping clustered data", J. R. Stat. Soc. B 69, 369-390). A sample is one
-whole number per patient: how often the patient is drawn. The probabilities are sorted once per target. The counts
-of many samples in that order are one sparse product, and every score follows from their running sums.
+bootstrap (Field and Welsh 2007, "Bootstrapping clustered data", J. R. Stat. Soc. B 69, 369-390). A sample is one whole
+number per patient: how often the patient is drawn. The probabilities are sorted once per target. The counts of many
+samples in that order are one sparse product, and every score follows from their running sums.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,8 +41,8 @@ _ROWS_AT_ONCE = 64
 def patient_weights(patient_count: int, replicates: int, seed: int, first: int = 0) -> np.ndarray:
     """How often each patient is drawn: int16 of shape (replicates, patient_count).
 
-    Each row sums to `patient_count`, as that many are drawn with replacement. The rows are those of the
-    replicates from `first` on, so that many replicates can be drawn in parts.
+    Each row sums to `patient_count`, as that many are drawn with replacement. The rows are those of the replicates from
+    `first` on, so that many replicates can be drawn in parts.
     """
     weights = np.empty((replicates, patient_count), dtype=np.int16)
     for replicate in range(replicates):
@@ -121,10 +121,10 @@ class ScoreReplicates:
     Attributes:
         estimate: (T,) float64 by score, on the full sample; NaN where undefined.
         replicates: (R, T) float64 by score, on each bootstrap sample; NaN where undefined.
-        patients: (T,) int64 by score: number of patients with an image in the score's denominator (for
-            roc_auc: the smaller of the patients with a positive image and those with a negative one).
-        least_sample_size: (T,) float64 by score: the effective number of independent images if all images
-            of a patient were equal (Kish 1965): (sum of m)² / sum of m² for m images per patient.
+        patients: (T,) int64 by score: number of patients with an image in the score's denominator (for roc_auc: the
+            smaller of the patients with a positive image and those with a negative one).
+        least_sample_size: (T,) float64 by score: the effective number of independent images if all images of a patient
+            were equal (Kish 1965): (sum of m)² / sum of m² for m images per patient.
         pairs: (T,) float64, positives times negatives.
     """
 
@@ -137,25 +137,24 @@ class ScoreReplicates:
     def interval(self, score: str, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper bounds of one score, each (T,) float64 within 0..1.
 
-        NaN if the score is undefined on the full sample or on most bootstrap samples, or if it depends on
-        fewer than two patients, which cannot show how much patients differ.
+        NaN if the score is undefined on the full sample or on most bootstrap samples, or if it depends on fewer than
+        two patients, which cannot show how much patients differ.
 
-        The plain percentile interval of recall is [1, 1] where all positives are found, even if they are
-        three, and with few positives it covers the truth too rarely for every score. So the method depends
-        on the score (`benchmarks/uncertainty.py` measures the coverage):
+        The plain percentile interval of recall is [1, 1] where all positives are found, even if they are three, and
+        with few positives it covers the truth too rarely for every score. So the method depends on the score
+        (`benchmarks/uncertainty.py` measures the coverage):
 
-        - Recall, precision, specificity, f1 and the predicted positive rate: Wilson's interval at the
-          effective sample size that has the bootstrap's variance (Korn and Graubard 1998, Survey
-          Methodology 24, 193-201).
-        - ROC AUC: on the logit scale, with the bootstrap's bias removed, its standard error, and Student's
-          t with the patients that it depends on. Half a pair is counted as ranked wrong and half as right,
-          because the logit of a perfect ranking is infinite.
-        - Average precision: percentiles, at levels moved outwards for few patients (Hesterberg 2015, "What
-          teachers should know about the bootstrap", American Statistician 69, 371-386).
+        - Recall, precision, specificity, f1 and the predicted positive rate: Wilson's interval at the effective sample
+          size that has the bootstrap's variance (Korn and Graubard 1998, Survey Methodology 24, 193-201).
+        - ROC AUC: on the logit scale, with the bootstrap's bias removed, its standard error, and Student's t with the
+          patients that it depends on. Half a pair is counted as ranked wrong and half as right, because the logit of a
+          perfect ranking is infinite.
+        - Average precision: percentiles, at levels moved outwards for few patients (Hesterberg 2015, "What teachers
+          should know about the bootstrap", American Statistician 69, 371-386).
 
-        With about ten positives these cover the truth in 92 to 97 of 100 samples. For a ROC AUC above about
-        0.97 they do in 91 or more: the few positives with low scores, which decide, may be missing from a
-        sample. Where the bootstrap samples do not differ, each is Wilson's interval at `least_sample_size`.
+        With about ten positives these cover the truth in 92 to 97 of 100 samples. For a ROC AUC above about 0.97 they
+        do in 91 or more: the few positives with low scores, which decide, may be missing from a sample. Where the
+        bootstrap samples do not differ, each is Wilson's interval at `least_sample_size`.
 
         Args:
             score: one of `REPLICATED_SCORES`.
@@ -218,9 +217,9 @@ def _logit_interval(
 def score_replicates(predictions: "Predictions", *, replicates: int = 1000, seed: int = 0) -> ScoreReplicates:
     """The scores of the predictions and of bootstrap samples of their patients.
 
-    `Predictions.bootstrap` keeps the result. The draws depend only on the seed and the sorted distinct
-    patients: two models' predictions for the same patients are scored on the same samples, so the difference
-    of their replicates is paired.
+    `Predictions.bootstrap` keeps the result. The draws depend only on the seed and the sorted distinct patients: two
+    models' predictions for the same patients are scored on the same samples, so the difference of their replicates is
+    paired.
 
     Raises:
         HilumError: if the patients are text and numbers mixed.
@@ -267,13 +266,13 @@ def _weight_dtype(patient_of: np.ndarray) -> type:
 class _Target:
     """One target's images, counted by patient and by place in the order of falling probability.
 
-    The L places are the distinct probabilities of the positives, and the threshold: between two places only
-    the count of negatives changes. `patients`, `least_sample_size` and `pairs` are as in `ScoreReplicates`.
+    The L places are the distinct probabilities of the positives, and the threshold: between two places only the count
+    of negatives changes. `patients`, `least_sample_size` and `pairs` are as in `ScoreReplicates`.
 
     Attributes:
-        counts: (2L + 1 + K, patients) images: positives at each of the L places; negatives from each
-            place up to the next, those below the last place in row 2L; negatives that are tied with
-            a place, for the K places that have any.
+        counts: (2L + 1 + K, patients) images: positives at each of the L places; negatives from each place up to the
+            next, those below the last place in row 2L; negatives that are tied with a place, for the K places that have
+            any.
         tied: (K,) these places.
         at_threshold: the threshold's place.
         estimate: the scores on the full sample.

@@ -46,9 +46,8 @@ def prevalence(labels: np.ndarray, targets: Sequence[str]) -> pd.DataFrame:
         targets: their names.
 
     Returns:
-        One row per target, which is the index: `positives`, `negatives`, `left_out` (images), and
-        `prevalence` (0..1) of the labelled images with its 95 % Wilson interval, `low` and `high`; NaN
-        where no image is labelled.
+        One row per target, which is the index: `positives`, `negatives`, `left_out` (images), and `prevalence` (0..1)
+        of the labelled images with its 95 % Wilson interval, `low` and `high`; NaN where no image is labelled.
     """
     positives, negatives = (labels == 1).sum(axis=0), (labels == 0).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -75,9 +74,9 @@ def co_occurrence(
 ) -> pd.DataFrame:
     """Which targets occur together: each pair's counts and phi coefficient.
 
-    phi is Pearson's correlation of two binary variables (Yule 1912, "On the methods of measuring
-    association between two attributes", J. R. Stat. Soc. 75, 579-652). Its 95 % interval is the
-    percentile interval over bootstrap samples of patients.
+    phi is Pearson's correlation of two binary variables (Yule 1912, "On the methods of measuring association between
+    two attributes", J. R. Stat. Soc. 75, 579-652). Its 95 % interval is the percentile interval over bootstrap samples
+    of patients.
 
     Args:
         labels: (images, targets) of 1.0, 0.0 or NaN; an image counts for a pair if both are known.
@@ -87,8 +86,8 @@ def co_occurrence(
         replicates: bootstrap samples.
 
     Returns:
-        One row per pair of targets: `first`, `second`, `both` (images positive for both), `either`,
-        `labelled`, `phi` (-1..1), `low`, `high`. NaN where one of the two does not vary.
+        One row per pair of targets: `first`, `second`, `both` (images positive for both), `either`, `labelled`, `phi`
+        (-1..1), `low`, `high`. NaN where one of the two does not vary.
     """
     vectors, cells = np.unique(_codes(labels), axis=0, return_inverse=True)
     _, patient_of = np.unique(np.asarray(patients), return_inverse=True)
@@ -135,9 +134,9 @@ def target_vectors(
         seed: of the oversampling's draws.
 
     Returns:
-        Indexed by the vector as in the founding document: one character per target, `P` positive, `0`
-        negative, `-` left out. `frequency` (images) and `percent` (0..100); with oversampling also
-        `frequency_after` and `percent_after`.
+        Indexed by the vector as in the founding document: one character per target, `P` positive, `0` negative, `-`
+        left out. `frequency` (images) and `percent` (0..100); with oversampling also `frequency_after` and
+        `percent_after`.
     """
     vectors, cells = np.unique(_codes(labels), axis=0, return_inverse=True)
     names = ["".join("0P-"[code] for code in vector) for vector in vectors]
@@ -163,9 +162,9 @@ def by_feature(catalog: Catalog) -> pd.DataFrame:
     """How common each target is by view, sex and age band.
 
     Returns:
-        One row per target and level: `target`, `feature` ("View", "Sex", "Age"), `level` (such as "PA"),
-        `images` (of that level), then the columns of `prevalence`. A feature that is not recorded, and a
-        level without images, has no rows.
+        One row per target and level: `target`, `feature` ("View", "Sex", "Age"), `level` (such as "PA"), `images` (of
+        that level), then the columns of `prevalence`. A feature that is not recorded, and a level without images, has
+        no rows.
     """
     labels = catalog.labels()
     tables = []
@@ -217,8 +216,8 @@ def label_counts(labels: np.ndarray, targets: Sequence[str]) -> pd.DataFrame:
         targets: their names.
 
     Returns:
-        Indexed by target: images that are `positive` (1), `negative` (0), `smoothed` (in between),
-        `uncertain_class` (a class of its own), `left_out`.
+        Indexed by target: images that are `positive` (1), `negative` (0), `smoothed` (in between), `uncertain_class` (a
+        class of its own), `left_out`.
     """
     masks = {
         "positive": labels == 1,
@@ -234,11 +233,11 @@ def label_counts(labels: np.ndarray, targets: Sequence[str]) -> pd.DataFrame:
 def metadata_leaks(catalog: Catalog, *, seed: int, replicates: int = 200) -> pd.DataFrame:
     """The AUC of each feature alone, and of all together, for each target.
 
-    A logistic regression is fitted on four fifths of the patients and scored on the rest, five times; the
-    AUC is the mean over the five. Age enters in decades and squared; a missing value has an indicator. The
-    95 % interval is the percentile interval over bootstrap samples of patients. The fits are not repeated,
-    so it covers the uncertainty of the score, not that of the fit. There are few combinations of the
-    features, so images are counted by cell (fold and combination).
+    A logistic regression is fitted on four fifths of the patients and scored on the rest, five times; the AUC is the
+    mean over the five. Age enters in decades and squared; a missing value has an indicator. The 95 % interval is the
+    percentile interval over bootstrap samples of patients. The fits are not repeated, so it covers the uncertainty of
+    the score, not that of the fit. There are few combinations of the features, so images are counted by cell (fold and
+    combination).
 
     Args:
         catalog: images left out of a target (NaN) do not count for it.
@@ -246,9 +245,8 @@ def metadata_leaks(catalog: Catalog, *, seed: int, replicates: int = 200) -> pd.
         replicates: bootstrap samples.
 
     Returns:
-        One row per feature and target: `feature`, `target`, `positives`, `negatives` (images), `auc`,
-        `low`, `high` (0..1; NaN if too few patients are positive or negative). A feature of
-        `unrecorded_features` has no rows.
+        One row per feature and target: `feature`, `target`, `positives`, `negatives` (images), `auc`, `low`, `high`
+        (0..1; NaN if too few patients are positive or negative). A feature of `unrecorded_features` has no rows.
     """
     labels = catalog.labels()
     patients, patient_of = np.unique(catalog.table["PatientID"].to_numpy(), return_inverse=True)
@@ -275,8 +273,8 @@ def unrecorded_features(catalog: Catalog) -> list[str]:
 def patient_folds(labels: np.ndarray, patient_of: np.ndarray, seed: int) -> np.ndarray:
     """Assigns patients to folds so that each fold has its share of every finding, rare findings first.
 
-    scikit-learn's StratifiedGroupKFold balances one label in a Python loop over the groups; this uses each
-    patient's rarest finding, for all targets at once.
+    scikit-learn's StratifiedGroupKFold balances one label in a Python loop over the groups; this uses each patient's
+    rarest finding, for all targets at once.
 
     Args:
         labels: (images, targets) of 1.0, 0.0 or NaN.
@@ -324,8 +322,8 @@ class _Cells:
     Attributes:
         of_image: (images,) position of each image's cell.
         count: number of cells.
-        sets: name of a feature set -> its distinct combinations (U, k), and a (count, FOLDS x U) matrix of
-            0 and 1 that sums cells to folds and combinations.
+        sets: name of a feature set -> its distinct combinations (U, k), and a (count, FOLDS x U) matrix of 0 and 1 that
+            sums cells to folds and combinations.
     """
 
     def __init__(self, regressors: dict[str, np.ndarray], fold_of: np.ndarray) -> None:

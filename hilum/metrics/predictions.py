@@ -35,8 +35,8 @@ class Predictions:
         thresholds: (T,) float64; a probability >= the threshold is a positive prediction.
 
     Raises:
-        HilumError: shapes that do not match, a label other than 1, 0 or NaN, a probability that is not finite or
-            not from 0 to 1, a threshold that is not from 0 to 1, or an image without a patient.
+        HilumError: shapes that do not match, a label other than 1, 0 or NaN, a probability that is not finite or not
+            from 0 to 1, a threshold that is not from 0 to 1, or an image without a patient.
 
     >>> predictions = Predictions(
     ...     y_true=[[1], [0]], y_score=[[0.9], [0.6]], image_ids=[7, 8], patients=[1, 2],
@@ -212,14 +212,14 @@ class Predictions:
     def aggregate(self, groups: np.ndarray, how: str = "mean") -> "Predictions":
         """The images of each study or patient as one row; groups are sorted.
 
-        A radiologist reports a study, not an image: CheXpert's own evaluation takes the maximum over a
-        study's views (Irvin et al. 2019, arXiv 1901.07031). A label is positive if one of the group's known
-        labels is, and NaN if none is known. ImageID and patient are those of the group's first image.
+        A radiologist reports a study, not an image: CheXpert's own evaluation takes the maximum over a study's views
+        (Irvin et al. 2019, arXiv 1901.07031). A label is positive if one of the group's known labels is, and NaN if
+        none is known. ImageID and patient are those of the group's first image.
 
         Args:
             groups: (N,) the study or patient of each image; a group must be of one patient.
-            how: "mean" or "max" of the probabilities. The mean is of probabilities, not of logits, so that a
-                confident image counts as much as any other.
+            how: "mean" or "max" of the probabilities. The mean is of probabilities, not of logits, so that a confident
+                image counts as much as any other.
 
         Raises:
             HilumError: an unknown `how`, or another number of groups.
@@ -338,8 +338,8 @@ class ActualLabels:
         """Of a repeated ImageID (oversampling repeats images) the first row is kept.
 
         Raises:
-            HilumError: a target column that is missing, an index that is not of integers, or a label
-                other than 1, 0 or NaN.
+            HilumError: a target column that is missing, an index that is not of integers, or a label other than 1, 0 or
+                NaN.
         """
         for target in targets:
             if target not in actual.columns:

@@ -1,9 +1,8 @@
 """One target's probabilities, sorted once: every curve, area and count follows from that order.
 
-Sources: Fawcett 2006, "An introduction to ROC analysis" (doi 10.1016/j.patrec.2005.10.010) for ROC curves and
-ties; Davis & Goadrich 2006, "The relationship between Precision-Recall and ROC curves" (doi
-10.1145/1143844.1143874): precision-recall points are not joined by straight lines, so average precision is a sum
-of steps.
+Sources: Fawcett 2006, "An introduction to ROC analysis" (doi 10.1016/j.patrec.2005.10.010) for ROC curves and ties;
+Davis & Goadrich 2006, "The relationship between Precision-Recall and ROC curves" (doi 10.1145/1143844.1143874):
+precision-recall points are not joined by straight lines, so average precision is a sum of steps.
 """
 
 from collections.abc import Sequence
@@ -108,8 +107,8 @@ class Ranking:
         """The points of the ROC curve, as `sklearn.metrics.roc_curve(drop_intermediate=False)`.
 
         Returns:
-            False positive rates, true positive rates and thresholds, each (K+1,) float64. The first
-            point is (0, 0) at infinity. A rate without a denominator is NaN everywhere.
+            False positive rates, true positive rates and thresholds, each (K+1,) float64. The first point is (0, 0) at
+            infinity. A rate without a denominator is NaN everywhere.
         """
         rates = [
             np.concatenate(([0.0], counts / total)) if total else np.full(len(counts) + 1, NAN)
@@ -124,8 +123,8 @@ class Ranking:
         """The points of the curve, in the order of `sklearn.metrics.precision_recall_curve`.
 
         Returns:
-            Precisions and recalls, each (K+1,) float64, and thresholds (K,) float64, rising. The last
-            point is (precision 1, recall 0) by convention. Without positives both are NaN everywhere.
+            Precisions and recalls, each (K+1,) float64, and thresholds (K,) float64, rising. The last point is
+            (precision 1, recall 0) by convention. Without positives both are NaN everywhere.
         """
         thresholds = self.thresholds[::-1].astype(np.float64)
         if not self.positives:
@@ -146,8 +145,8 @@ class Ranking:
     def confusion(self, threshold: float) -> Confusion:
         """The counts if a probability >= `threshold` is a positive prediction.
 
-        The threshold is first rounded to the probabilities' own precision: a float32 probability of
-        0.7 reaches a threshold of 0.7, although the nearest float32 is below the nearest float64.
+        The threshold is first rounded to the probabilities' own precision: a float32 probability of 0.7 reaches a
+        threshold of 0.7, although the nearest float32 is below the nearest float64.
         """
         threshold = self.thresholds.dtype.type(threshold)
         below = int(np.searchsorted(self.thresholds[::-1], threshold, side="left"))
@@ -172,8 +171,8 @@ def rank(
         ids: (N,) ImageIDs for messages; row positions if left out.
 
     Raises:
-        HilumError: different lengths, a label other than 1, 0 or NaN, or a probability that is not finite
-            or not from 0 to 1 (also where the label is unknown).
+        HilumError: different lengths, a label other than 1, 0 or NaN, or a probability that is not finite or not from 0
+            to 1 (also where the label is unknown).
     """
     y_true, y_score = np.asarray(y_true), np.asarray(y_score)
     if y_true.ndim != 1 or y_true.shape != y_score.shape:
@@ -190,9 +189,9 @@ def rank(
         check_labels(y_true, target, ids)
     if positives + negatives < len(y_true):
         positive, y_score = positive[known], y_score[known]
-    # Floats that are not negative are ordered as their bits are, and up to 1.0 the two highest bits
-    # are 0. So the label fits below the probability in one unsigned number, and sorting these numbers
-    # is 2-4 times as fast as an argsort and the gathers that follow it.
+    # Floats that are not negative are ordered as their bits are, and up to 1.0 the two highest bits are 0. So the label
+    # fits below the probability in one unsigned number, and sorting these numbers is 2-4 times as fast as an argsort
+    # and the gathers that follow it.
     whole: Any = np.uint32 if y_score.dtype == np.float32 else np.uint64
     keys: Any = (y_score + 0.0).view(whole)  # a copy; + 0.0 turns -0.0 into 0.0
     keys <<= 1

@@ -1,21 +1,19 @@
 """The scores of one set of predictions: one row per target, and one number for all targets together.
 
-Both are tested against scikit-learn. Where scikit-learn returns 0 for an undefined score, `itemized_scores`
-returns NaN: a recall of 0 means that the model missed every positive, NaN that no image was positive.
+Both are tested against scikit-learn. Where scikit-learn returns 0 for an undefined score, `itemized_scores` returns
+NaN: a recall of 0 means that the model missed every positive, NaN that no image was positive.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from hilum.errors import HilumError, nearest
 from hilum.metrics.intervals import REPLICATED_SCORES, ScoreReplicates, patient_weights, percentile_interval
+from hilum.metrics.predictions import Predictions
 from hilum.metrics.ranking import NAN, Confusion, Ranking, check_labels, rank
-
-if TYPE_CHECKING:
-    from hilum.metrics.predictions import Predictions
 
 #: The names of scores and counts in headings and sentences.
 SCORE_NAMES = {
@@ -42,21 +40,10 @@ COMBINED_TITLES = {
     "hamming_loss": "Hamming loss (share of labels wrong)",
 }
 
+COUNT_COLUMNS = ("positives", "negatives", "predicted_positives", "true_positives")
+SCORE_COLUMNS = ("recall", "precision", "f1", "roc_auc", "avg_precision", "threshold")
 #: The columns of `itemized_scores`, in order.
-ITEMIZED_COLUMNS = (
-    "target",
-    "positives",
-    "negatives",
-    "predicted_positives",
-    "true_positives",
-    "recall",
-    "precision",
-    "f1",
-    "roc_auc",
-    "avg_precision",
-    "threshold",
-)
-
+ITEMIZED_COLUMNS = ("target", *COUNT_COLUMNS, *SCORE_COLUMNS)
 #: The keys of `combined_scores`, in order.
 COMBINED_COLUMNS = ("accuracy", "hamming_loss", "recall", "precision", "f1")
 
@@ -88,8 +75,8 @@ def itemized_scores(
 ) -> pd.DataFrame:
     """The scores of each target, over the images whose label for it is known.
 
-    A target without positives has NaN for recall, precision, f1, roc_auc and avg_precision; a target without
-    negatives has NaN for roc_auc; precision is NaN if nothing is predicted positive.
+    A target without positives has NaN for recall, precision, f1, roc_auc and avg_precision; a target without negatives
+    has NaN for roc_auc; precision is NaN if nothing is predicted positive.
 
     Args:
         y_true: (N, T), 1 positive, 0 negative, NaN unknown.
@@ -98,13 +85,13 @@ def itemized_scores(
         thresholds: (T,) a probability >= the threshold is a positive prediction.
 
     Returns:
-        One row per target: `target`, the counts `positives`, `negatives`, `predicted_positives`,
-        `true_positives` (int64), and the scores `recall`, `precision`, `f1`, `roc_auc`, `avg_precision`
-        (float64, 0..1), with the `threshold` of the first three.
+        One row per target: `target`, the counts `positives`, `negatives`, `predicted_positives`, `true_positives`
+        (int64), and the scores `recall`, `precision`, `f1`, `roc_auc`, `avg_precision` (float64, 0..1), with the
+        `threshold` of the first three.
 
     Raises:
-        HilumError: shapes or indices that do not match, a label other than 1, 0 or NaN, a probability that
-            is not finite or not from 0 to 1.
+        HilumError: shapes or indices that do not match, a label other than 1, 0 or NaN, a probability that is not
+            finite or not from 0 to 1.
 
     >>> itemized_scores(np.array([[1], [0], [1]]), np.array([[0.9], [0.6], [0.2]]), ["Edema"], [0.5])["roc_auc"][0]
     np.float64(0.5)
@@ -120,35 +107,21 @@ def scores_of_rankings(
     """`itemized_scores` of targets that are already ranked."""
     rows = []
     for (target, ranking), threshold in zip(rankings.items(), thresholds, strict=True):
-        counts = ranking.confusion(threshold)
-        rows.append(
-            (
-                target,
-                ranking.positives,
-                ranking.negatives,
-                counts.predicted_positives,
-                counts.true_positives,
-                counts.recall,
-                counts.precision,
-                counts.f1,
-                ranking.roc_auc(),
-                ranking.average_precision(),
-                float(threshold),
-            )
-        )
+        at = ranking.confusion(threshold)
+        counts = (ranking.positives, ranking.negatives, at.predicted_positives, at.true_positives)
+        areas = (ranking.roc_auc(), ranking.average_precision())
+        rows.append((target, *counts, at.recall, at.precision, at.f1, *areas, float(threshold)))
     return pd.DataFrame(rows, columns=list(ITEMIZED_COLUMNS))
 
 
 def combined_scores(y_true: Table, y_pred: Table, average: str = "samples") -> dict[str, float]:
     """One number for all targets together, over the known labels.
 
-    Images without a known label are left out. `accuracy` is the share of images whose known labels are all
-    predicted right, and `hamming_loss` the share of known labels that are predicted wrong. Recall, precision
-    and f1 are averaged
+    Images without a known label are left out. `accuracy` is the share of images whose known labels are all predicted
+    right, and `hamming_loss` the share of known labels that are predicted wrong. Recall, precision and f1 are averaged
 
-    - "samples": over images. An image without positives counts as 0, as with scikit-learn's `zero_division=0`
-      and as in the founding document. Most images have few positives or none, so all three are low even for
-      a good model.
+    - "samples": over images. An image without positives counts as 0, as with scikit-learn's `zero_division=0` and as in
+      the founding document. Most images have few positives or none, so all three are low even for a good model.
     - "micro": all known labels counted together.
     - "macro": over the targets that have the score (see `itemized_scores`).
     - "weighted": as macro, each target weighted by its positives.
@@ -159,8 +132,8 @@ def combined_scores(y_true: Table, y_pred: Table, average: str = "samples") -> d
         average: one of the four above; it changes neither accuracy nor Hamming loss.
 
     Returns:
-        `accuracy`, `hamming_loss`, `recall`, `precision`, `f1`, each 0..1, or NaN where there is nothing
-        to average over.
+        `accuracy`, `hamming_loss`, `recall`, `precision`, `f1`, each 0..1, or NaN where there is nothing to average
+        over.
 
     Raises:
         HilumError: shapes or indices that do not match, an unknown average, another label or prediction.
@@ -170,34 +143,35 @@ def combined_scores(y_true: Table, y_pred: Table, average: str = "samples") -> d
     targets = list(y_true.columns) if isinstance(y_true, pd.DataFrame) else None
     labels, predictions, ids = _aligned(y_true, y_pred, targets, "y_pred")
     known, actual, predicted = labels == labels, labels == 1, predictions == 1
-    _check_values(labels, predictions, known, actual, predicted, ids)
+    # Counting is faster than searching for another value.
+    if np.count_nonzero(actual) + np.count_nonzero(labels == 0) < np.count_nonzero(known):
+        for column in range(labels.shape[1]):
+            check_labels(labels[:, column], f"target {column}", ids)
+    if np.count_nonzero(predicted) + np.count_nonzero(predictions == 0) < predictions.size:
+        raise HilumError("y_pred has values other than 1 and 0; probabilities need a threshold first.")
     if not known.all():
         some_known = known.any(axis=1)
         known, actual, predicted = known[some_known], actual[some_known], (predicted & known)[some_known]
     if not known.size:
         return dict.fromkeys(COMBINED_COLUMNS, NAN)
-    # Columns are contiguous, so that sums over targets run through memory in order. At unknown labels
-    # both are False, which is neither a hit nor a mistake.
+    # Columns are contiguous, so that sums over targets run through memory in order. At unknown labels both are False,
+    # which is neither a hit nor a mistake.
     actual, predicted = np.asfortranarray(actual), np.asfortranarray(predicted)
     wrong = actual != predicted
     if average == "samples":
         recall, precision, f1 = (float(scores.mean()) for scores in _scores_of_images(actual, predicted))
     else:
         recall, precision, f1 = _over_targets(known, actual, predicted, average)
-    return {
-        "accuracy": 1 - np.count_nonzero(wrong.any(axis=1)) / len(wrong),
-        "hamming_loss": np.count_nonzero(wrong) / np.count_nonzero(known),
-        "recall": recall,
-        "precision": precision,
-        "f1": f1,
-    }
+    accuracy = 1 - np.count_nonzero(wrong.any(axis=1)) / len(wrong)
+    hamming_loss = np.count_nonzero(wrong) / np.count_nonzero(known)
+    return dict(zip(COMBINED_COLUMNS, (accuracy, hamming_loss, recall, precision, f1), strict=True))
 
 
 def _scores_of_images(actual: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Recall, precision and f1 of each image, (N,); actual and predicted are (N, T) bool."""
-    hits = (actual & predicted).sum(axis=1, dtype=np.int32)
-    positives = actual.sum(axis=1, dtype=np.int32)
-    predictions = predicted.sum(axis=1, dtype=np.int32)
+    hits, positives, predictions = (
+        chosen.sum(axis=1, dtype=np.int32) for chosen in (actual & predicted, actual, predicted)
+    )
     # Where a denominator is 0 its numerator is 0 too: dividing by 1 instead leaves 0.
     return (
         hits / np.maximum(positives, 1),
@@ -212,16 +186,15 @@ def _over_targets(
     """Micro, macro or weighted recall, precision and f1; all three arrays are (N, T) bool."""
     positives, predictions = actual.sum(axis=0), predicted.sum(axis=0)
     hits, labelled = (actual & predicted).sum(axis=0), known.sum(axis=0)
-    columns = np.stack(
-        [hits, predictions - hits, positives - hits, labelled - positives - predictions + hits]
-    )
+    cells = np.stack([hits, predictions - hits, positives - hits, labelled - positives - predictions + hits])
     if average == "micro":
-        counts = Confusion(*columns.sum(axis=1).tolist())
-        return counts.recall, counts.precision, counts.f1
-    each = [Confusion(*column) for column in columns.T.tolist()]
+        cells = cells.sum(axis=1, keepdims=True)
+    counts = [Confusion(*column) for column in cells.T.tolist()]
     weights = positives if average == "weighted" else None
-    scores = np.array([(counts.recall, counts.precision, counts.f1) for counts in each])
-    recall, precision, f1 = (mean_of_defined(scores[:, score], weights) for score in range(3))
+    recall, precision, f1 = (
+        mean_of_defined(np.array([getattr(count, score) for count in counts]), weights)
+        for score in ("recall", "precision", "f1")
+    )
     return recall, precision, f1
 
 
@@ -235,16 +208,13 @@ def mean_of_defined(values: np.ndarray, weights: np.ndarray | None = None) -> fl
     return float(np.average(values[defined], weights=weights[defined]))
 
 
-def scores_with_intervals(
-    predictions: "Predictions", *, replicates: int = 1000, seed: int = 0
-) -> pd.DataFrame:
+def scores_with_intervals(predictions: Predictions, *, replicates: int = 1000, seed: int = 0) -> pd.DataFrame:
     """The scores of each target at its threshold, with 95 % intervals over patients by the bootstrap.
 
     Returns:
-        The columns of `itemized_scores`, then `false_positives`, `false_negatives`, `true_negatives`
-        (int64), `specificity`, `predicted_positive_rate`, the `<score>_low` and `<score>_high` of
-        `REPLICATED_SCORES` (NaN where the score is undefined, or depends on fewer than two patients),
-        and `lack`: why scores are undefined, or "".
+        The columns of `itemized_scores`, then `false_positives`, `false_negatives`, `true_negatives` (int64),
+        `specificity`, `predicted_positive_rate`, the `<score>_low` and `<score>_high` of `REPLICATED_SCORES` (NaN where
+        the score is undefined, or depends on fewer than two patients), and `lack`: why scores are undefined, or "".
     """
     table = scores_of_rankings(predictions.rankings, predictions.thresholds)
     table["false_positives"] = table["predicted_positives"] - table["true_positives"]
@@ -266,7 +236,7 @@ def mean_with_interval(bootstrap: ScoreReplicates, score: str) -> dict[str, floa
     """
     defined = np.isfinite(bootstrap.estimate[score])
     if not defined.any():
-        return {"mean": np.nan, "low": np.nan, "high": np.nan}
+        return dict.fromkeys(("mean", "low", "high"), NAN)
     replicates = bootstrap.replicates[score][:, defined]
     # A sample in which a target has no positive has no mean over the same targets.
     low, high = percentile_interval(replicates.mean(axis=1, keepdims=True))
@@ -275,30 +245,27 @@ def mean_with_interval(bootstrap: ScoreReplicates, score: str) -> dict[str, floa
 
 
 def combined_with_intervals(
-    predictions: "Predictions", *, replicates: int = 1000, seed: int = 0
+    predictions: Predictions, *, replicates: int = 1000, seed: int = 0
 ) -> dict[str, float]:
     """The scores of all targets together, averaged over images, with 95 % percentile intervals over patients.
 
     Returns:
-        The keys of `combined_scores`, each with `<score>_low` and `<score>_high`, which are NaN for fewer
-        than two patients.
+        The keys of `combined_scores`, each with `<score>_low` and `<score>_high`, which are NaN for fewer than two
+        patients.
     """
     found = combined_scores(predictions.y_true, predictions.predicted)
     patients = predictions.patient_count
-    sums = _patient_sums(predictions)
-    drawn = patient_weights(patients, replicates, seed).astype(np.float64) @ sums
-    images, labelled = drawn[:, 0], drawn[:, 1]
+    drawn = patient_weights(patients, replicates, seed).astype(np.float64) @ _patient_sums(predictions)
+    images, labelled, with_mistake, mistakes, *sums = drawn.T
     with np.errstate(divide="ignore", invalid="ignore"):
-        scores = np.stack(
-            [1 - drawn[:, 2] / images, drawn[:, 3] / labelled, *(drawn[:, 4:] / images[:, None]).T], axis=1
-        )
-    low, high = percentile_interval(scores) if patients > 1 else (np.full(5, np.nan),) * 2
+        means = [1 - with_mistake / images, mistakes / labelled, *(total / images for total in sums)]
+    low, high = percentile_interval(np.stack(means, axis=1)) if patients > 1 else (np.full(5, np.nan),) * 2
     for place, name in enumerate(COMBINED_COLUMNS):
         found[f"{name}_low"], found[f"{name}_high"] = float(low[place]), float(high[place])
     return found
 
 
-def _patient_sums(predictions: "Predictions") -> np.ndarray:
+def _patient_sums(predictions: Predictions) -> np.ndarray:
     """(patients, 7) sums over each patient's images that have a known label.
 
     Images, known labels, images with a mistake, mistakes; then each image's recall, precision and F1.
@@ -306,15 +273,8 @@ def _patient_sums(predictions: "Predictions") -> np.ndarray:
     known, actual = ~np.isnan(predictions.y_true), predictions.y_true == 1
     predicted = predictions.predicted & known
     wrong = actual != predicted
-    columns = np.column_stack(
-        [
-            np.ones(len(known)),
-            known.sum(axis=1),
-            wrong.any(axis=1),
-            wrong.sum(axis=1),
-            *_scores_of_images(actual, predicted),
-        ]
-    )
+    counts = (np.ones(len(known)), known.sum(axis=1), wrong.any(axis=1), wrong.sum(axis=1))
+    columns = np.column_stack([*counts, *_scores_of_images(actual, predicted)])
     columns *= known.any(axis=1)[:, None]
     codes, count = predictions.patient_codes, predictions.patient_count
     return np.stack([np.bincount(codes, column, minlength=count) for column in columns.T], axis=1)
@@ -346,19 +306,3 @@ def _aligned(
             f"y_true is {first.shape} and {name} {second.shape}; expected both to be (images, {width} targets)."
         )
     return first, second, tables[0].index if tables else None
-
-
-def _check_values(
-    labels: np.ndarray,
-    predictions: np.ndarray,
-    known: np.ndarray,
-    actual: np.ndarray,
-    predicted: np.ndarray,
-    ids: Sequence[Any] | None,
-) -> None:
-    """Labels must be 1, 0 or NaN, predictions 1 or 0; counting is faster than searching."""
-    if np.count_nonzero(actual) + np.count_nonzero(labels == 0) < np.count_nonzero(known):
-        for column in range(labels.shape[1]):
-            check_labels(labels[:, column], f"target {column}", ids)
-    if np.count_nonzero(predicted) + np.count_nonzero(predictions == 0) < predictions.size:
-        raise HilumError("y_pred has values other than 1 and 0; probabilities need a threshold first.")

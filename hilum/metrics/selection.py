@@ -1,8 +1,8 @@
 """Which epoch is the best: scores compared in order of importance, each with a tolerance.
 
-Recall comes first, but predicting everything positive has a recall of 1. So recall is taken at the thresholds that
-the run's policies choose. Where a policy asks for a recall, every epoch has it, and ROC AUC and precision decide.
-Under any other policy, a threshold that predicts nearly all images positive counts as a recall of 0.
+Recall comes first, but predicting everything positive has a recall of 1. So recall is taken at the thresholds that the
+run's policies choose. Where a policy asks for a recall, every epoch has it, and ROC AUC and precision decide. Under any
+other policy, a threshold that predicts nearly all images positive counts as a recall of 0.
 """
 
 from collections.abc import Mapping, Sequence
@@ -151,8 +151,8 @@ def _scores_at_policy(ranking: Ranking, policy: Policy, manual: float) -> dict[s
 def best_epoch_scores(folder: RunFolder) -> pd.DataFrame:
     """The validation scores of a run's best epoch: one row per target, a column for each of `SCORES`.
 
-    Recall and precision are those of the frozen operating points. Until a run has operating points, and for F1,
-    the thresholds are those of its settings.
+    Recall and precision are those of the frozen operating points. Until a run has operating points, and for F1, the
+    thresholds are those of its settings.
 
     Raises:
         HilumError: no epoch has ended, or a file is missing or damaged.

@@ -1,11 +1,11 @@
 """Whether a model is as good in every group of images, and whether it uses a shortcut.
 
-A model can score well by a by-product of the finding: chest tubes reveal treated pneumothoraces (Oakden-Rayner et
-al. 2020, "Hidden stratification", arXiv 1909.12475), portable radiographs reveal very ill patients (Zech et al.
-2018, PLOS Medicine 15(11) e1002683). Within a group whose images all have, or all lack, the by-product it is of no
-use. So a ROC AUC that falls when only pairs of images of one group are compared is a sign of a shortcut. The AUC
-within groups is the mean of the groups' AUCs, each weighted by its pairs of a positive and a negative: the
-covariate-adjusted AUC of Janes & Pepe 2009, doi 10.1093/biomet/asp002, with the pairs as weights.
+A model can score well by a by-product of the finding: chest tubes reveal treated pneumothoraces (Oakden-Rayner et al.
+2020, "Hidden stratification", arXiv 1909.12475), portable radiographs reveal very ill patients (Zech et al. 2018, PLOS
+Medicine 15(11) e1002683). Within a group whose images all have, or all lack, the by-product it is of no use. So a ROC
+AUC that falls when only pairs of images of one group are compared is a sign of a shortcut. The AUC within groups is the
+mean of the groups' AUCs, each weighted by its pairs of a positive and a negative: the covariate-adjusted AUC of Janes &
+Pepe 2009, doi 10.1093/biomet/asp002, with the pairs as weights.
 """
 
 from collections.abc import Mapping
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 #: A group with fewer positive images or patients than this is marked.
 FEWEST = 10
 
-#: A possible shortcut loses at least this AUC within groups, and its column alone has at least this AUC (lower
-#: end of its interval).
+#: A possible shortcut loses at least this AUC within groups, and its column alone has at least this AUC (lower end of
+#: its interval).
 LEAST_LOSS, LEAST_COLUMN_AUC = 0.03, 0.55
 
 #: From this AUC of the column alone (lower end of its interval) on, the column gives the finding away: these images
@@ -48,8 +48,8 @@ def scores_by_group(
         seed: of its draws.
 
     Returns:
-        `group`, `images`, `patients`, `few` (fewer than `FEWEST` positive images, or patients), then the
-        columns of `scores_with_intervals`; a row per group and target.
+        `group`, `images`, `patients`, `few` (fewer than `FEWEST` positive images, or patients), then the columns of
+        `scores_with_intervals`; a row per group and target.
     """
     tables = []
     for group in sorted(groups.unique()):
@@ -75,12 +75,12 @@ def auc_within_groups(
         seed: of its draws.
 
     Returns:
-        A row per column and target: `column`, `target`, `pooled_auc`, `within_auc`, `loss` (their
-        difference) with `loss_low` and `loss_high` (95 %), the one-sided `p` of no loss, corrected over all
-        rows (Benjamini-Hochberg); `column_auc`, how well the groups alone, ordered by their prevalence,
-        separate positives from negatives, with `column_auc_low` and `column_auc_high`; `given_away` (bool),
-        the column alone is as good as a model; `possible_shortcut` (bool), that, or AUC is lost within groups
-        that the column separates; and `lack`, why there is no AUC within groups, or "".
+        A row per column and target: `column`, `target`, `pooled_auc`, `within_auc`, `loss` (their difference) with
+        `loss_low` and `loss_high` (95 %), the one-sided `p` of no loss, corrected over all rows (Benjamini-Hochberg);
+        `column_auc`, how well the groups alone, ordered by their prevalence, separate positives from negatives, with
+        `column_auc_low` and `column_auc_high`; `given_away` (bool), the column alone is as good as a model;
+        `possible_shortcut` (bool), that, or AUC is lost within groups that the column separates; and `lack`, why there
+        is no AUC within groups, or "".
     """
     codes, count = predictions.patient_codes, predictions.patient_count
     weights = patient_weights(count, replicates, seed).astype(np.float32)

@@ -1,9 +1,9 @@
 """The operating point of each target: the threshold that is frozen with a run, and its scores.
 
 A policy chooses the threshold on the validation part, at the best epoch; then it stays fixed. Chosen again on test
-images, it would flatter the model. On the part that it was chosen on, an operating point looks slightly better than
-it is, and the interval of its recall does not repeat the choice: the threshold stays fixed while patients are
-drawn. For `recall>=0.9` the recall on new patients is below 0.9 about as often as above it.
+images, it would flatter the model. On the part that it was chosen on, an operating point looks slightly better than it
+is, and the interval of its recall does not repeat the choice: the threshold stays fixed while patients are drawn. For
+`recall>=0.9` the recall on new patients is below 0.9 about as often as above it.
 
 Sources: Youden 1950, "Index for rating diagnostic tests", Cancer 3, 32-35; van Rijsbergen 1979, "Information
 Retrieval", chapter 7, for F-beta.
@@ -34,13 +34,13 @@ def resolve_thresholds(thresholds: Thresholds, targets: Sequence[str]) -> np.nda
     """One threshold per target, (T,) float64.
 
     Args:
-        thresholds: None for 0.5 each; one number for all; one per target in their order; or a mapping by
-            name or alias, where a target that is not named gets 0.5.
+        thresholds: None for 0.5 each; one number for all; one per target in their order; or a mapping by name or alias,
+            where a target that is not named gets 0.5.
         targets: (T,) names.
 
     Raises:
-        HilumError: a name that is not among the targets or is given twice, too many or too few values,
-            or a value that is not a number from 0 to 1.
+        HilumError: a name that is not among the targets or is given twice, too many or too few values, or a value that
+            is not a number from 0 to 1.
 
     >>> resolve_thresholds({"Effusion": 0.3}, ["Edema", "Pleural_Effusion"]).tolist()
     [0.5, 0.3]
@@ -159,8 +159,8 @@ def resolve_policies(
     """The policy of each target, in their order.
 
     Args:
-        setting: one policy for all; or policies by name or alias of the target, where a target that is not
-            named gets the default; or None for the default.
+        setting: one policy for all; or policies by name or alias of the target, where a target that is not named gets
+            the default; or None for the default.
         targets: names.
         manual_thresholds: whether thresholds are set; the default is then "fixed", and else "recall>=0.9".
 
@@ -179,13 +179,13 @@ def resolve_policies(
 def choose_threshold(ranking: Ranking, policy: Policy | str, manual: float = DEFAULT_THRESHOLD) -> float:
     """The threshold that a policy chooses from one target's ranking.
 
-    All policies but "fixed" choose one of the probabilities that occur, so images with one probability stay
-    together. Of equally good thresholds the highest is chosen, which predicts the fewest positives.
+    All policies but "fixed" choose one of the probabilities that occur, so images with one probability stay together.
+    Of equally good thresholds the highest is chosen, which predicts the fewest positives.
 
     - "fixed": `manual`.
     - "recall>=R": the highest threshold with that recall.
-    - "precision>=P": of the thresholds with that precision the one with the highest recall. If no threshold
-      has that precision, the one with the highest precision.
+    - "precision>=P": of the thresholds with that precision the one with the highest recall. If no threshold has that
+      precision, the one with the highest precision.
     - "fbeta:B": the one with the highest F-beta.
     - "youden": the one with the highest recall + specificity; without negatives, the highest recall.
 
@@ -239,8 +239,7 @@ def freeze_operating_points(
     The text of the module explains why these scores look slightly too good.
 
     Args:
-        predictions: to choose on. Their thresholds are kept where the policy is "fixed" or no image is
-            positive.
+        predictions: to choose on. Their thresholds are kept where the policy is "fixed" or no image is positive.
         policies: by target, see `resolve_policies`.
         replicates: bootstrap samples of patients for the interval of the recall.
         seed: of the samples.

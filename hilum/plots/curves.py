@@ -82,8 +82,8 @@ def precision_recall_figure(
 ) -> Figure:
     """Precision-recall curves, a panel per target; arguments as for `roc_figure`.
 
-    Drawn as steps, because a straight line between two points of this curve would be too optimistic. The
-    dotted line is the share of positives, the precision of random guessing.
+    Drawn as steps, because a straight line between two points of this curve would be too optimistic. The dotted line is
+    the share of positives, the precision of random guessing.
     """
 
     def draw(axes: Axes, ranking: Ranking, threshold: float, style: dict[str, Any]) -> None:
@@ -291,8 +291,8 @@ def _why_undefined(rows: pd.DataFrame, score: str) -> str:
 def reliability_figure(curves: Mapping[str, Any], title: str = "Calibration") -> Figure:
     """The share of positives against the mean probability, a panel per target.
 
-    The bar of each point is the Wilson 95 % interval of its share, as if all images were independent. The axes
-    end near the largest probability, so that a rare finding's points are not all in one corner.
+    The bar of each point is the Wilson 95 % interval of its share, as if all images were independent. The axes end near
+    the largest probability, so that a rare finding's points are not all in one corner.
 
     Args:
         curves: target -> `hilum.metrics.calibration.ReliabilityCurve`.

@@ -1,7 +1,7 @@
 """The common style of all figures: colours, empty panels, headings and the legend.
 
-Each figure is an unattached `matplotlib.figure.Figure`: nothing here touches pyplot's global state, so figures can
-be drawn in any thread, with or without a screen.
+Each figure is an unattached `matplotlib.figure.Figure`: nothing here touches pyplot's global state, so figures can be
+drawn in any thread, with or without a screen.
 """
 
 import math
