@@ -23,12 +23,7 @@ SCORES = ("recall", "roc_auc", "precision", "avg_precision", "f1")
 
 @dataclass(frozen=True)
 class Criterion:
-    """One score of a rule.
-
-    Attributes:
-        score: one of `SCORES`, as the mean over the targets that have it.
-        tolerance: a difference up to this one does not count; 0 or more.
-    """
+    """One of `SCORES`, as the mean over the targets that have it; a difference up to the tolerance does not count."""
 
     score: str
     tolerance: float
@@ -53,20 +48,15 @@ def parse_rule(texts: Sequence[str]) -> tuple[Criterion, ...]:
             )
         if score in [criterion.score for criterion in rule]:
             raise HilumError(f"best_rule: {score} is given twice; the second would have no effect.")
-        rule.append(Criterion(score, _tolerance(text, tolerance) if colon else 0.0))
+        try:
+            rule.append(Criterion(score, float(tolerance) if colon else 0.0))
+        except ValueError:
+            rule.append(Criterion(score, NAN))
+        if not 0 <= rule[-1].tolerance <= 1:
+            raise HilumError(f"best_rule: {text!r}: the tolerance must be a number from 0 to 1.")
     if not rule:
         raise HilumError(f"best_rule: it is empty. Give at least one of {', '.join(SCORES)}.")
     return tuple(rule)
-
-
-def _tolerance(text: str, number: str) -> float:
-    try:
-        value = float(number)
-    except ValueError:
-        value = NAN
-    if not 0 <= value <= 1:
-        raise HilumError(f"best_rule: {text!r}: the tolerance must be a number from 0 to 1.")
-    return value
 
 
 class BestEpoch:
@@ -92,9 +82,8 @@ class BestEpoch:
     ) -> None:
         self.rule, self.policies, self.patience = tuple(rule), policies, patience
         self.manual_thresholds = manual_thresholds
-        self.epoch = 0
+        self.epoch = self._last = 0
         self.scores: dict[str, float] = {}
-        self._last = 0
 
     def take(self, epoch: int, metrics: Metrics) -> bool:
         """Compares an epoch that has been scored; true if it is the best so far."""
@@ -132,20 +121,14 @@ class BestEpoch:
 
 def _scores_at_policy(ranking: Ranking, policy: Policy, manual: float) -> dict[str, float]:
     counts = ranking.confusion(choose_threshold(ranking, policy, manual))
-    labelled = ranking.positives + ranking.negatives
     recall, precision = counts.recall, counts.precision
-    nearly_all = counts.predicted_positives >= NEARLY_ALL * labelled
+    nearly_all = counts.predicted_positives >= NEARLY_ALL * (ranking.positives + ranking.negatives)
     if policy.kind != "recall" and ranking.positives and ranking.negatives and nearly_all:
         recall = 0.0
     if ranking.positives and not counts.predicted_positives:
         precision = 0.0  # otherwise the worst targets would be left out of the mean
-    return {
-        "recall": recall,
-        "roc_auc": ranking.roc_auc(),
-        "precision": precision,
-        "avg_precision": ranking.average_precision(),
-        "f1": counts.f1,
-    }
+    scores = (recall, ranking.roc_auc(), precision, ranking.average_precision(), counts.f1)
+    return dict(zip(SCORES, scores, strict=True))
 
 
 def best_epoch_scores(folder: RunFolder) -> pd.DataFrame:

@@ -9,18 +9,16 @@ Pepe 2009, doi 10.1093/biomet/asp002, with the pairs as weights.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from hilum.metrics.intervals import patient_weights
+from hilum.metrics.predictions import Predictions
 from hilum.metrics.ranking import NAN, pairs_won
 from hilum.metrics.scores import scores_with_intervals
-
-if TYPE_CHECKING:
-    from hilum.metrics.predictions import Predictions
 
 #: A group with fewer positive images or patients than this is marked.
 FEWEST = 10
@@ -37,15 +35,9 @@ SIGNIFICANCE = 0.05
 
 
 def scores_by_group(
-    predictions: "Predictions", groups: pd.Series, *, replicates: int = 200, seed: int = 0
+    predictions: Predictions, groups: pd.Series, *, replicates: int = 200, seed: int = 0
 ) -> pd.DataFrame:
-    """The scores in each group, at the same thresholds.
-
-    Args:
-        predictions: N images.
-        groups: (N,) the name of each image's group.
-        replicates: of the patient bootstrap.
-        seed: of its draws.
+    """The scores in each group, at the same thresholds; groups (N,) names the group of each image.
 
     Returns:
         `group`, `images`, `patients`, `few` (fewer than `FEWEST` positive images, or patients), then the columns of
@@ -64,15 +56,12 @@ def scores_by_group(
 
 
 def auc_within_groups(
-    predictions: "Predictions", columns: Mapping[str, pd.Series], *, replicates: int = 200, seed: int = 0
+    predictions: Predictions, columns: Mapping[str, pd.Series], *, replicates: int = 200, seed: int = 0
 ) -> pd.DataFrame:
     """For each column and target the pooled AUC, the AUC within the column's groups, and the loss.
 
-    Args:
-        predictions: N images.
-        columns: name -> (N,) the group of each image.
-        replicates: of the patient bootstrap; its standard deviation is the standard error.
-        seed: of its draws.
+    `columns` maps a name to the group of each image, (N,). The standard deviation over the replicates of the patient
+    bootstrap is the standard error.
 
     Returns:
         A row per column and target: `column`, `target`, `pooled_auc`, `within_auc`, `loss` (their difference) with
@@ -96,9 +85,8 @@ def auc_within_groups(
             group_of = groups.to_numpy()[known]
             within, compared = _within(positive, y_score, drawn, group_of)
             alone = _column_auc(positive, group_of, drawn)
-            row = _row(column, target, pooled, within, alone, positive, compared)
-            row["positive_patients"] = len(np.unique(codes[known][positive]))
-            rows.append(row)
+            row = {"column": column, "target": target, **_row(pooled, within, alone, positive, compared)}
+            rows.append(row | {"positive_patients": len(np.unique(codes[known][positive]))})
     table = pd.DataFrame(rows)
     if table.empty:
         return table
@@ -107,18 +95,12 @@ def auc_within_groups(
     lost = (table["p"] < SIGNIFICANCE) & (table["loss"] >= LEAST_LOSS)
     table["given_away"] = (table["column_auc_low"] >= GIVEN_AWAY) & (table["positive_patients"] >= FEWEST)
     table["possible_shortcut"] = table["given_away"] | (lost & (table["column_auc_low"] >= LEAST_COLUMN_AUC))
-    table = table.drop(columns="positive_patients")
-    return table.sort_values(
-        "column", key=lambda names: names.map(list(columns).index), kind="stable"
-    ).reset_index(drop=True)
+    order = table["column"].map(list(columns).index).argsort(kind="stable")
+    return table.drop(columns="positive_patients").iloc[order].reset_index(drop=True)
 
 
 def describe_shortcut(row: pd.Series) -> str:
-    """A possible shortcut as a sentence, with its figures.
-
-    Args:
-        row: of `auc_within_groups`.
-    """
+    """A possible shortcut, a row of `auc_within_groups`, as a sentence with its figures."""
     finding, column = row["target"].replace("_", " "), row["column"]
     alone = f"{column} alone tells positive from negative with an AUC of {row['column_auc']:.2f}"
     if row["lack"]:
@@ -134,13 +116,7 @@ def describe_shortcut(row: pd.Series) -> str:
 
 
 def _row(
-    column: str,
-    target: str,
-    pooled: np.ndarray,
-    within: np.ndarray,
-    alone: np.ndarray,
-    positive: np.ndarray,
-    compared: int,
+    pooled: np.ndarray, within: np.ndarray, alone: np.ndarray, positive: np.ndarray, compared: int
 ) -> dict[str, Any]:
     loss = pooled - within
     lack = ""
@@ -150,15 +126,10 @@ def _row(
         lack = "no group has both positive and negative images"
     elif compared < FEWEST:
         lack = f"only {compared} positive images have a negative one in their group"
-    error = np.nanstd(loss[1:], ddof=1) if not lack and np.isfinite(loss[1:]).sum() > 1 else NAN
-    z = stats.norm.ppf(0.975)
-    p = NAN
-    if error == error:
-        p = float(stats.norm.sf(loss[0] / error)) if error > 0 else 1.0
-    spread = np.nanstd(alone[1:], ddof=1) if np.isfinite(alone[1:]).sum() > 1 else NAN
+    error = NAN if lack else _spread(loss[1:])
+    spread, z = _spread(alone[1:]), stats.norm.ppf(0.975)
+    p = float(stats.norm.sf(loss[0] / error)) if error != 0 else 1.0
     return {
-        "column": column,
-        "target": target,
         "pooled_auc": float(pooled[0]),
         "within_auc": NAN if lack else float(within[0]),
         "loss": NAN if lack else float(loss[0]),
@@ -172,12 +143,15 @@ def _row(
     }
 
 
+def _spread(replicates: np.ndarray) -> float:
+    return float(np.nanstd(replicates, ddof=1)) if np.isfinite(replicates).sum() > 1 else NAN
+
+
 def _within(
     positive: np.ndarray, y_score: np.ndarray, drawn: np.ndarray, group_of: np.ndarray
 ) -> tuple[np.ndarray, int]:
     """The AUC within groups of each sample, (R + 1,), and the positives that have a negative in their group."""
-    won, pairs = np.zeros(len(drawn)), np.zeros(len(drawn))
-    compared = 0
+    won, pairs, compared = np.zeros(len(drawn)), np.zeros(len(drawn)), 0
     for group in np.unique(group_of):
         rows = group_of == group
         if positive[rows].any() and not positive[rows].all():

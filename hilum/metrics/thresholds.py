@@ -11,6 +11,7 @@ Retrieval", chapter 7, for F-beta.
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from hilum.errors import HilumError, nearest
-from hilum.metrics.ranking import NAN, Confusion, Ranking
+from hilum.metrics.ranking import NAN, Ranking
 from hilum.targets import canonical_target
 
 if TYPE_CHECKING:
@@ -61,10 +62,10 @@ def resolve_thresholds(thresholds: Thresholds, targets: Sequence[str]) -> np.nda
                 f"({', '.join(targets)}). Give one for each, or name them: {{{targets[0]!r}: 0.3}}."
             )
     for target, value in zip(targets, values, strict=True):
-        if not _is_probability(value):
-            raise HilumError(
-                f"target_thresholds: {target} is {value!r}; a threshold is a number from 0 to 1."
-            )
+        with suppress(TypeError, ValueError):
+            if 0 <= float(value) <= 1:
+                continue
+        raise HilumError(f"target_thresholds: {target} is {value!r}; a threshold is a number from 0 to 1.")
     return np.array(values, dtype=np.float64)
 
 
@@ -82,13 +83,6 @@ def _by_target(setting: str, values: Mapping[str, _Value], targets: Sequence[str
             raise HilumError(f"{setting}: {target} is given twice. Name each target once.")
         found[target] = value
     return found
-
-
-def _is_probability(value: object) -> bool:
-    try:
-        return 0 <= float(value) <= 1  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return False
 
 
 DEFAULT_POLICY = "recall>=0.9"
@@ -114,11 +108,9 @@ _ALLOWED = (
 
 @dataclass(frozen=True)
 class Policy:
-    """How a threshold is chosen.
+    """How a threshold is chosen: "fixed", "recall", "precision", "fbeta" or "youden", and its value.
 
-    Attributes:
-        kind: "fixed", "recall", "precision", "fbeta" or "youden".
-        value: the recall or precision to reach, or beta; NaN for the others.
+    The value is the recall or precision to reach, or beta; NaN for the others.
     """
 
     kind: str
@@ -249,28 +241,23 @@ def freeze_operating_points(
         `recall_high` (its 95 % interval), `precision`, `specificity`, `predicted_positive_rate`, `positives`,
         `negatives`, and `notes`, see `call_outs`.
     """
+    rankings = predictions.rankings
     thresholds = [
-        choose_threshold(ranking, policies[target], threshold)
-        for (target, ranking), threshold in zip(
-            predictions.rankings.items(), predictions.thresholds, strict=True
-        )
+        choose_threshold(rankings[target], policies[target], manual)
+        for target, manual in zip(predictions.targets, predictions.thresholds, strict=True)
     ]
     scores = predictions.with_thresholds(thresholds).bootstrap(replicates, seed)
     recall_low, recall_high = scores.interval("recall")
+    values = {"recall": scores.estimate["recall"], "recall_low": recall_low, "recall_high": recall_high}
+    values |= {
+        name: scores.estimate[name] for name in ("precision", "specificity", "predicted_positive_rate")
+    }
     points = {}
-    for column, (target, ranking) in enumerate(predictions.rankings.items()):
-        values = {
-            "recall": scores.estimate["recall"][column],
-            "recall_low": recall_low[column],
-            "recall_high": recall_high[column],
-            "precision": scores.estimate["precision"][column],
-            "specificity": scores.estimate["specificity"][column],
-            "predicted_positive_rate": scores.estimate["predicted_positive_rate"][column],
-        }
+    for column, (target, ranking) in enumerate(rankings.items()):
         points[target] = {
             "threshold": thresholds[column],
             "policy": str(policies[target]),
-            **{name: None if np.isnan(value) else float(value) for name, value in values.items()},
+            **{name: None if np.isnan(of[column]) else float(of[column]) for name, of in values.items()},
             "positives": ranking.positives,
             "negatives": ranking.negatives,
             "notes": call_outs(ranking, policies[target], thresholds[column]),
@@ -279,13 +266,7 @@ def freeze_operating_points(
 
 
 def call_outs(ranking: Ranking, policy: Policy, threshold: float) -> list[str]:
-    """Notes for the reader of an operating point, as text; usually empty.
-
-    Args:
-        ranking: of the part that the threshold was chosen on.
-        policy: that chose it.
-        threshold: the operating point.
-    """
+    """Notes for the reader of an operating point, on the part that it was chosen on; usually empty."""
     counts = ranking.confusion(threshold)
     labelled = ranking.positives + ranking.negatives
     if not labelled:
@@ -300,19 +281,10 @@ def call_outs(ranking: Ranking, policy: Policy, threshold: float) -> list[str]:
     if not counts.predicted_positives:
         notes.append("nothing is predicted positive")
     elif share >= NEARLY_ALL:
-        notes.append(
-            "predicts all images positive" if share == 1 else f"predicts {share:.1%} of images positive"
-        )
-    if ranking.positives and counts.predicted_positives:
-        notes += _precision_notes(counts, policy, labelled)
-    return notes
-
-
-def _precision_notes(counts: Confusion, policy: Policy, labelled: int) -> list[str]:
-    notes = []
+        notes.append(f"predicts {'all' if share == 1 else f'{share:.1%} of'} images positive")
     # precision > prevalence, in whole numbers
     no_better = counts.true_positives * labelled <= counts.positives * counts.predicted_positives
-    if no_better and counts.positives < labelled:
+    if no_better and counts.predicted_positives and 0 < counts.positives < labelled:
         notes.append(
             f"precision {counts.precision:.3f} is not above the prevalence {counts.positives / labelled:.3f}: "
             "no better than chance"
