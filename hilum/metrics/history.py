@@ -37,22 +37,15 @@ class UndefinedScoreWarning(UserWarning):
 
 
 def _history(kind: str, part: str) -> property:
-    """Epoch -> probabilities (N, T) float32 or predictions (N, T) int8 of a part."""
-
-    def read(metrics: "Metrics") -> dict[int, pd.DataFrame]:
-        return getattr(metrics, f"_{kind}_hx")[part]
-
-    return property(read, doc=f"Epoch -> {kind} table of the {part} part.")
+    doc = f"Epoch -> {kind} table of the {part} part."
+    return property(lambda metrics: getattr(metrics, f"_{kind}_hx")[part], doc=doc)
 
 
 def _last(kind: str, part: str) -> property:
-    """The table of the last closed epoch of a part; None before the first."""
-
-    def read(metrics: "Metrics") -> pd.DataFrame | None:
-        history = getattr(metrics, f"_{kind}_hx")[part]
-        return history[next(reversed(history))] if history else None
-
-    return property(read, doc=f"The {kind} table of the {part} part in the last closed epoch; None before.")
+    doc = f"The {kind} table of the {part} part in the last closed epoch; None before."
+    return property(
+        lambda metrics: next(reversed(getattr(metrics, f"_{kind}_hx")[part].values()), None), doc=doc
+    )
 
 
 class Metrics:
@@ -93,12 +86,9 @@ class Metrics:
         """
         self.target_columns = tuple(target_columns)
         self.target_thresholds = resolve_thresholds(target_thresholds, self.target_columns)
-        tables = {"train": train_actual, "val": val_actual}
-        self._actual = {
-            part: ActualLabels(part, table, self.target_columns)
-            for part, table in tables.items()
-            if table is not None
-        }
+        self._actual = {"train": ActualLabels("train", train_actual, self.target_columns)}
+        if val_actual is not None:
+            self._actual["val"] = ActualLabels("val", val_actual, self.target_columns)
         self._pending = {part: PendingEpoch(part, len(self.target_columns)) for part in self._actual}
         self._probability_hx: dict[str, dict[int, pd.DataFrame]] = {part: {} for part in PARTS}
         self._prediction_hx: dict[str, dict[int, pd.DataFrame]] = {part: {} for part in PARTS}
@@ -110,21 +100,16 @@ class Metrics:
     # ---- collecting an epoch -----------------------------------------------------------------------
 
     def append_epoch_batch_data(self, ids: Any, outputs: Any, is_validation: bool = False) -> None:
-        """Keeps one batch of the current epoch.
+        """Keeps one batch: (B,) integer ImageIDs, and (B, T) raw outputs, before any sigmoid; tensors or arrays.
 
         The values stay on their device until the epoch is closed, so no batch waits for the device.
-
-        Args:
-            ids: (B,) integer ImageIDs, tensor or array.
-            outputs: (B, T) raw outputs of the model, before any sigmoid; tensor or array.
-            is_validation: whether the batch is of the validation part.
 
         Raises:
             HilumError: shapes that do not match, or a validation batch without `val_actual`.
         """
         self._pending[self._part(is_validation)].append(ids, outputs)
 
-    def take_pending(self, is_validation: bool = False) -> list[tuple[Any, Any]]:
+    def take_pending(self, is_validation: bool = False) -> list[tuple[Any, ...]]:
         """Removes the appended batches of a part and returns them as (ids, outputs), on the CPU.
 
         Several devices gather their batches with it before they close an epoch.
@@ -135,12 +120,7 @@ class Metrics:
         return self._pending[self._part(is_validation)].take()
 
     def close_epoch(self, epoch: int, is_validation: bool = False, loss: float = float("nan")) -> None:
-        """Computes the tables and scores of an epoch from the appended batches of one part.
-
-        Args:
-            epoch: its number.
-            is_validation: which part.
-            loss: mean loss of the part, kept with the combined scores.
+        """Computes the tables and scores of an epoch from a part's batches; the mean loss is kept with the scores.
 
         Raises:
             HilumError: no batches, an ImageID that the part does not have, an output that is NaN, or an epoch that is
@@ -164,11 +144,9 @@ class Metrics:
     @property
     def scores(self) -> pd.DataFrame:
         """All epochs: `epoch`, `part`, then the columns of `itemized_scores`; train before val."""
-        columns = ["epoch", "part", *ITEMIZED_COLUMNS]
         if not self._itemized:
-            return pd.DataFrame(columns=columns)
-        tables = [self._itemized[key] for key in _in_order(self._itemized)]
-        return pd.concat(tables, ignore_index=True)[columns]
+            return pd.DataFrame(columns=["epoch", "part", *ITEMIZED_COLUMNS])
+        return pd.concat([self._itemized[key] for key in _in_order(self._itemized)], ignore_index=True)
 
     @property
     def combined(self) -> pd.DataFrame:
@@ -253,12 +231,7 @@ class Metrics:
         thresholds: Thresholds = None,
         combined: pd.DataFrame | None = None,
     ) -> "Metrics":
-        """The Metrics of these tables.
-
-        Args:
-            predictions: epoch -> table, as from `predictions(epoch)`.
-            thresholds: see `resolve_thresholds`.
-            combined: as from `combined`, for the losses (they cannot be computed again); NaN without.
+        """The Metrics of tables by epoch, each as from `predictions(epoch)`; see `restore` for `combined`.
 
         Raises:
             HilumError: no tables, other columns, or tables of different targets.
@@ -270,18 +243,15 @@ class Metrics:
             raise HilumError(f"The epochs are not of one run, their targets differ: {targets}.")
         target_columns = next(iter(targets.values()))
         actual = {part: labels_of_part(predictions.values(), part, target_columns) for part in PARTS}
-        metrics = cls(
-            target_columns, actual["train"], None if actual["val"].empty else actual["val"], thresholds
-        )
+        val_actual = None if actual["val"].empty else actual["val"]
+        metrics = cls(target_columns, actual["train"], val_actual, thresholds)
         metrics.restore(predictions, combined)
         return metrics
 
     def restore(self, predictions: Mapping[int, pd.DataFrame], combined: pd.DataFrame | None = None) -> None:
         """Adds epochs that were closed before, such as those of a run that is resumed.
 
-        Args:
-            predictions: epoch -> table, as from `predictions(epoch)`.
-            combined: as from `combined`, for the losses; NaN without.
+        The losses cannot be computed again: they are those of `combined`, and NaN without it.
 
         Raises:
             HilumError: an ImageID that the part does not have.
@@ -301,19 +271,15 @@ class Metrics:
             other._record(epoch, part, self._probability_hx[part][epoch], self._losses[epoch, part])
         return other
 
-    # ---- display -----------------------------------------------------------------------------------
-
     display_metrics = display.display_metrics
     display_epoch_progression = display.display_epoch_progression
-
-    # ---- private -----------------------------------------------------------------------------------
 
     def _record(self, epoch: int, part: str, probabilities: pd.DataFrame, loss: float) -> None:
         """Scores one part of an epoch and keeps it; probabilities (N, T) float32, index sorted ImageID."""
         labels = self._actual[part].of(probabilities.index.to_numpy())
+        rankings = rank_targets(labels, probabilities, self.target_columns)
         # Compared in float32, as in `Ranking.confusion`: tables and counts must agree.
         reached = probabilities.to_numpy() >= self.target_thresholds.astype(np.float32)
-        rankings = rank_targets(labels, probabilities, self.target_columns)
         itemized = scores_of_rankings(rankings, self.target_thresholds)
         itemized.insert(0, "epoch", int(epoch))
         itemized.insert(1, "part", part)
@@ -322,9 +288,8 @@ class Metrics:
         self._combined[epoch, part] = combined_scores(labels, reached)
         self._losses[epoch, part] = float(loss)
         self._probability_hx[part][epoch] = probabilities
-        self._prediction_hx[part][epoch] = pd.DataFrame(
-            reached.astype(np.int8), index=probabilities.index, columns=probabilities.columns
-        )
+        predicted = pd.DataFrame(reached.astype(np.int8), probabilities.index, probabilities.columns)
+        self._prediction_hx[part][epoch] = predicted
 
     def _warn_of_undefined(self, part: str, rankings: dict[str, Ranking]) -> None:
         """Warns once per part and target: the reason is the data, not the epoch."""
@@ -333,11 +298,8 @@ class Metrics:
             if lack is None or (part, target) in self._warned:
                 continue
             self._warned.add((part, target))
-            scores = (
-                "ROC AUC is"
-                if ranking.positives
-                else "recall, precision, F1, ROC AUC and average precision are"
-            )
+            all_scores = "recall, precision, F1, ROC AUC and average precision are"
+            scores = "ROC AUC is" if ranking.positives else all_scores
             warnings.warn(
                 f"{target}: {lack} in {part}, so its {scores} undefined there: NaN in the tables, and left "
                 "out of averages over targets.",

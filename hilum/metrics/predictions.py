@@ -84,14 +84,11 @@ class Predictions:
                 "(images, targets)."
             )
         images, targets = self.y_true.shape
-        if len(self.targets) != targets:
-            raise HilumError(f"{len(self.targets)} target names for {targets} columns; give one for each.")
-        for name in ("image_ids", "patients"):
-            shape = getattr(self, name).shape
-            if shape != (images,):
-                raise HilumError(f"{name} is {shape}; expected one per image, ({images},).")
-        if self.thresholds.shape != (targets,):
-            raise HilumError(f"{self.thresholds.size} thresholds for {targets} targets; give one for each.")
+        expected = {"image_ids": "image", "patients": "image", "targets": "target", "thresholds": "target"}
+        for name, unit in expected.items():
+            shape, count = np.shape(getattr(self, name)), images if unit == "image" else targets
+            if shape != (count,):
+                raise HilumError(f"{name} is {shape}; expected one per {unit}, ({count},).")
         if not ((self.thresholds >= 0) & (self.thresholds <= 1)).all():
             raise HilumError(f"thresholds are {self.thresholds.tolist()}; expected numbers from 0 to 1.")
 
@@ -103,16 +100,10 @@ class Predictions:
         part: str = "val",
         table: pd.DataFrame | None = None,
     ) -> "Predictions":
-        """Reads the predictions of one epoch of a run, with the frozen operating thresholds.
+        """Reads the predictions of one epoch of a run (by default the best) with the frozen operating thresholds.
 
-        Args:
-            folder: the run folder.
-            epoch: its number; None for the best epoch.
-            part: "train" or "val".
-            table: what `folder.predictions(epoch)` gave, if it has been read already.
-
-        Returns:
-            Rows sorted by ImageID; labels and probabilities are float32.
+        The rows are sorted by ImageID; labels and probabilities are float32. `part` is "train" or "val", and `table`
+        what `folder.predictions(epoch)` gave, if it has been read already.
 
         Raises:
             HilumError: no epoch has ended yet, a file is missing, the epoch has no such part, or the files do not
@@ -228,15 +219,15 @@ class Predictions:
             raise HilumError(f"how is {how!r}.{nearest(how, AGGREGATES)} Known: {', '.join(AGGREGATES)}.")
         if len(groups) != len(self):
             raise HilumError(f"groups is ({len(groups)},); expected one group per image, ({len(self)},).")
-        distinct, first, group_of = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
-        order = np.argsort(group_of, kind="stable")
-        starts = np.searchsorted(group_of[order], np.arange(len(distinct)))
+        _, first, group_of, sizes = np.unique(
+            np.asarray(groups), return_index=True, return_inverse=True, return_counts=True
+        )
+        order, starts = np.argsort(group_of, kind="stable"), np.cumsum(sizes) - sizes
         if how == "max":
             y_score = np.maximum.reduceat(self.y_score[order], starts, axis=0)
         else:
             sums = np.add.reduceat(self.y_score[order].astype(np.float64), starts, axis=0)
-            counts = np.diff(starts, append=len(order))[:, None]
-            y_score = np.clip(sums / counts, 0, 1).astype(self.y_score.dtype)
+            y_score = np.clip(sums / sizes[:, None], 0, 1).astype(self.y_score.dtype)
         return replace(
             self,
             # fmax ignores NaN unless all values are NaN.
@@ -264,15 +255,9 @@ def _as_float(values: np.ndarray) -> np.ndarray:
 
 
 def predictions_table(part: str, labels: np.ndarray, probabilities: pd.DataFrame) -> pd.DataFrame:
-    """The rows of one part of `predictions/epoch-0001.parquet`.
+    """The rows of one part of `predictions/epoch-0001.parquet`; the columns are those of `Metrics.predictions`.
 
-    Args:
-        part: "train" or "val".
-        labels: (N, T) float32, 1, 0 or NaN.
-        probabilities: (N, T) float32, indexed by ImageID, sorted; repeats in the order of their draws.
-
-    Returns:
-        `part` (str), `ImageID` and `draw` (int64), `label_<target>` and `prob_<target>` (float32).
+    Labels and probabilities are (N, T) float32, sorted by ImageID; repeats are in the order of their draws.
     """
     ids = probabilities.index.to_numpy()
     values = np.concatenate([labels, probabilities.to_numpy()], axis=1)
@@ -283,13 +268,8 @@ def predictions_table(part: str, labels: np.ndarray, probabilities: pd.DataFrame
     return table
 
 
-def _columns(targets: Iterable[str]) -> list[str]:
-    targets = list(targets)
-    return [
-        *KEY_COLUMNS,
-        *(f"label_{target}" for target in targets),
-        *(f"prob_{target}" for target in targets),
-    ]
+def _columns(targets: Sequence[str]) -> list[str]:
+    return [*KEY_COLUMNS, *(f"{kind}_{target}" for kind in ("label", "prob") for target in targets)]
 
 
 def targets_of_table(table: pd.DataFrame) -> tuple[str, ...]:
@@ -327,12 +307,7 @@ def probabilities_of_part(table: pd.DataFrame, part: str, targets: Sequence[str]
 
 
 class ActualLabels:
-    """The labels of one part, found by ImageID.
-
-    Attributes:
-        part: "train" or "val", for messages.
-        table: DataFrame indexed by rising, unique ImageID, target columns, float32: 1, 0 or NaN.
-    """
+    """The labels of one part, found by ImageID; its table is float32, indexed by rising, unique ImageID."""
 
     def __init__(self, part: str, actual: pd.DataFrame, targets: Sequence[str]) -> None:
         """Of a repeated ImageID (oversampling repeats images) the first row is kept.
@@ -380,8 +355,7 @@ class PendingEpoch:
 
     def __init__(self, part: str, target_count: int) -> None:
         """An empty buffer for the part "train" or "val"."""
-        self.part = part
-        self.target_count = target_count
+        self.part, self.target_count = part, target_count
         self._batches: list[tuple[Any, Any]] = []
 
     def __len__(self) -> int:
@@ -411,9 +385,12 @@ class PendingEpoch:
             raise HilumError(f"{self.part} epoch: ids are {ids.dtype}; expected integer ImageIDs.")
         return ids.astype(np.int64, copy=False), logits
 
-    def take(self) -> list[tuple[Any, Any]]:
+    def take(self) -> list[tuple[Any, ...]]:
         """Removes all batches and returns them as (ids, outputs), on the CPU."""
-        taken = [(_on_cpu(ids), _on_cpu(outputs)) for ids, outputs in self._batches]
+        taken = [
+            tuple(values.cpu() if hasattr(values, "cpu") else values for values in batch)
+            for batch in self._batches
+        ]
         self.clear()
         return taken
 
@@ -447,10 +424,6 @@ def _own_copy(values: Any, as_float: bool = False) -> Any:
         copy = values.detach().clone()
         return copy.float() if as_float else copy
     return np.array(values, dtype=np.float32 if as_float else None)
-
-
-def _on_cpu(values: Any) -> Any:
-    return values.cpu() if hasattr(values, "cpu") else values
 
 
 def _joined(batches: list[Any]) -> np.ndarray:

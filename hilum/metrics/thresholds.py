@@ -228,13 +228,9 @@ def freeze_operating_points(
 ) -> dict[str, dict[str, Any]]:
     """Chooses every target's threshold, and scores it on the same images.
 
-    The text of the module explains why these scores look slightly too good.
-
-    Args:
-        predictions: to choose on. Their thresholds are kept where the policy is "fixed" or no image is positive.
-        policies: by target, see `resolve_policies`.
-        replicates: bootstrap samples of patients for the interval of the recall.
-        seed: of the samples.
+    The text of the module explains why these scores look slightly too good. The threshold of the predictions is kept
+    where the policy (by target, see `resolve_policies`) is "fixed" or no image is positive. `replicates` and `seed`
+    are of the bootstrap samples of patients for the interval of the recall.
 
     Returns:
         By target, ready for JSON (None where undefined): `threshold`, `policy` (text), `recall`, `recall_low`,
