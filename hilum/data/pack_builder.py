@@ -2,19 +2,16 @@
 
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import cv2
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -36,7 +33,7 @@ from hilum.data.pixels import (
 from hilum.data.resize import Fit, Interpolation, check_fit, resize
 from hilum.errors import HilumError, first_lines
 from hilum.files import replacing, sha256_of_file, write_json
-from hilum.machine import cores
+from hilum.machine import cores, worker_pool
 from hilum.sources.catalog import Catalog
 from hilum.sources.images import parse_address, read_gray
 
@@ -252,9 +249,7 @@ def _write_chunks(chunks: Iterator[tuple[int, _Chunk | None]], workers: int) -> 
                 _write_chunk(chunk)
             yield count
         return
-    # Not fork: a forked child inherits locks of OpenCV's and torch's threads and may hang.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    pool = worker_pool(workers)
     waiting: dict[Future, int] = {}
     try:
         for count, chunk in chunks:
@@ -280,19 +275,6 @@ def _finished(waiting: dict[Future, int]) -> Iterator[int]:
     for future in wait(waiting, return_when=FIRST_COMPLETED).done:
         future.result()
         yield waiting.pop(future)
-
-
-def _start_worker() -> None:
-    cv2.setNumThreads(1)  # the processes are the parallelism
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-
-
-def _exit_with_parent() -> None:
-    """A killed build leaves no worker running."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _write_chunk(chunk: _Chunk) -> None:

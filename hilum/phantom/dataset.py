@@ -1,9 +1,7 @@
 """Writes a phantom to disk in CheXpert's layout: train.csv, train/patient…/study…/view….jpg."""
 
 import json
-import multiprocessing
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from dataclasses import replace
@@ -15,7 +13,7 @@ import numpy as np
 
 from hilum.errors import HilumError, nearest
 from hilum.files import cache_folder, locked, replacing, write_json
-from hilum.machine import cores
+from hilum.machine import cores, worker_pool
 from hilum.phantom.cohort import COLUMNS, DATASET, LEAKS, cohort_table
 from hilum.phantom.drawing import ImagePlan, draw_image
 from hilum.sources.catalog import Catalog
@@ -153,11 +151,7 @@ def _write_images(
         for job in jobs:
             yield _write_job(job, root, parameters)
         return
-    # Not fork: a forked child inherits locks of OpenCV's and torch's threads and may hang.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(
-        min(workers, len(jobs)), mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)
-    )
+    pool = worker_pool(min(workers, len(jobs)))
     try:
         yield from pool.map(_write_job, jobs, [root] * len(jobs), [parameters] * len(jobs))
     except BrokenProcessPool:
