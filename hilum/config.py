@@ -6,19 +6,11 @@ run.json are flat: `--learning-rate 1e-3`, `learning_rate = 1e-3`.
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -70,19 +62,20 @@ class SettingsError(HilumError):
         super().__init__(first + "\n  ".join(problems))
 
 
-class Settings(BaseModel):
-    """A group of settings. It refuses unknown names and impossible values, all at once, with a SettingsError."""
+def _setting(default: Any, description: str, **limits: Any) -> Any:
+    return Field(default, description=description, **limits)
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+class Settings(BaseModel, extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False):
+    """A group of settings. It refuses unknown names and impossible values, all at once, with a SettingsError."""
 
     def __init__(self, **settings: Any):
         settings = with_current_names(settings)
         try:
             super().__init__(**settings)
         except ValidationError as error:
-            raise SettingsError(
-                list(dict.fromkeys(_explain(detail, settings) for detail in error.errors()))
-            ) from None
+            problems = dict.fromkeys(_explain(detail, settings) for detail in error.errors())
+            raise SettingsError(list(problems)) from None
 
     @field_validator("*", mode="before")
     @classmethod
@@ -102,63 +95,60 @@ class Settings(BaseModel):
 class DataSettings(Settings):
     """Data"""
 
-    source: str = Field(
+    source: str = _setting(
         "phantom",
-        description="data set: chexpert, nih, mimic, padchest, vindr, kaggle, medmnist, folder, merge or phantom",
+        "data set: chexpert, nih, mimic, padchest, vindr, kaggle, medmnist, folder, merge or phantom",
     )
-    root: Path | None = Field(None, description="folder of the data set; the phantom has a default one")
-    source_kwargs: dict[str, Any] = Field({}, description="filters of the source, such as {max_studies = 2}")
-    check_images: bool = Field(False, description="decode every image once before training")
-    target_columns: tuple[str, ...] | None = Field(
-        None, description="targets by name, alias or set (competition); default: all"
+    root: Path | None = _setting(None, "folder of the data set; the phantom has a default one")
+    source_kwargs: dict[str, Any] = _setting({}, "filters of the source, such as {max_studies = 2}")
+    check_images: bool = _setting(False, "decode every image once before training")
+    target_columns: tuple[str, ...] | None = _setting(
+        None, "targets by name, alias or set (competition); default: all"
     )
 
 
 class LabelSettings(Settings):
     """Labels that are neither positive nor negative"""
 
-    uncertain_policy: UncertainPolicy | dict[str, UncertainPolicy] = Field(
+    uncertain_policy: UncertainPolicy | dict[str, UncertainPolicy] = _setting(
         "zeros",
-        description="uncertain labels in training: zeros, ones, ignore, smooth-zeros, smooth-ones, multiclass "
+        "uncertain labels in training: zeros, ones, ignore, smooth-zeros, smooth-ones, multiclass "
         "or chexpert-best; or by target, {Edema = 'ones'}",
     )
-    blank_policy: TrainingPolicy | dict[str, TrainingPolicy] = Field(
-        "zeros", description="blank labels (not mentioned) in training: as above, without multiclass"
+    blank_policy: TrainingPolicy | dict[str, TrainingPolicy] = _setting(
+        "zeros", "blank labels (not mentioned) in training: as above, without multiclass"
     )
-    eval_uncertain_policy: EvaluationPolicy | dict[str, EvaluationPolicy] = Field(
-        "zeros", description="uncertain labels in scores: zeros, ones or ignore; or by target"
+    eval_uncertain_policy: EvaluationPolicy | dict[str, EvaluationPolicy] = _setting(
+        "zeros", "uncertain labels in scores: zeros, ones or ignore; or by target"
     )
-    eval_blank_policy: EvaluationPolicy | dict[str, EvaluationPolicy] = Field(
-        "zeros", description="blank labels in scores: zeros, ones or ignore; or by target"
+    eval_blank_policy: EvaluationPolicy | dict[str, EvaluationPolicy] = _setting(
+        "zeros", "blank labels in scores: zeros, ones or ignore; or by target"
     )
 
 
 class SplitSettings(Settings):
     """Split and sampling"""
 
-    number_images: int | float = Field(
-        0, ge=0, description="random subset: a number of images, or a fraction below 1; 0 takes all"
+    number_images: int | float = _setting(
+        0, "random subset: a number of images, or a fraction below 1; 0 takes all", ge=0
     )
-    val_fraction: Fraction = Field(0.2, description="fraction of the images for validation")
-    test_fraction: Fraction = Field(0.0, description="fraction of the images for the test part")
-    split_unit: Literal["patient", "image"] = Field(
-        "patient", description="unit that is never in two parts: patient or image"
+    val_fraction: Fraction = _setting(0.2, "fraction of the images for validation")
+    test_fraction: Fraction = _setting(0.0, "fraction of the images for the test part")
+    split_unit: Literal["patient", "image"] = _setting(
+        "patient", "unit that is never in two parts: patient or image"
     )
-    split_file: Path | None = Field(None, description="split.parquet of another run, used unchanged")
-    official_split: bool = Field(True, description="use the data set's own test part, if it has one")
-    balance_tolerance: Fraction = Field(
-        0.02, description="warn of features whose proportion differs by more than this between parts"
+    split_file: Path | None = _setting(None, "split.parquet of another run, used unchanged")
+    official_split: bool = _setting(True, "use the data set's own test part, if it has one")
+    balance_tolerance: Fraction = _setting(
+        0.02, "warn of features whose proportion differs by more than this between parts"
     )
-    observation_min_count: int | None = Field(
-        None, ge=1, description="oversampling: minimum number of images for each target vector in training"
+    observation_min_count: int | None = _setting(
+        None, "oversampling: minimum number of images for each target vector in training", ge=1
     )
-    sampling: Literal["rows", "weights"] = Field(
-        "rows",
-        description="oversampling method: repeated rows, or weighted draws in an epoch of the same length",
+    sampling: Literal["rows", "weights"] = _setting(
+        "rows", "oversampling method: repeated rows, or weighted draws in an epoch of the same length"
     )
-    strict_leaks: bool = Field(
-        False, description="refuse a split with duplicate images or patients in several parts"
-    )
+    strict_leaks: bool = _setting(False, "refuse a split with duplicate images or patients in several parts")
 
     @field_validator("number_images")
     @classmethod
@@ -179,11 +169,10 @@ class SplitSettings(Settings):
         if self.split_file is not None:
             drawn = ("number_images", "val_fraction", "test_fraction", "split_unit", "official_split")
             fields = type(self).model_fields
-            unused = [name for name in drawn if getattr(self, name) != fields[name].default]
+            unused = ", ".join(name for name in drawn if getattr(self, name) != fields[name].default)
             if unused:
                 raise ValueError(
-                    f"split_file fixes the split, so {', '.join(unused)} would have no effect: "
-                    "leave out split_file or the others"
+                    f"split_file fixes the split, so {unused} would have no effect: leave out split_file or the others"
                 )
         return self
 
@@ -191,31 +180,25 @@ class SplitSettings(Settings):
 class PixelSettings(Settings):
     """Pixels"""
 
-    pack: str | None = Field(
-        None,
-        description="pack made by `hilum pack`, or the URL of its shards, to read instead of image files",
+    pack: str | None = _setting(
+        None, "pack made by `hilum pack`, or the URL of its shards, to read instead of image files"
     )
-    hierarchy: Path | None = Field(
-        None, description="folder made by `hilum hierarchy`, to read image files from"
+    hierarchy: Path | None = _setting(None, "folder made by `hilum hierarchy`, to read image files from")
+    fit: Literal["stretch", "letterbox", "crop"] = _setting(
+        "stretch", "resize mode: stretch, letterbox (black bars) or crop (center)"
     )
-    fit: Literal["stretch", "letterbox", "crop"] = Field(
-        "stretch", description="resize mode: stretch, letterbox (black bars) or crop (center)"
-    )
-    interpolation: Literal["auto", "area", "linear", "cubic", "nearest"] = Field(
+    interpolation: Literal["auto", "area", "linear", "cubic", "nearest"] = _setting(
         "auto",
-        description="interpolation of the resize: auto, area, linear, cubic or nearest; auto takes area for a "
+        "interpolation of the resize: auto, area, linear, cubic or nearest; auto takes area for a "
         "reduction by two or more",
     )
-    image_width: int = Field(320, ge=16, le=4096, description="width, pixels")
-    image_height: int = Field(320, ge=16, le=4096, description="height, pixels")
-    pixel_mean: float | None = Field(
-        None, ge=0, le=1, description="mean for normalization, 0..1; default: published or measured"
+    image_width: int = _setting(320, "width, pixels", ge=16, le=4096)
+    image_height: int = _setting(320, "height, pixels", ge=16, le=4096)
+    pixel_mean: float | None = _setting(
+        None, "mean for normalization, 0..1; default: published or measured", ge=0, le=1
     )
-    pixel_sd: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        description="standard deviation for normalization, 0..1; default: published or measured",
+    pixel_sd: float | None = _setting(
+        None, "standard deviation for normalization, 0..1; default: published or measured", gt=0, le=1
     )
 
     @field_validator("pack", mode="before")
@@ -227,94 +210,90 @@ class PixelSettings(Settings):
 class AugmentationSettings(Settings):
     """Augmentation of the training part"""
 
-    aug_fraction: Fraction = Field(0.2, description="fraction of the images that are augmented")
-    affine_degrees: float = Field(5.0, ge=0, le=180, description="largest rotation to either side, degrees")
-    translate_fraction: Fraction = Field(0.05, description="largest shift, fraction of width and height")
-    shear_degrees: float = Field(5.0, ge=0, lt=90, description="largest horizontal shear, degrees")
-    brightness_jitter: Fraction = Field(0.2, description="brightness factor, 1 +- this")
-    contrast_jitter: Fraction = Field(0.1, description="contrast factor, 1 +- this")
+    aug_fraction: Fraction = _setting(0.2, "fraction of the images that are augmented")
+    affine_degrees: float = _setting(5.0, "largest rotation to either side, degrees", ge=0, le=180)
+    translate_fraction: Fraction = _setting(0.05, "largest shift, fraction of width and height")
+    shear_degrees: float = _setting(5.0, "largest horizontal shear, degrees", ge=0, lt=90)
+    brightness_jitter: Fraction = _setting(0.2, "brightness factor, 1 +- this")
+    contrast_jitter: Fraction = _setting(0.1, "contrast factor, 1 +- this")
 
 
 class ModelSettings(Settings):
     """Model"""
 
-    net_name: str = Field("resnet_grayscale", description="model; see `hilum models`")
-    net_kwargs: dict[str, Any] = Field({}, description="arguments of the model, such as {layers = 34}")
-    init_from: Path | None = Field(
-        None, description="run whose best weights to start from; outputs are matched by target name"
+    net_name: str = _setting("resnet_grayscale", "model; see `hilum models`")
+    net_kwargs: dict[str, Any] = _setting({}, "arguments of the model, such as {layers = 34}")
+    init_from: Path | None = _setting(
+        None, "run whose best weights to start from; outputs are matched by target name"
     )
-    frozen_epochs: int = Field(0, ge=0, description="first epochs in which only the head is trained")
-    layer_decay: float = Field(
-        1.0, gt=0, le=1, description="learning rate factor per stage away from the head"
-    )
+    frozen_epochs: int = _setting(0, "first epochs in which only the head is trained", ge=0)
+    layer_decay: float = _setting(1.0, "learning rate factor per stage away from the head", gt=0, le=1)
 
 
 class TrainingSettings(Settings):
     """Training"""
 
-    num_epochs: int = Field(4, ge=1, description="number of epochs")
-    batch_size: int = Field(64, ge=1, description="images per batch, over all devices")
-    accumulate_batches: int = Field(1, ge=1, description="gradient accumulation: batches per optimizer step")
-    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="optimizer: adam, adamw or sgd")
-    learning_rate: float = Field(1e-4, gt=0, description="peak learning rate")
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd")
-    l2_reg: float = Field(0.0, ge=0, description="weight decay: L2 for adam and sgd, decoupled for adamw")
-    schedule: Literal["constant", "cosine", "one_cycle", "plateau"] = Field(
-        "constant", description="learning rate schedule: constant, cosine, one_cycle or plateau"
+    num_epochs: int = _setting(4, "number of epochs", ge=1)
+    batch_size: int = _setting(64, "images per batch, over all devices", ge=1)
+    accumulate_batches: int = _setting(1, "gradient accumulation: batches per optimizer step", ge=1)
+    optimizer: Literal["adam", "adamw", "sgd"] = _setting("adam", "optimizer: adam, adamw or sgd")
+    learning_rate: float = _setting(1e-4, "peak learning rate", gt=0)
+    momentum: float = _setting(0.9, "momentum of sgd", ge=0, lt=1)
+    l2_reg: float = _setting(0.0, "weight decay: L2 for adam and sgd, decoupled for adamw", ge=0)
+    schedule: Literal["constant", "cosine", "one_cycle", "plateau"] = _setting(
+        "constant", "learning rate schedule: constant, cosine, one_cycle or plateau"
     )
-    warmup_epochs: float = Field(
-        0.0, ge=0, description="linear warm-up, epochs (schedules constant and cosine)"
-    )
-    plateau_patience: int = Field(
+    warmup_epochs: float = _setting(0.0, "linear warm-up, epochs (schedules constant and cosine)", ge=0)
+    plateau_patience: int = _setting(
         2,
-        ge=0,
-        description="patience of the plateau schedule: epochs without a lower validation loss before the "
+        "patience of the plateau schedule: epochs without a lower validation loss before the "
         "learning rate is divided by 10",
+        ge=0,
     )
-    clip_norm: float | None = Field(None, gt=0, description="gradient clipping: largest L2 norm")
-    loss: Literal["bce", "focal", "asymmetric", "auc_margin"] = Field(
-        "bce", description="loss: bce, focal, asymmetric or auc_margin"
+    clip_norm: float | None = _setting(None, "gradient clipping: largest L2 norm", gt=0)
+    loss: Literal["bce", "focal", "asymmetric", "auc_margin"] = _setting(
+        "bce", "loss: bce, focal, asymmetric or auc_margin"
     )
-    loss_kwargs: dict[str, Annotated[float, Field(strict=True)]] = Field(
-        {}, description="arguments of the loss, such as {gamma = 2}"
+    loss_kwargs: dict[str, Annotated[float, Field(strict=True)]] = _setting(
+        {}, "arguments of the loss, such as {gamma = 2}"
     )
-    loss_reduction: Literal["mean", "sum"] = Field("mean", description="reduction over the labels of a batch")
-    use_positivity_weights: bool = Field(
-        False, description="weight each target's positives by negatives / positives of the training part"
+    loss_reduction: Literal["mean", "sum"] = _setting("mean", "reduction over the labels of a batch")
+    use_positivity_weights: bool = _setting(
+        False, "weight each target's positives by negatives / positives of the training part"
     )
-    ema_decay: float | None = Field(
-        None, gt=0, lt=1, description="exponential moving average of the weights: decay per step"
+    ema_decay: float | None = _setting(
+        None, "exponential moving average of the weights: decay per step", gt=0, lt=1
     )
-    best_rule: tuple[str, ...] = Field(
+    best_rule: tuple[str, ...] = _setting(
         ("recall:0.01", "roc_auc:0.002", "precision"),
-        description="choice of the best epoch: scores in order of importance, each with its tolerance",
+        "choice of the best epoch: scores in order of importance, each with its tolerance",
     )
-    early_stopping: int | None = Field(
-        None, ge=1, description="early-stopping patience, epochs; default: no early stopping"
+    early_stopping: int | None = _setting(
+        None, "early-stopping patience, epochs; default: no early stopping", ge=1
     )
-    target_thresholds: Probability | tuple[Probability, ...] | dict[str, Probability] | None = Field(
-        None, description="decision thresholds: one, one per target, or {Edema = 0.2}; default 0.5"
+    target_thresholds: Probability | tuple[Probability, ...] | dict[str, Probability] | None = _setting(
+        None, "decision thresholds: one, one per target, or {Edema = 0.2}; default 0.5"
     )
-    threshold_policy: str | dict[str, str] | None = Field(
+    threshold_policy: str | dict[str, str] | None = _setting(
         None,
-        description="operating points chosen on validation: fixed, recall>=R, precision>=P, fbeta:B or youden; or "
+        "operating points chosen on validation: fixed, recall>=R, precision>=P, fbeta:B or youden; or "
         "by target; default recall>=0.9, or fixed where target_thresholds are given",
     )
-    calibration: Literal["none", "temperature", "platt"] = Field(
-        "none", description="calibration of the probabilities on validation: none, temperature or platt"
+    calibration: Literal["none", "temperature", "platt"] = _setting(
+        "none", "calibration of the probabilities on validation: none, temperature or platt"
     )
-    seed: int = Field(0, ge=0, lt=2**63, description="seed of every random draw")
-    device: str = Field("auto", description="device: auto, cpu, cuda or cuda:N")
-    devices: int = Field(1, ge=1, description="number of devices, one process each (data parallel)")
-    precision: Literal["auto", "32", "bf16", "16"] = Field(
-        "auto", description="precision: auto (bf16 where the device has it natively, else 32), 32, bf16 or 16"
+    seed: int = _setting(0, "seed of every random draw", ge=0, lt=2**63)
+    device: str = _setting("auto", "device: auto, cpu, cuda or cuda:N")
+    devices: int = _setting(1, "number of devices, one process each (data parallel)", ge=1)
+    precision: Literal["auto", "32", "bf16", "16"] = _setting(
+        "auto", "precision: auto (bf16 where the device has it natively, else 32), 32, bf16 or 16"
     )
-    compile: bool = Field(False, description="compile the model with torch.compile")
-    deterministic: bool = Field(False, description="on CUDA: deterministic operators only")
-    on_oom: Literal["stop", "halve"] = Field(
-        "stop", description="when out of memory: stop, or halve the batch and accumulate gradients"
+    compile: bool = _setting(False, "compile the model with torch.compile")
+    deterministic: bool = _setting(False, "on CUDA: deterministic operators only")
+    on_oom: Literal["stop", "halve"] = _setting(
+        "stop", "when out of memory: stop, or halve the batch and accumulate gradients"
     )
-    num_workers: int | None = Field(None, ge=0, description="loader processes; default: half the cores")
+    num_workers: int | None = _setting(None, "loader processes; default: half the cores", ge=0)
 
     @model_validator(mode="after")
     def _check_devices(self) -> Self:
@@ -326,23 +305,21 @@ class TrainingSettings(Settings):
 class OutputSettings(Settings):
     """Output"""
 
-    save_path: Path = Field(Path("runs"), description="folder of run folders")
-    name: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run folder; default: numbered"
+    save_path: Path = _setting(Path("runs"), "folder of run folders")
+    name: str | None = _setting(
+        None, "name of the run folder; default: numbered", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
     )
-    epoch_args: Literal["none", "combined", "standard", "full"] | dict[str, Any] = Field(
-        "standard", description="tables shown after each epoch: none, combined, standard or full"
+    epoch_args: Literal["none", "combined", "standard", "full"] | dict[str, Any] = _setting(
+        "standard", "tables shown after each epoch: none, combined, standard or full"
     )
-    quiet: bool = Field(False, description="plain lines instead of progress bars")
-    loggers: tuple[Literal["tensorboard", "mlflow"], ...] = Field(
-        (), description="experiment trackers: tensorboard, mlflow"
+    quiet: bool = _setting(False, "plain lines instead of progress bars")
+    loggers: tuple[Literal["tensorboard", "mlflow"], ...] = _setting(
+        (), "experiment trackers: tensorboard, mlflow"
     )
-    mlflow_uri: str | None = Field(
-        None, description="MLflow tracking URI; default: an SQLite file in save_path"
-    )
+    mlflow_uri: str | None = _setting(None, "MLflow tracking URI; default: an SQLite file in save_path")
 
 
-class RunConfig(BaseModel):
+class RunConfig(BaseModel, frozen=True):
     """The settings of one run, in groups.
 
     `RunConfig(learning_rate=1e-3, aug_fraction=0)` takes settings by name, whatever their group;
@@ -351,8 +328,6 @@ class RunConfig(BaseModel):
     Raises:
         HilumError: for unknown names and impossible values, all at once.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     data: DataSettings
     labels: LabelSettings
@@ -374,8 +349,7 @@ class RunConfig(BaseModel):
                 )
             except SettingsError as error:
                 problems += error.problems
-        known = setting_fields()
-        problems += [_unknown(name) for name in settings if name not in known]
+        problems += [_unknown(name) for name in settings if name not in setting_fields()]
         if problems:
             raise SettingsError(problems)
         super().__init__(**groups)
@@ -415,11 +389,9 @@ def with_current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         SettingsError: a setting is given under both names.
     """
-    twice = [alias for alias, name in ALIASES.items() if alias in settings and name in settings]
-    if twice:
-        raise SettingsError(
-            [f"{alias} is another name of {ALIASES[alias]}: give one of them." for alias in twice]
-        )
+    twice = (alias for alias, name in ALIASES.items() if alias in settings and name in settings)
+    if problems := [f"{alias} is another name of {ALIASES[alias]}: give one of them." for alias in twice]:
+        raise SettingsError(problems)
     return {ALIASES.get(name, name): value for name, value in settings.items()}
 
 
@@ -429,13 +401,10 @@ def check_effect(config: RunConfig) -> None:
     Raises:
         HilumError: names the setting and what it needs.
     """
-    fields = setting_fields()
-    for name, other, needed in (
-        ("momentum", "optimizer", "sgd"),
-        ("plateau_patience", "schedule", "plateau"),
-        ("mlflow_uri", "loggers", "mlflow"),
-    ):
-        if getattr(config, name) != fields[name].default and needed not in getattr(config, other):
+    needs = {"momentum": ("optimizer", "sgd"), "plateau_patience": ("schedule", "plateau")}
+    needs["mlflow_uri"] = ("loggers", "mlflow")
+    for name, (other, needed) in needs.items():
+        if getattr(config, name) != getattr(DEFAULTS, name) and needed not in getattr(config, other):
             raise HilumError(f"{name} has no effect without {other} {needed}: leave it out, or set {other}.")
 
 
@@ -447,12 +416,7 @@ def settings_from_file(path: Path) -> dict[str, Any]:
     """
     if path.suffix != ".json":
         return settings_from_toml(path)
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise HilumError(f"{path}: this settings file does not exist.") from None
-    except (ValueError, OSError) as error:
-        raise HilumError(f"{path}: this is not a JSON file: {error}.") from None
+    record = _parsed(path, json.loads, "JSON")
     if not isinstance(record, dict):
         raise HilumError(f"{path}: this file has no settings: it is not one JSON object.")
     if isinstance(record.get("settings"), dict):
@@ -466,12 +430,16 @@ def settings_from_toml(path: Path) -> dict[str, Any]:
     Raises:
         HilumError: the file is missing or is not TOML.
     """
+    return _parsed(path, tomllib.loads, "TOML")
+
+
+def _parsed(path: Path, parse: Callable[[str], Any], kind: str) -> Any:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise HilumError(f"{path}: this settings file does not exist.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise HilumError(f"{path}: this is not a TOML file: {error}.") from None
+    except (ValueError, OSError) as error:
+        raise HilumError(f"{path}: this is not a {kind} file: {error}.") from None
 
 
 def _unknown(name: str) -> str:

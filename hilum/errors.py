@@ -23,9 +23,7 @@ class ImageError(HilumError):
 
     def __init__(self, code: str, problem: str, remedy: str = ""):
         super().__init__(f"{problem} {remedy}".strip())
-        self.code = code
-        self.problem = problem
-        self.remedy = remedy
+        self.code, self.problem, self.remedy = code, problem, remedy
 
 
 def without_worker_traceback(error: HilumError) -> HilumError:

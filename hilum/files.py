@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -137,45 +137,33 @@ class Folder:
         shutil.copyfile(self.path / name, file)
 
 
-class _S3:
-    """Objects of an S3 bucket."""
+def _s3_client(options: dict[str, Any]) -> Any:
+    import boto3
+    from botocore.config import Config
 
-    def __init__(self, bucket: str, options: dict[str, Any]):
-        import boto3
-        from botocore.config import Config
-
-        retries = {"total_max_attempts": _ATTEMPTS, "mode": "standard"}
-        config = Config(retries=retries, connect_timeout=_CONNECT_SECONDS)
-        # A separate session, because the default session keeps the credentials of the first client.
-        self.client = boto3.Session().client("s3", **{"config": config, **options})
-        self.bucket = bucket
-
-    def find(self, key: str) -> None:
-        self.client.head_object(Bucket=self.bucket, Key=key)
-
-    def upload(self, key: str, file: Path) -> None:
-        self.client.upload_file(str(file), self.bucket, key)
-
-    def download(self, key: str, file: Path) -> None:
-        self.client.download_file(self.bucket, key, str(file))
+    retries = {"total_max_attempts": _ATTEMPTS, "mode": "standard"}
+    config = Config(retries=retries, connect_timeout=_CONNECT_SECONDS)
+    # A separate session, because the default session keeps the credentials of the first client.
+    return boto3.Session().client("s3", **{"config": config, **options})
 
 
-class _GoogleStorage:
-    """Objects of a Google Cloud Storage bucket."""
-
-    def __init__(self, bucket: str, options: dict[str, Any]):
+def _connected(scheme: str, bucket: str, options: dict[str, Any]) -> dict[str, Callable[..., Any]]:
+    """Connects to a bucket; gives its calls, each of which takes a key and, if it copies, a file."""
+    if scheme == "gs":
         from google.cloud import storage
 
-        self.bucket = storage.Client(**options).bucket(bucket)
-
-    def find(self, key: str) -> None:
-        self.bucket.blob(key).reload()
-
-    def upload(self, key: str, file: Path) -> None:
-        self.bucket.blob(key).upload_from_filename(str(file))
-
-    def download(self, key: str, file: Path) -> None:
-        self.bucket.blob(key).download_to_filename(str(file))
+        blob = storage.Client(**options).bucket(bucket).blob
+        return {
+            "find": lambda key: blob(key).reload(),
+            "upload": lambda key, file: blob(key).upload_from_filename(str(file)),
+            "download": lambda key, file: blob(key).download_to_filename(str(file)),
+        }
+    client = _s3_client(options)
+    return {
+        "find": lambda key: client.head_object(Bucket=bucket, Key=key),
+        "upload": lambda key, file: client.upload_file(str(file), bucket, key),
+        "download": lambda key, file: client.download_file(bucket, key, str(file)),
+    }
 
 
 class Bucket:
@@ -191,7 +179,7 @@ class Bucket:
 
     def __init__(self, url: str, storage_options: dict[str, Any] | None = None):
         self.url, self.storage_options = url.rstrip("/"), dict(storage_options or {})
-        self._connection: tuple[int, _S3 | _GoogleStorage] | None = None
+        self._connection: tuple[int, dict[str, Callable[..., Any]]] | None = None
 
     def __str__(self) -> str:
         return self.url
@@ -220,14 +208,12 @@ class Bucket:
         try:
             # A connection and its locks do not survive a fork, so each worker of a loader makes its own.
             if self._connection is None or self._connection[0] != os.getpid():
-                storage = _GoogleStorage if parts.scheme == "gs" else _S3
-                self._connection = os.getpid(), storage(parts.netloc, self.storage_options)
-            getattr(self._connection[1], method)(f"{parts.path.strip('/')}/{name}", *file)
+                self._connection = os.getpid(), _connected(parts.scheme, parts.netloc, self.storage_options)
+            self._connection[1][method](f"{parts.path.strip('/')}/{name}", *file)
         except ImportError as error:
             package = "google-cloud-storage" if parts.scheme == "gs" else "hilum[shards]"
-            raise HilumError(
-                f"{self.url}: {parts.scheme}:// needs another package: {error}. pip install {package}"
-            ) from None
+            needed = f"{parts.scheme}:// needs another package: {error}. pip install {package}"
+            raise HilumError(f"{self.url}: {needed}") from None
         except Exception as error:  # the cloud's library raises several types
             response = getattr(error, "response", None)  # boto3 has the code in a dictionary
             code = response["Error"]["Code"] if isinstance(response, dict) else getattr(error, "code", None)
@@ -252,7 +238,7 @@ def storage_at(url: str | Path, storage_options: dict[str, Any] | None = None) -
     parts = urlsplit(str(url))
     if parts.scheme not in ("s3", "gs"):
         raise HilumError(
-            f"{url}: unknown storage {parts.scheme}://. Known: s3://, gs:// and the path of a folder."
+            f"{url}: unknown storage {parts.scheme}://. Known: s3://, gs:// and a folder's path."
         )
     if not parts.netloc or not parts.path.strip("/"):
         raise HilumError(f"{url}: expected {parts.scheme}://bucket/name, with a name of your choice.")

@@ -41,23 +41,14 @@ Choice = TypeVar("Choice")
 
 @dataclass(frozen=True)
 class Place:
-    """The folders and the device of a notebook.
+    """The folders and the device of a notebook."""
 
-    Attributes:
-        home: the working directory: the clone of the repository, or the folder in which the notebook started.
-        data: the folder of data sets; it may be absent.
-        runs: the folder of run folders.
-        device: "cuda", or "cpu" if torch has no GPU.
-        colab: whether this is Google Colab.
-        small: whether to use the smallest size, as in the tests.
-    """
-
-    home: Path
-    data: Path
-    runs: Path
-    device: str
-    colab: bool = False
-    small: bool = False
+    home: Path  # the clone of the repository, or the folder in which the notebook started
+    data: Path  # the folder of data sets; it may be absent
+    runs: Path  # the folder of run folders
+    device: str  # "cuda", or "cpu" if torch has no GPU
+    colab: bool = False  # whether this is Google Colab
+    small: bool = False  # whether to use the smallest size, as in the tests
 
     def __str__(self) -> str:
         where = "Google Colab" if self.colab else "this machine"
@@ -94,47 +85,30 @@ class Place:
             image_width: pixels.
             image_height: pixels.
         """
-        chosen = {
-            "image_width": image_width,
-            "image_height": image_height,
-            "device": self.device,
-            "save_path": self.runs,
-        }
-        if self.small:
-            chosen["num_workers"] = 0
+        chosen: dict[str, Any] = {"image_width": image_width, "image_height": image_height}
+        chosen |= {"device": self.device, "save_path": self.runs} | ({"num_workers": 0} if self.small else {})
         root = self.folder(source)
         if root is None:
             images, size = self.choose((2400, 128), (160, 64))
             print(
                 f"{source} is not in {self.data}: {images:,} synthetic radiographs (the phantom) replace it."
             )
-            phantom = {"images": images, "size": size}
-            return chosen | {"source": "phantom", "source_kwargs": phantom}
+            return chosen | {"source": "phantom", "source_kwargs": {"images": images, "size": size}}
         chosen |= {"source": source, "root": root}
-        pack = self._pack(source, image_width, image_height)
-        if pack:
-            return chosen | {"pack": str(pack)}
-        hierarchy = self._hierarchy(source)
-        return chosen | ({"hierarchy": hierarchy} if hierarchy else {})
-
-    def _pack(self, source: str, width: int, height: int) -> Path | None:
         for record in sorted(self.data.glob("*/pack.json")):
             pack = json.loads(record.read_text(encoding="utf-8"))
-            if (pack["catalog"], pack["width"], pack["height"]) == (source, width, height):
-                return record.parent
-        return None
-
-    def _hierarchy(self, source: str) -> Path | None:
-        """The first hierarchy whose folder starts with the data set's name; its files do not name the data set."""
-        files = sorted(self.data.glob("*/hierarchy.parquet"))
-        return next((file.parent for file in files if file.parent.name.startswith(source)), None)
+            if (pack["catalog"], pack["width"], pack["height"]) == (source, image_width, image_height):
+                return chosen | {"pack": str(record.parent)}
+        # The files of a hierarchy do not name the data set, so its folder must.
+        hierarchies = sorted(self.data.glob(f"{source}*/hierarchy.parquet"))
+        return chosen | ({"hierarchy": hierarchies[0].parent} if hierarchies else {})
 
 
 def bootstrap(drive: Path = DRIVE) -> Place:
     """Finds the notebook's folders, changes to the home folder, chooses the device, and sets the style of figures.
 
     On Colab the Drive is mounted first if it is not. On a local machine, home is the clone that contains the working
-    directory.
+    directory (the nearest folder upwards with notebooks/ and hilum/), or else the working directory.
 
     Args:
         drive: the mount point of the Drive on Colab.
@@ -142,41 +116,32 @@ def bootstrap(drive: Path = DRIVE) -> Place:
     Raises:
         HilumError: if the Drive has no clone of the repository.
     """
-    colab = _colab_drive()
+    try:
+        from google.colab import drive as colab
+    except ImportError:
+        colab = None
     if colab is not None:
         if not (drive / CLONE.parts[0]).is_dir():
             colab.mount(str(drive))
         home = drive / CLONE
         if not home.is_dir():
-            raise HilumError(
-                f"{home}: this folder does not exist. Put the clone of Hilum there, in your Drive."
-            )
+            raise HilumError(f"{home}: there is no such folder. Put the clone of Hilum there, in your Drive.")
     else:
-        home = _enclosing_clone(Path.cwd())
+        above = (Path.cwd(), *Path.cwd().parents)
+        clones = (each for each in above if (each / "notebooks").is_dir() and (each / "hilum").is_dir())
+        home = next(clones, above[0])
     os.chdir(home)
     _set_figure_style()
+    import torch
+
     return Place(
         home=home,
         data=Path(os.environ.get("HILUM_DATA") or home / "data"),
         runs=Path(os.environ.get("HILUM_RUNS") or home / "runs"),
-        device=_device(),
+        device="cuda" if torch.cuda.is_available() else "cpu",
         colab=colab is not None,
         small=os.environ.get(SIZE_VARIABLE) == "small",
     )
-
-
-def _colab_drive() -> Any | None:
-    try:
-        from google.colab import drive
-    except ImportError:
-        return None
-    return drive
-
-
-def _enclosing_clone(folder: Path) -> Path:
-    """The nearest folder upwards with notebooks/ and hilum/, else `folder`."""
-    above = (folder, *folder.parents)
-    return next((f for f in above if (f / "notebooks").is_dir() and (f / "hilum").is_dir()), folder)
 
 
 def _set_figure_style() -> None:
@@ -185,27 +150,12 @@ def _set_figure_style() -> None:
     from cycler import cycler
 
     colours = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]  # Okabe and Ito 2008
-    mpl.rcParams.update(
-        {
-            "axes.prop_cycle": cycler(color=colours),
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "axes.axisbelow": True,
-            "axes.titlelocation": "left",
-            "axes.titleweight": "bold",
-            "grid.color": "#e3e6ea",
-            "figure.figsize": (7.5, 3.6),
-            "figure.dpi": 110,
-            "figure.constrained_layout.use": True,
-            "legend.frameon": False,
-            "lines.linewidth": 2,
-            "image.cmap": "gray",
-        }
-    )
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    mpl.rc("axes", prop_cycle=cycler(color=colours), titlelocation="left", titleweight="bold")
+    mpl.rc("axes", grid=True, axisbelow=True)
+    mpl.rc("axes.spines", top=False, right=False)
+    mpl.rc("grid", color="#e3e6ea")
+    mpl.rc("figure", figsize=(7.5, 3.6), dpi=110)
+    mpl.rc("figure.constrained_layout", use=True)
+    mpl.rc("legend", frameon=False)
+    mpl.rc("lines", linewidth=2)
+    mpl.rc("image", cmap="gray")

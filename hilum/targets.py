@@ -51,7 +51,6 @@ ALIASES = {
     "effusion": "Pleural_Effusion",
     "pleural": "Pleural_Thickening",  # ChestMNIST
     "enlargedcardiom": "Enlarged_Cardiomediastinum",
-    "enlargedcardiomediastinum": "Enlarged_Cardiomediastinum",
     "airspaceopacity": "Lung_Opacity",
     "opacity": "Lung_Opacity",
     "lesion": "Lung_Lesion",
@@ -94,9 +93,8 @@ def resolve_targets(selection: str | Iterable[str] | None, available: Sequence[s
     """The targets of a run, by their names in `available`, in the order of `selection`.
 
     Args:
-        selection: names, aliases or a named set (`"competition"`); None means all. It is an error if the
-            data set lacks a member of a named set, so that a mean over "the competition targets" always
-            means the same five.
+        selection: names, aliases or a named set (`"competition"`); None means all. It is an error if the data set lacks
+            a member of a named set, so that a mean over "the competition targets" always means the same five.
         available: the catalog's targets.
 
     Raises:

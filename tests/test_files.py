@@ -193,12 +193,12 @@ def test_given_options_of_the_client_go_before_the_defaults():
     pytest.importorskip("boto3", reason="boto3 is not installed: pip install hilum[shards]")
     from botocore.config import Config
 
-    from hilum.files import _S3
+    from hilum.files import _s3_client
 
     region = {"region_name": "us-east-1"}
-    default = _S3("bucket", region).client.meta.config
+    default = _s3_client(region).meta.config
     assert default.retries["total_max_attempts"] < 10
-    given = _S3("bucket", region | {"config": Config(connect_timeout=3)}).client.meta.config
+    given = _s3_client(region | {"config": Config(connect_timeout=3)}).meta.config
     assert given.connect_timeout == 3 != default.connect_timeout
 
 

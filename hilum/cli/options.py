@@ -102,23 +102,18 @@ def parse_setting(name: str, value: str) -> Any:
     try:
         return tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
-        if value[:1] in "{[":
-            raise HilumError(
-                f"{_flag(name)}: {value!r} is not a TOML value; a table is written {{layers = 34}}."
-            ) from None
-        return value
+        if value[:1] not in "{[":
+            return value
+    raise HilumError(f"{_flag(name)}: {value!r} is not a TOML value; a table is written {{layers = 34}}.")
 
 
 def given_settings(file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
     """The settings of a TOML or JSON file, overruled by the flags that were given."""
     from hilum.config import settings_from_file
 
-    settings = settings_from_file(file) if file else {}
     given = {name: value for name, value in flags.items() if value is not None}
-    return settings | {
-        name: value if isinstance(value, bool) else parse_setting(name, value)
-        for name, value in given.items()
-    }
+    texts = {name: parse_setting(name, value) for name, value in given.items() if not isinstance(value, bool)}
+    return (settings_from_file(file) if file else {}) | given | texts
 
 
 def open_data(flags: dict[str, Any]) -> "tuple[RunConfig, Catalog]":

@@ -1,18 +1,12 @@
 """Commands that read finished runs."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hilum.cli.options import (
-    PATH,
-    device_option,
-    json_option,
-    parse_setting,
-    progress_bar,
-    replicates_option,
-)
+from hilum.cli.options import PATH, device_option, json_option, parse_setting, progress_bar, replicates_option
 
 
 @click.command()
@@ -78,8 +72,6 @@ def compare(
     differ only in the seed are repeats and form one group. With two or more runs in each group the conclusion is
     about the settings, else about these models only.
     """
-    import json
-
     from hilum.report.comparison import compare_runs
     from hilum.report.comparison_page import show_comparison, write_comparison
     from hilum.run_folder import RunFolder

@@ -1,9 +1,8 @@
 """Commands that train, and those about models."""
 
+import json
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,26 +64,21 @@ def resume(run: Path, file: Path | None, **flags: Any) -> None:
 
 
 def _train(training: Any) -> None:
-    """Trains, and prints how to see the run: once, also if several processes train it."""
-    from hilum.training.distributed import is_main_process, under_torchrun
+    """Trains, and prints how to see the run: once, also if several processes train it.
 
-    with _stopping_on_sigterm():
-        training.train()
-    if is_main_process() and (under_torchrun() or training.devices == 1):
-        click.echo(f"See it with: hilum show {training.folder.path}")
-
-
-@contextmanager
-def _stopping_on_sigterm() -> Iterator[None]:
-    """SIGTERM stops the run so that it can be resumed, and ends the process with exit code 143."""
+    SIGTERM stops the run so that it can be resumed, and ends the process with exit code 143.
+    """
     from hilum.machine import raise_on_sigterm
+    from hilum.training.distributed import is_main_process, under_torchrun
     from hilum.training.run_writer import Terminated
 
     try:
         with raise_on_sigterm(Terminated):
-            yield
+            training.train()
     except Terminated:
         sys.exit(128 + signal.SIGTERM)
+    if is_main_process() and (under_torchrun() or training.devices == 1):
+        click.echo(f"See it with: hilum show {training.folder.path}")
 
 
 @click.command()
@@ -142,8 +136,6 @@ def sweep(file: Path, compare: bool, as_json: bool, **flags: Any) -> None:
     continues. Flags overrule the base. With --json, progress goes to standard error. The exit code is 1 if a run
     has failed.
     """
-    import json
-
     from rich.console import Console
 
     from hilum.sweeps.model_loop import ModelLoop
@@ -215,8 +207,7 @@ def find_lr(
 
 def _print_learning_rates(found: Any, steps: int) -> None:
     click.echo("learning rate  smoothed loss")
-    last = len(found.table) - 1
-    shown = {round(number * last / 11) for number in range(12)}
+    shown = {round(number * (len(found.table) - 1) / 11) for number in range(12)}
     marks = {found.steepest: "  steepest descent", found.lowest_loss: "  lowest loss"}
     for number, row in enumerate(found.table.itertuples()):
         mark = marks.get(row.learning_rate, "")
@@ -247,15 +238,13 @@ def models(context: click.Context, size: str, targets: int, as_json: bool) -> No
                 flag = f"--{name.removeprefix('as_')}"
                 raise click.UsageError(f"{flag} must follow {context.invoked_subcommand}, not precede it.")
         return
-    import json
-
     from hilum.models.describe import list_models, timm_version
     from hilum.report.terminal import show_models
 
     found, problems = list_models(outputs=targets, image_size=_image_size(size))
     if as_json:
-        record = {"models": [model.as_record() for model in found], "left_out": problems}
-        click.echo(json.dumps(record | {"timm": timm_version()}))
+        records = [model.as_record() for model in found]
+        click.echo(json.dumps({"models": records, "left_out": problems, "timm": timm_version()}))
     else:
         show_models(found, problems, timm_version())
 
@@ -273,8 +262,6 @@ def describe(name: str, size: str, targets: int, net_kwargs: str | None, as_json
     and where the convolutions end and the fully connected layers begin. It needs no data, no pretrained weights
     and little time, because nothing is computed.
     """
-    import json
-
     from hilum.config import RunConfig
 
     kwargs = RunConfig(net_kwargs=parse_setting("net_kwargs", net_kwargs or "{}")).net_kwargs

@@ -79,11 +79,6 @@ class Executor:
         pending = [run.settings for run in self.state.in_state("pending")]
         pending += [self.state.spec["base"]] if self.state.spec["search"] else []
         self.slots = local_slots(pending, self.parallel) if pending else [None]
-        self._warn_of_threads()
-        self._train()
-
-    def _warn_of_threads(self) -> None:
-        """The number of threads decides the last bits of a sum, so the sweep does not change it to save time."""
         on_cpu, available = self.slots.count(None), cores()
         threads = self.state.threads or available
         if on_cpu > 1 and on_cpu * threads > available:
@@ -92,6 +87,7 @@ class Executor:
                 "The number of threads decides the last bits of a result, so it is not changed; "
                 f"`threads = {max(1, available // on_cpu)}` in the sweep file sets it for all of its runs."
             )
+        self._train()
 
     def _train(self) -> None:
         with raise_on_sigterm(KeyboardInterrupt):
@@ -130,12 +126,11 @@ class Executor:
                 break
 
     def _start(self, run: SweepRun, folder: Path | None) -> Any:
-        """Starts the run, or resumes it in `folder`; gives its process or task."""
+        """Starts the run, or resumes it in `folder`."""
         command = self.command(self.state.settings_file(run), folder)
         return Child(command, self.state.log_file(run), child_environment(self.state.threads))
 
     def _ended(self) -> list[_Running]:
-        """Waits a moment; gives the runs that have ended."""
         time.sleep(_POLL_SECONDS)
         return [each for each in self.running if each.task.poll() is not None]
 
@@ -195,7 +190,7 @@ def mark_ended(state: SweepState, run: SweepRun, exit_code: int, output: str, se
 
 
 def local_slots(settings: Iterable[Mapping[str, Any]], parallel: int | None) -> list[str | None]:
-    """The device of each run that is trained at the same time; None leaves it to the run's settings.
+    """The device of each slot; None leaves it to the run's settings.
 
     If there are more slots than devices, runs share them evenly.
 
@@ -219,8 +214,7 @@ def _any_device(settings: Mapping[str, Any]) -> bool:
 def cuda_devices() -> int:
     """Number of CUDA devices that PyTorch finds here.
 
-    Another process counts them, so that this one does not load PyTorch or use a device's memory; that process
-    is not started on a machine without device files.
+    Another process counts them, if this machine has device files: this one does not load PyTorch or use their memory.
     """
     patterns = ("nvidia[0-9]*", "dxg", "kfd")
     has_files = any(any(Path("/dev").glob(pattern)) for pattern in patterns)
@@ -273,7 +267,9 @@ class RayExecutor(Executor):
 
     def _start(self, run: SweepRun, folder: Path | None) -> Any:
         archive = None if folder is None else _packed(folder)
-        settings = _with_absolute_paths(run.settings)
+        paths = {name: str(run.settings[name]) for name in _PATHS if run.settings.get(name) is not None}
+        absolute = {name: str(Path(path).absolute()) for name, path in paths.items() if "://" not in path}
+        settings = run.settings | absolute
         return self.remote.remote(run.name, settings, archive, self.state.threads, self.command)
 
     def _ended(self) -> list[_Running]:
@@ -284,7 +280,7 @@ class RayExecutor(Executor):
     def _mark_ended(self, ended: _Running, seconds: float) -> None:
         try:
             result = self.ray.get(ended.task)
-            _keep(self.state, ended.run, result)
+            self._keep(ended.run, result)
         except self.ray.exceptions.RayError as error:
             # The run's process cannot cause this: a node or a worker was lost, or its memory ran out.
             failure = f"Ray: {str(error).strip().splitlines()[0]}"
@@ -294,6 +290,21 @@ class RayExecutor(Executor):
             mark_ended(self.state, ended.run, result.exit_code, result.output, seconds)
             return
         self.state.mark(ended.run, state="failed", failure=failure, seconds=round(seconds, 1))
+
+    def _keep(self, run: SweepRun, result: NodeResult) -> None:
+        """Writes a run's log and folder to the sweep's folder."""
+        log = self.state.log_file(run)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            file.write(result.log)
+        if result.archive is None:
+            shutil.rmtree(self.state.folder / run.name, ignore_errors=True)
+            return
+        with replacing_folder(self.state.folder / run.name) as partial:
+            _unpack(result.archive, partial)
+            if (partial / "run.json").exists():
+                folder = RunFolder(partial)
+                folder.update(settings=folder.settings | {"save_path": str(self.state.folder)})
 
     def _stop(self) -> None:
         for each in self.running:
@@ -306,14 +317,9 @@ class RayExecutor(Executor):
 def train_on_node(
     name: str, settings: Mapping[str, Any], archive: bytes | None, threads: int | None, command: Command
 ) -> NodeResult:
-    """Trains a run in a temporary folder of the node.
+    """Trains a run with these settings, whose paths are absolute, in a temporary folder of the node.
 
-    Args:
-        name: of the run.
-        settings: for `hilum train`, with absolute paths.
-        archive: the run's folder, if it is resumed.
-        threads: of the process.
-        command: (settings file, run folder to resume or None) -> the command line.
+    A run whose folder is in `archive` is resumed.
     """
     with tempfile.TemporaryDirectory(prefix="hilum-sweep-") as place:
         folder = Path(place) / "runs" / name
@@ -321,8 +327,9 @@ def train_on_node(
             folder.mkdir(parents=True)
             _unpack(archive, folder)
         file, log = Path(place) / "run.toml", Path(place) / "log.txt"
-        own = {"save_path": str(folder.parent), "name": name}
-        file.write_text(as_toml({**settings, **own}), encoding="utf-8")
+        file.write_text(
+            as_toml({**settings, "save_path": str(folder.parent), "name": name}), encoding="utf-8"
+        )
         child = Child(command(file, folder if archive is not None else None), log, child_environment(threads))
         try:
             while child.poll() is None:
@@ -332,22 +339,6 @@ def train_on_node(
         packed = _packed(folder) if folder.is_dir() else None
         output = child.output().replace(place, "<node>")
         return NodeResult(child.process.returncode, output, log.read_bytes(), packed)
-
-
-def _keep(state: SweepState, run: SweepRun, result: NodeResult) -> None:
-    """Writes a run's log and folder to the sweep's folder."""
-    log = state.log_file(run)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
-        file.write(result.log)
-    if result.archive is None:
-        shutil.rmtree(state.folder / run.name, ignore_errors=True)
-        return
-    with replacing_folder(state.folder / run.name) as partial:
-        _unpack(result.archive, partial)
-        if (partial / "run.json").exists():
-            folder = RunFolder(partial)
-            folder.update(settings=folder.settings | {"save_path": str(state.folder)})
 
 
 def _packed(folder: Path) -> bytes:
@@ -360,12 +351,6 @@ def _packed(folder: Path) -> bytes:
 def _unpack(archive: bytes, folder: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r") as packed:
         packed.extractall(folder, filter="data")
-
-
-def _with_absolute_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
-    local = {name: settings[name] for name in _PATHS if settings.get(name) is not None}
-    absolute = {name: str(Path(path).absolute()) for name, path in local.items() if "://" not in str(path)}
-    return {**settings, **absolute}
 
 
 def _connect(address: str | None) -> None:

@@ -4,18 +4,19 @@ import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from rich.console import Console
 
 from hilum.config import RunConfig, settings_from_toml
 from hilum.errors import HilumError
+from hilum.sweeps.executors import Executor, RayExecutor
 from hilum.sweeps.process import Command, hilum_command
+from hilum.sweeps.progress import SweepView
+from hilum.sweeps.results import SweepResult, comparison_table
+from hilum.sweeps.search import Trials
 from hilum.sweeps.spec import SweepSpec, make_spec
 from hilum.sweeps.state import open_state, sweep_lock
-
-if TYPE_CHECKING:
-    from hilum.sweeps.results import SweepResult
 
 
 class ModelLoop:
@@ -63,9 +64,8 @@ class ModelLoop:
         threads: int | None = None,
     ):
         varied = {"grid": grid, "runs": runs, "seeds": seeds, "repeats": repeats, "search": search}
-        self.spec = make_spec(
-            {"base": base, **varied, "name": name, "save_path": save_path, "threads": threads}
-        )
+        own = {"base": base, "name": name, "save_path": save_path, "threads": threads}
+        self.spec = make_spec(own | varied)
 
     @classmethod
     def from_toml(cls, path: str | Path, **flags: Any) -> "ModelLoop":
@@ -91,7 +91,7 @@ class ModelLoop:
         address: str | None = None,
         console: Console | None = None,
         command: Command = hilum_command,
-    ) -> "SweepResult":
+    ) -> SweepResult:
         """Trains the runs that have not finished, and compares all.
 
         A sweep that was stopped continues, even after SIGKILL: finished runs are kept, and a run that was running
@@ -110,11 +110,6 @@ class ModelLoop:
             KeyboardInterrupt: Ctrl-C; the next call continues the sweep.
         """
         _check_call(parallel, executor, self.spec)
-        from hilum.sweeps.executors import Executor, RayExecutor
-        from hilum.sweeps.progress import SweepView
-        from hilum.sweeps.results import SweepResult, comparison_table
-        from hilum.sweeps.search import Trials
-
         with sweep_lock(self.spec.folder):
             state = open_state(self.spec)
             for run in state.in_state("failed") if retry_failed else ():

@@ -2,12 +2,12 @@
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from subprocess import DEVNULL, STDOUT, Popen, TimeoutExpired
 
 #: (settings file, run folder to resume or None) -> the command line that trains.
 Command = Callable[[Path, Path | None], list[str]]
@@ -45,14 +45,10 @@ def child_environment(threads: int | None) -> dict[str, str]:
 
 
 class Child:
-    """A process that writes to a log file and ends when this process ends.
+    """A process that appends its output to a log file, and ends when this process ends.
 
-    The kernel ties it to the thread that creates it, so that thread must wait for it.
-
-    Args:
-        command: with the full path of the program.
-        log: the output is appended to this file.
-        environment: of the process.
+    The kernel ties it to the thread that creates it, so that thread must wait for it. `command` has the full path
+    of the program.
     """
 
     def __init__(self, command: list[str], log: Path, environment: Mapping[str, str]):
@@ -65,13 +61,8 @@ class Child:
             self._start_of_log = file.tell()
             file.flush()
             # In its own group: Ctrl-C reaches only the sweep, which then stops its runs one by one.
-            self.process = subprocess.Popen(
-                bound_command,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                process_group=0,
+            self.process = Popen(
+                bound_command, stdin=DEVNULL, stdout=file, stderr=STDOUT, env=environment, process_group=0
             )
 
     def poll(self) -> int | None:
@@ -83,12 +74,11 @@ class Child:
 
     def interrupt(self) -> None:
         """Asks the process to stop, as Ctrl-C would."""
-        with suppress(ProcessLookupError):
-            self.process.send_signal(signal.SIGINT)
+        self.process.send_signal(signal.SIGINT)
 
     def wait(self, seconds: float) -> None:
         """Waits until the process ends, at most this long."""
-        with suppress(subprocess.TimeoutExpired):
+        with suppress(TimeoutExpired):
             self.process.wait(seconds)
 
     def kill(self) -> None:

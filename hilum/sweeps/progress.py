@@ -23,21 +23,14 @@ _STYLES = {"pending": "dim", "running": "cyan", "finished": "green", "failed": "
 
 
 class SweepView:
-    """Shows the state of a sweep.
-
-    Args:
-        state: of the sweep.
-        console: to print on.
-        total: largest number of runs; None: the runs of `state` are all.
-    """
+    """Shows the state of a sweep. `total` is its largest number of runs; None: the runs of `state` are all."""
 
     def __init__(self, state: SweepState, console: Console, total: int | None = None):
         self.state, self.console, self.total = state, console, total or 0
         self._known: dict[str, tuple[int, int, int, dict[str, float]]] = {}
         self._refreshed = 0.0
-        self._live = (
-            Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
-        )
+        live = Live(console=console, auto_refresh=False, transient=True)
+        self._live = live if console.is_terminal else None
 
     def __enter__(self) -> "SweepView":
         if self._live:
@@ -89,13 +82,9 @@ class SweepView:
         first = max(0, min(running - most // 3, len(runs) - most))
         for run in runs[first : first + most]:
             done, epochs, scores = self.progress(run)
-            rows.add_row(
-                escape(run.name),
-                f"[{_STYLES[run.state]}]{run.state}[/]",
-                f"{done}/{epochs}" if epochs else "–",
-                *(format_number(scores[key]) if key in scores else "–" for key in ("recall", "roc_auc")),
-                _duration(run),
-            )
+            state, epoch = f"[{_STYLES[run.state]}]{run.state}[/]", f"{done}/{epochs}" if epochs else "–"
+            shown = (format_number(scores[key]) if key in scores else "–" for key in ("recall", "roc_auc"))
+            rows.add_row(escape(run.name), state, epoch, *shown, _duration(run))
         return rows
 
     def progress(self, run: SweepRun) -> tuple[int, int, dict[str, float]]:
@@ -130,7 +119,6 @@ class SweepView:
 
 
 def _duration(run: SweepRun) -> str:
-    """Hours, minutes and seconds of a run."""
     seconds = run.seconds
     if run.state == "running" and run.started:
         seconds = (datetime.now(UTC) - datetime.fromisoformat(run.started)).total_seconds()

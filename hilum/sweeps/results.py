@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -16,14 +16,13 @@ from rich.markup import escape
 from hilum.config import RunConfig
 from hilum.errors import HilumError
 from hilum.metrics.selection import best_epoch_scores, parse_rule
+from hilum.report.comparison import compare_runs
+from hilum.report.comparison_types import Comparison
 from hilum.report.format import format_number, format_setting
 from hilum.report.terminal import new_table, standard_console
 from hilum.run_folder import RunFolder
 from hilum.sweeps.spec import SweepRun
 from hilum.sweeps.state import SweepState
-
-if TYPE_CHECKING:
-    from hilum.report.comparison_types import Comparison
 
 #: The scores of the table, the most important first -> their headings.
 TABLE_SCORES = {"recall": "recall", "roc_auc": "ROC AUC", "precision": "precision"}
@@ -31,12 +30,7 @@ TABLE_SCORES = {"recall": "recall", "roc_auc": "ROC AUC", "precision": "precisio
 
 @dataclass(frozen=True)
 class SweepResult:
-    """The results of a sweep so far.
-
-    Attributes:
-        state: of the sweep.
-        table: one row per setting combination, see `comparison_table`.
-    """
+    """The state of a sweep, and its `comparison_table` so far."""
 
     state: SweepState
     table: pd.DataFrame
@@ -49,8 +43,7 @@ class SweepResult:
     @property
     def run_folders(self) -> list[RunFolder]:
         """The folders of the finished runs, in order."""
-        folders = [self.state.run_folder(run) for run in self.state.in_state("finished")]
-        return [folder for folder in folders if folder is not None]
+        return list(finished_folders(self.state).values())
 
     @property
     def failures(self) -> dict[str, str]:
@@ -63,10 +56,8 @@ class SweepResult:
         folders = self._compared_folders()
         return shlex.join(["hilum", "compare", *map(str, folders)]) if folders else None
 
-    def compare(self, **options: Any) -> "Comparison":
-        """Compares the best combination with the reference, as `hilum compare` does.
-
-        The reference is the combination equal to the base, or the first.
+    def compare(self, **options: Any) -> Comparison:
+        """Compares the best combination with the reference, see `reference_and_best`, as `hilum compare` does.
 
         Args:
             options: `replicates` and `seed` of `hilum.report.comparison.compare_runs`.
@@ -74,12 +65,10 @@ class SweepResult:
         Raises:
             HilumError: fewer than two combinations have finished runs.
         """
-        from hilum.report.comparison import compare_runs
-
         folders = self._compared_folders()
         if not folders:
             raise HilumError(
-                f"{self.state.folder}: two combinations with finished runs are needed to compare."
+                f"{self.state.folder}: to compare, two combinations with finished runs are needed."
             )
         return compare_runs([RunFolder(folder) for folder in folders], **options)
 
@@ -90,24 +79,51 @@ class SweepResult:
     def as_record(self) -> dict[str, Any]:
         """The results as JSON values; a score that is not defined is null."""
         settings = setting_columns(self.table)
-        rows = []
-        for row in self.table.to_dict("records"):
-            others = {name: _json_value(row[name]) for name in row if name not in settings}
-            rows.append({"settings": {name: row[name] for name in settings}, **others})
+        rows = self.table.astype(object).where(self.table.notna(), None).to_dict("records")
         return {
             "sweep": self.state.name,
             "folder": str(self.state.folder),
             "threads": self.state.threads,
-            "table": rows,
+            "table": [{"settings": {name: row.pop(name) for name in settings}, **row} for row in rows],
             "runs": json.loads(self.runs.to_json(orient="records")),
             "failures": self.failures,
             "compare": self.compare_command,
-            "notes": self.notes(),
+            "notes": list(self.notes()),
         }
 
-    def notes(self) -> list[str]:
+    def notes(self) -> Iterator[str]:
         """What to know when reading the table."""
-        return [*_notes(self.table, self.state, self.run_folders)]
+        table, folders = self.table, self.run_folders
+        points = [folder.record.get("operating_points") or {} for folder in folders]
+        policies = {point["policy"] for each in points for point in each.values()}
+        if policies and all(policy.startswith("recall>=") for policy in policies):
+            yield (
+                f"The policy of the thresholds is {', '.join(sorted(policies))}, so it fixes recall: compare the "
+                "rows by ROC AUC, and by the precision at that recall."
+            )
+        scores = finished_scores(self.state)
+        targets = len({target for each in scores.values() for target in each.index})
+        counts = {name: len(found) for name, found in common_targets(scores).items() if len(found) < targets}
+        if counts:
+            listed = ", ".join(f"{TABLE_SCORES[name]} {count or 'none'}" for name, count in counts.items())
+            yield f"Means are over the targets that have the score in every run. Of {targets} targets: {listed}."
+        if len(table) and table["failed"].any():
+            yield (
+                "A row with failed runs is the mean of fewer seeds, and each seed draws its own split: compare it "
+                "with care."
+            )
+        for name in ("name", "threads"):
+            values = {str((folder.record.get("device") or {}).get(name)) for folder in folders}
+            if len(values) > 1:
+                found = ", ".join(sorted(values))
+                yield f"The runs differ in the device's {name} ({found}), and so in the last bits of their results."
+        if len(table) > 2:
+            yield (
+                f"The best of {len(table)} rows on the same validation images looks better than it is; evaluate the "
+                "one that you choose on test images."
+            )
+        if len(table) and table["seeds"].min() < 2:
+            yield "A row of one seed has no standard deviation: another seed may reverse the order."
 
     def show(self, console: Console | None = None) -> None:
         """Prints the table, the failures, and the command that compares."""
@@ -116,10 +132,13 @@ class SweepResult:
         if len(self.table):
             title = "validation, best epoch, mean over targets ± standard deviation over seeds"
             console.print(f"\n[bold]{title}[/]")
-            headings = [*settings, *TABLE_SCORES.values(), "seeds"]
-            rows = new_table(*map(escape, headings), text=len(settings))
+            rows = new_table(*map(escape, settings), *TABLE_SCORES.values(), "seeds", text=len(settings))
             for row in self.table.to_dict("records"):
-                scores = (_with_deviation(row[name], row[f"{name}_sd"]) for name in TABLE_SCORES)
+                deviations = {name: row[f"{name}_sd"] for name in TABLE_SCORES}
+                scores = (
+                    format_number(row[name]) + ("" if math.isnan(deviation) else f" ± {deviation:.3f}")
+                    for name, deviation in deviations.items()
+                )
                 seeds = f"{row['seeds']} of {row['seeds'] + row['failed']}" if row["failed"] else row["seeds"]
                 rows.add_row(*(escape(format_setting(row[name])) for name in settings), *scores, str(seeds))
             console.print(rows)
@@ -129,47 +148,6 @@ class SweepResult:
         lines += [f"Is the difference real? {self.compare_command}"] if self.compare_command else []
         for line in [*lines, f"Everything is in {self.state.folder}"]:
             console.print(escape(line), highlight=False, soft_wrap=True)
-
-
-def _with_deviation(mean: float, deviation: float) -> str:
-    return format_number(mean) + ("" if math.isnan(deviation) else f" ± {deviation:.3f}")
-
-
-def _json_value(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _notes(table: pd.DataFrame, state: SweepState, folders: Sequence[RunFolder]) -> Iterator[str]:
-    points = [folder.record.get("operating_points") or {} for folder in folders]
-    policies = {point["policy"] for each in points for point in each.values()}
-    if policies and all(policy.startswith("recall>=") for policy in policies):
-        yield (
-            f"The policy of the thresholds is {', '.join(sorted(policies))}, so it fixes recall: compare the rows by "
-            "ROC AUC, and by the precision at that recall."
-        )
-    scores = finished_scores(state)
-    targets = len({target for each in scores.values() for target in each.index})
-    counts = {name: len(found) for name, found in common_targets(scores).items() if len(found) < targets}
-    if counts:
-        listed = ", ".join(f"{TABLE_SCORES[name]} {count or 'none'}" for name, count in counts.items())
-        yield f"Means are over the targets that have the score in every run. Of {targets} targets: {listed}."
-    if len(table) and table["failed"].any():
-        yield (
-            "A row with failed runs is the mean of fewer seeds, and each seed draws its own split: compare it "
-            "with care."
-        )
-    for name in ("name", "threads"):
-        values = {str((folder.record.get("device") or {}).get(name)) for folder in folders}
-        if len(values) > 1:
-            found = ", ".join(sorted(values))
-            yield f"The runs differ in the device's {name} ({found}), and so in the last bits of their results."
-    if len(table) > 2:
-        yield (
-            f"The best of {len(table)} rows on the same validation images looks better than it is; evaluate the "
-            "one that you choose on test images."
-        )
-    if len(table) and table["seeds"].min() < 2:
-        yield "A row of one seed has no standard deviation: another seed may reverse the order."
 
 
 def comparison_table(state: SweepState) -> pd.DataFrame:
@@ -185,21 +163,29 @@ def comparison_table(state: SweepState) -> pd.DataFrame:
     """
     scores = finished_scores(state)
     common = common_targets(scores)
-    rows = [_row(runs, scores, common) for runs in _combinations(state)]
-    rows = [(settings, row) for settings, row in rows if row["runs"]]
-    varying = _varying([settings for settings, _ in rows])
+    grouped: dict[str, list[SweepRun]] = {}
+    for run in state.runs:
+        grouped.setdefault(json.dumps(_without_seed(json.loads(run.key))), []).append(run)
+    rows = {settings: _row(runs, scores, common) for settings, runs in grouped.items()}
+    found = [(json.loads(settings), row) for settings, row in rows.items() if row["runs"]]
+    varying = _varying([settings for settings, _ in found])
     score_columns = [name for score in TABLE_SCORES for name in (score, f"{score}_sd")]
     table = pd.DataFrame(
-        [{key: _value_at(settings, key) for key in varying} | row for settings, row in rows],
+        [{key: _value_at(settings, key) for key in varying} | row for settings, row in found],
         columns=[*varying, *score_columns, "seeds", "failed", "runs"],
     )
     return table.iloc[best_first(table, _rule(state))].reset_index(drop=True)
 
 
+def finished_folders(state: SweepState) -> dict[str, RunFolder]:
+    """Name of each finished run -> its folder, in order."""
+    folders = {run.name: state.run_folder(run) for run in state.in_state("finished")}
+    return {name: folder for name, folder in folders.items() if folder is not None}
+
+
 def finished_scores(state: SweepState) -> dict[str, pd.DataFrame]:
     """Name of each finished run -> its `best_epoch_scores`."""
-    folders = {run.name: state.run_folder(run) for run in state.in_state("finished")}
-    return {name: best_epoch_scores(folder) for name, folder in folders.items() if folder is not None}
+    return {name: best_epoch_scores(folder) for name, folder in finished_folders(state).items()}
 
 
 def common_targets(scores: Mapping[str, pd.DataFrame]) -> dict[str, list[str]]:
@@ -219,9 +205,9 @@ def setting_columns(table: pd.DataFrame) -> list[str]:
 def best_first(table: pd.DataFrame, rule: Sequence[tuple[str, float]]) -> list[int]:
     """The positions of the rows, the best first.
 
-    The scores of the rule are applied in turn: each keeps the rows within its tolerance of the highest. Of the
-    rows left, the one with the highest last score is the best. The other rows are ordered the same way. A row
-    without a score comes after those that have it.
+    The scores of the rule are applied in turn: each keeps the rows within its tolerance of the highest. Of the rows
+    left, the one with the highest last score is the best. The other rows are ordered the same way, and a row without
+    a score comes after those that have it.
     """
     values = {score: table[score].fillna(-math.inf).tolist() for score, _ in rule}
     left, order = list(range(len(table))), []
@@ -237,10 +223,9 @@ def best_first(table: pd.DataFrame, rule: Sequence[tuple[str, float]]) -> list[i
 
 
 def reference_and_best(state: SweepState, table: pd.DataFrame) -> tuple[list[str], list[str]] | None:
-    """The names of the reference's runs, and those of the best other combination.
+    """The names of the reference's runs, and those of the best other combination; None if there is only one.
 
-    The reference is the combination equal to the sweep's base, or else the first. None if there are fewer than
-    two combinations.
+    The reference is the combination equal to the sweep's base, or else the first.
     """
     if len(table) < 2:
         return None
@@ -252,22 +237,14 @@ def reference_and_best(state: SweepState, table: pd.DataFrame) -> tuple[list[str
         overrides = _without_seed(state.run(names[0]).overrides)
         return all(_value_at(base, key) == value for key, value in overrides.items())
 
-    reference = next((names for names in combinations if is_base(names)), combinations[0])
+    reference = next(filter(is_base, combinations), combinations[0])
     return reference, next(names for names in table["runs"] if names != reference)
-
-
-def _combinations(state: SweepState) -> list[list[SweepRun]]:
-    """The runs, those that differ only in the seed together."""
-    grouped: dict[str, list[SweepRun]] = {}
-    for run in state.runs:
-        grouped.setdefault(json.dumps(_without_seed(json.loads(run.key))), []).append(run)
-    return list(grouped.values())
 
 
 def _row(
     runs: list[SweepRun], scores: Mapping[str, pd.DataFrame], common: Mapping[str, list[str]]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings of a combination, and its row of the table."""
+) -> dict[str, Any]:
+    """The row of a combination, without its settings."""
     names = [run.name for run in runs if run.name in scores]
     row: dict[str, Any] = {}
     for score in TABLE_SCORES:
@@ -276,8 +253,7 @@ def _row(
         values = pd.Series(means, dtype=float)
         row |= {score: values.mean(), f"{score}_sd": values.std()}
     failed = sum(run.state == "failed" for run in runs)
-    settings = _without_seed(json.loads(runs[0].key))
-    return settings, row | {"seeds": len(names), "failed": failed, "runs": names}
+    return row | {"seeds": len(names), "failed": failed, "runs": names}
 
 
 def _varying(settings: Sequence[Mapping[str, Any]]) -> list[str]:

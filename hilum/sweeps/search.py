@@ -8,7 +8,7 @@ Source: Akiba et al. 2019, "Optuna: A Next-generation Hyperparameter Optimizatio
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hilum.config import ALIASES
 from hilum.errors import HilumError
@@ -16,9 +16,6 @@ from hilum.metrics.selection import best_epoch_means
 from hilum.randomness import derived_seed
 from hilum.sweeps.spec import Interval, Search, SweepSpec
 from hilum.sweeps.state import SweepState
-
-if TYPE_CHECKING:
-    import optuna
 
 #: Marks a second attempt in the study; its text is in the studies of earlier versions.
 _RETRIED = "tried again"
@@ -30,9 +27,7 @@ class Trials:
     The settings of a trial depend on the search's seed, the trial's number, and the trials that have a value. With
     one run at a time these are always the same, whether or not the sweep was stopped in between.
 
-    Args:
-        spec, search: of the sweep.
-        state: of the sweep, which may already have trials.
+    `state` may already have trials.
     """
 
     def __init__(self, spec: SweepSpec, search: Search, state: SweepState):
@@ -66,8 +61,12 @@ class Trials:
         return self.search.trials * len(self.spec.all_seeds or (0,))
 
     def _ask(self) -> None:
+        import optuna
+
         number = len(self.study.get_trials(deepcopy=False))
-        self.study.sampler = _sampler(self.search, number)
+        seed = derived_seed(self.search.seed, "search", number) % 2**32
+        samplers = {"random": optuna.samplers.RandomSampler, "tpe": optuna.samplers.TPESampler}
+        self.study.sampler = samplers[self.search.sampler](seed=seed)
         trial = self.study.ask()
         settings = self.search.settings
         overrides = {key: _suggested(trial, self.names.get(key, key), settings[key]) for key in settings}
@@ -95,33 +94,18 @@ class Trials:
                 failed = math.isnan(value)
                 self.study.tell(number, None if failed else value, states.FAIL if failed else None)
             elif not math.isnan(value):  # it failed before, and Optuna does not change a trial that has ended
-                self.study.add_trial(
-                    optuna.trial.create_trial(
-                        params=trial.params,
-                        distributions=trial.distributions,
-                        value=value,
-                        user_attrs={_RETRIED: number},
-                    )
-                )
+                known: dict[str, Any] = {"params": trial.params, "distributions": trial.distributions}
+                again = optuna.trial.create_trial(**known, value=value, user_attrs={_RETRIED: number})
+                self.study.add_trial(again)
 
     def _value(self, names: list[str]) -> float:
         """The mean of the metric over the seeds of a trial."""
         folders = [self.state.run_folder(self.state.run(name)) for name in names]
-        values = [
-            math.nan if each is None else best_epoch_means(each)[self.search.metric] for each in folders
-        ]
-        return sum(values) / len(values)
+        means = [best_epoch_means(folder)[self.search.metric] if folder else math.nan for folder in folders]
+        return sum(means) / len(means)
 
 
-def _sampler(search: Search, number: int) -> "optuna.samplers.BaseSampler":
-    import optuna
-
-    seed = derived_seed(search.seed, "search", number) % 2**32
-    kinds = {"random": optuna.samplers.RandomSampler, "tpe": optuna.samplers.TPESampler}
-    return kinds[search.sampler](seed=seed)
-
-
-def _suggested(trial: "optuna.Trial", key: str, given: Interval | list[Any]) -> Any:
+def _suggested(trial: Any, key: str, given: Interval | list[Any]) -> Any:
     if isinstance(given, Interval):
         suggest = trial.suggest_int if given.whole else trial.suggest_float
         return suggest(key, given.low, given.high, log=given.scale == "log")

@@ -12,29 +12,14 @@ from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import numpy as np
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StrictInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, Field, StrictInt, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from hilum.config import (
-    DEFAULTS,
-    RunConfig,
-    SettingsError,
-    setting_fields,
-    with_current_names,
-)
+from hilum.config import DEFAULTS, RunConfig, SettingsError, setting_fields, with_current_names
 from hilum.errors import HilumError, nearest
 
 #: Scores that a search can optimize: validation, best epoch, mean over the targets that have the score.
 Metric = Literal["recall", "roc_auc", "precision", "avg_precision", "f1", "loss"]
-SEARCH_METRICS: tuple[str, ...] = get_args(Metric)
 
 #: Settings that the sweep gives to each run.
 _OF_THE_SWEEP = {
@@ -115,10 +100,8 @@ def _name_part(value: Any) -> str:
     return "_".join(map(_name_part, value)) if isinstance(value, list | tuple) else str(value)
 
 
-class _Table(BaseModel):
+class _Table(BaseModel, extra="forbid", frozen=True):
     """A table of a sweep file. It refuses unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Interval(_Table):
@@ -323,35 +306,20 @@ def _search(given: Any) -> Search:
 
 @dataclass
 class SweepRun:
-    """A run of a sweep, and its state.
+    """A run of a sweep, and its state."""
 
-    Attributes:
-        name: of its folder.
-        overrides: dotted setting -> value, where the sweep changes the base.
-        settings: of the run, as `RunConfig` takes them, without name and save_path.
-        key: equal for runs with equal settings, see `run_key`.
-        state: pending, running, finished or failed.
-        attempts: how often it was started.
-        device: that the sweep gave it; None if its settings decide.
-        started: UTC, ISO 8601, of the last attempt.
-        seconds: of the last attempt.
-        exit_code: of its process; negative is the signal that ended it.
-        failure: why it failed.
-        note: a remark on a run that did not fail.
-    """
-
-    name: str
-    overrides: dict[str, Any]
-    settings: dict[str, Any]
-    key: str
-    state: str = "pending"
-    attempts: int = 0
-    device: str | None = None
-    started: str | None = None
-    seconds: float | None = None
-    exit_code: int | None = None
-    failure: str | None = None
-    note: str | None = None
+    name: str  # of its folder
+    overrides: dict[str, Any]  # dotted setting -> value, where the sweep changes the base
+    settings: dict[str, Any]  # as `RunConfig` takes them, without name and save_path
+    key: str  # equal for runs with equal settings, see `run_key`
+    state: str = "pending"  # or running, finished, failed
+    attempts: int = 0  # how often it was started
+    device: str | None = None  # that the sweep gave it; None if its settings decide
+    started: str | None = None  # the last attempt, UTC, ISO 8601
+    seconds: float | None = None  # of the last attempt
+    exit_code: int | None = None  # of its process; negative is the signal that ended it
+    failure: str | None = None  # why it failed
+    note: str | None = None  # a remark on a run that did not fail
 
 
 class SweepSpec(_Table):
@@ -429,10 +397,9 @@ class SweepSpec(_Table):
 
     def as_record(self) -> dict[str, Any]:
         """What was asked for, as JSON values, without the folder."""
-        record = self.model_dump(include={"base", "grid", "runs", "threads"})
+        record = self.model_dump(include={"base", "grid", "runs", "threads"}) | {"runs": list(self.runs)}
         seeds = None if self.all_seeds is None else list(self.all_seeds)
-        search = None if self.search is None else self.search.as_record()
-        return record | {"runs": list(self.runs), "seeds": seeds, "search": search}
+        return record | {"seeds": seeds, "search": self.search and self.search.as_record()}
 
 
 def _as_text(overrides: Mapping[str, Any]) -> str:

@@ -33,22 +33,13 @@ FORMAT_VERSION = 2
 
 @dataclass
 class SweepState:
-    """A sweep on disk.
-
-    Attributes:
-        folder: of the sweep.
-        spec: what was asked for, see `SweepSpec.as_record`.
-        threads: of each run's process; None leaves it to PyTorch.
-        runs: all runs, in order.
-        trials: of a search, number -> the names of its runs.
-        started: UTC, ISO 8601.
-    """
+    """A sweep on disk, with its runs in order."""
 
     folder: Path
-    spec: dict[str, Any]
-    threads: int | None
+    spec: dict[str, Any]  # what was asked for, see `SweepSpec.as_record`
+    threads: int | None  # of each run's process; None leaves it to PyTorch
     runs: list[SweepRun] = field(default_factory=list)
-    trials: dict[int, list[str]] = field(default_factory=dict)
+    trials: dict[int, list[str]] = field(default_factory=dict)  # of a search: number -> names of its runs
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     @property
@@ -90,11 +81,11 @@ class SweepState:
     def settings_file(self, run: SweepRun) -> Path:
         """Writes the settings that `hilum train` is given; gives the file's path."""
         path = self.folder / "settings" / f"{run.name}.toml"
-        own = {"save_path": str(self.folder), "name": run.name} | (
-            {"device": run.device} if run.device else {}
-        )
+        settings = run.settings | {"save_path": str(self.folder), "name": run.name}
+        if run.device:
+            settings["device"] = run.device
         with replacing(path) as partial:
-            partial.write_text(as_toml(run.settings | own), encoding="utf-8")
+            partial.write_text(as_toml(settings), encoding="utf-8")
         return path
 
     def log_file(self, run: SweepRun) -> Path:
@@ -148,7 +139,9 @@ def open_state(spec: SweepSpec) -> SweepState:
                 f"{folder}: this is not the folder of a sweep: it contains {content[0] if content else 'a file'}. "
                 "Give the sweep another name, or remove the folder."
             )
-        state = SweepState(folder, spec.as_record(), spec.threads or _threads_of_environment())
+        given = os.environ.get("OMP_NUM_THREADS", "")
+        threads = int(given) if given.isdecimal() else 0
+        state = SweepState(folder, spec.as_record(), spec.threads or threads or None)
     else:
         state = read_state(folder)
         _check_unchanged(state, spec)
@@ -221,11 +214,8 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any], *tables: str) ->
             lists = isinstance(was, list) and isinstance(is_now, list)
             more_trials = name == "[search] trials" and is_now >= was
             if was != is_now and not more_trials and not (lists and all(value in is_now for value in was)):
-                yield f"{name} was {_as_text(was)}, is {_as_text(is_now)}"
-
-
-def _as_text(value: Any) -> str:
-    return "absent" if value is None else str(value)
+                was, is_now = ("absent" if value is None else value for value in (was, is_now))
+                yield f"{name} was {was}, is {is_now}"
 
 
 @contextmanager
@@ -250,8 +240,3 @@ def sweep_lock(folder: Path) -> Iterator[None]:
 def _remove_if_empty(folder: Path) -> None:
     with suppress(OSError):
         folder.rmdir()
-
-
-def _threads_of_environment() -> int | None:
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdecimal() and int(given) else None
