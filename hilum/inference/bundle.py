@@ -96,9 +96,8 @@ def open_bundle(path: str | Path, device: str = "auto") -> Reader:
         try:
             import torch  # noqa: F401
         except ImportError:
-            raise HilumError(
-                "Heatmaps from a bundle need PyTorch and Captum: pip install torch torchvision captum."
-            ) from None
+            packages = "PyTorch and Captum: pip install torch torchvision captum"
+            raise HilumError(f"Heatmaps from a bundle need {packages}.") from None
         from hilum.inference.heatmaps import Heatmaps
 
         _check_file(path, WEIGHTS, record)
@@ -128,14 +127,13 @@ def torch_network(weights_file: Path, record: dict[str, Any]) -> "TargetLogits":
     from hilum.models import build_model
     from hilum.training.checkpoints import TargetLogits
 
-    network = record["network"]
+    network, preprocessing = record["network"], record["preprocessing"]
     if network["net_name"] is None:
         raise HilumError(
             f"{weights_file.parent}: the run was trained with a network of your own; heatmaps need its code. "
             "Open the run from Python, with net=."
         )
     weights = load_file(weights_file)
-    preprocessing = record["preprocessing"]
     model = build_model(
         network["net_name"],
         network["outputs"],

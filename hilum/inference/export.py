@@ -22,6 +22,8 @@ from hilum.inference.bundle import BUNDLE_FORMAT, MODEL_CARD, ONNX, RECORD, WEIG
 from hilum.inference.metadata import image_paths, model_metadata
 from hilum.inference.quality_checks import resize_to_model
 from hilum.randomness import generator
+from hilum.report.audit import audit_run
+from hilum.report.format import plain_name
 from hilum.run_folder import RunFolder
 from hilum.sources.images import read_gray
 from hilum.training.checkpoints import TargetLogits, trained_logits
@@ -62,22 +64,20 @@ def export_bundle(run: RunFolder | str | Path, out: str | Path, net: nn.Module |
     metadata = model_metadata(folder)
     images, images_of = _images_to_compare(folder, metadata["preprocessing"])
     with replacing_folder(out) as partial:
-        weights = network.state_dict().items()
-        contiguous = torch.contiguous_format
-        save_file(
-            {name: value.detach().clone(memory_format=contiguous) for name, value in weights},
-            partial / WEIGHTS,
-        )
-        _write_onnx(network, partial / ONNX, images.shape[-2:])
-        _describe_onnx(partial / ONNX, metadata)
-        (partial / WEIGHTS).chmod(
-            (partial / ONNX).stat().st_mode
-        )  # safetensors gives access to the owner only
-        agreement = compare(network, OnnxNetwork(partial / ONNX, "cpu"), images) | {"images_of": images_of}
-        if not agreement["largest_probability_difference"] <= TOLERANCE:
+        onnx_file, weights_file, contiguous = partial / ONNX, partial / WEIGHTS, torch.contiguous_format
+        weights = network.state_dict()
+        for name, value in weights.items():
+            weights[name] = value.detach().clone(memory_format=contiguous)
+        save_file(weights, weights_file)
+        _write_onnx(network, onnx_file, images.shape[-2:])
+        _describe_onnx(onnx_file, metadata)
+        weights_file.chmod(onnx_file.stat().st_mode)  # safetensors gives access to the owner only
+        agreement = compare(network, OnnxNetwork(onnx_file, "cpu"), images) | {"images_of": images_of}
+        difference = agreement["largest_probability_difference"]
+        if not difference <= TOLERANCE:
             raise HilumError(
-                f"PyTorch and ONNX Runtime disagree by {agreement['largest_probability_difference']:.2g} in a "
-                f"probability; at most {TOLERANCE:g} is allowed. No bundle was written."
+                f"PyTorch and ONNX Runtime disagree by {difference:.2g} in a probability; "
+                f"at most {TOLERANCE:g} is allowed. No bundle was written."
             )
         record: dict[str, Any] = {
             "bundle_format": BUNDLE_FORMAT,
@@ -140,10 +140,8 @@ def compare(network: nn.Module, onnx: OnnxNetwork, images: np.ndarray) -> dict[s
 
     The images, uint8 (N, 1, height, width), are given in batches of 1 and of up to 32.
     """
-    logits, probabilities = 0.0, 0.0
-    for batch in [images[:1], *np.split(images[1:], range(32, len(images) - 1, 32))]:
-        if not len(batch):
-            continue
+    logits = probabilities = 0.0
+    for batch in (images[:1], *(images[start : start + 32] for start in range(1, len(images), 32))):
         with torch.inference_mode():
             expected = network(torch.from_numpy(batch)).double()
         found = torch.from_numpy(onnx.logits(batch)).double()
@@ -168,14 +166,12 @@ def _images_to_compare(folder: RunFolder, preprocessing: dict[str, Any]) -> tupl
         return np.stack(images)[:, None], "the run"
     except HilumError:
         shape = _COMPARED, 1, preprocessing["height"], preprocessing["width"]
-        draw = generator(folder.record["seed"], "export")
-        return draw.integers(0, 256, shape, dtype=np.uint8), "noise"
+        noise = generator(folder.record["seed"], "export").integers(0, 256, shape, dtype=np.uint8)
+        return noise, "noise"
 
 
 def _audit_warnings(folder: RunFolder) -> list[str]:
     """The shortcuts that the audit found; none for a run without a table of its images."""
-    from hilum.report.audit import audit_run
-
     try:
         return list(audit_run(folder).conclusions)
     except HilumError:
@@ -184,14 +180,12 @@ def _audit_warnings(folder: RunFolder) -> list[str]:
 
 def model_card(record: dict[str, Any], warnings: Sequence[str] = ()) -> str:
     """The text of a bundle's README.md, from its record and the conclusions of the audit."""
-    environment = Environment(
-        loader=PackageLoader("hilum", "inference"), trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"plain": lambda name: name.replace("_", " "), "with_interval": _with_interval}
+    templates = PackageLoader("hilum", "inference")
+    environment = Environment(loader=templates, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"plain": plain_name, "with_interval": _with_interval}
     template = environment.get_template("model_card.md.jinja")
-    return template.render(
-        record, about=record["provenance"], pixels=record["preprocessing"], warnings=warnings
-    )
+    about, pixels = record["provenance"], record["preprocessing"]
+    return template.render(record, about=about, pixels=pixels, warnings=warnings)
 
 
 def _with_interval(score: dict[str, Any], name: str) -> str:

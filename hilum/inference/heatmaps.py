@@ -100,14 +100,13 @@ class Heatmaps:
             HilumError: another method, or a network without a layer that Grad-CAM could use.
         """
         if method not in HEATMAP_METHODS:
-            raise HilumError(
-                f"method is {method!r}.{nearest(method, HEATMAP_METHODS)} Known: {', '.join(HEATMAP_METHODS)}."
-            )
+            problem = f"method is {method!r}.{nearest(method, HEATMAP_METHODS)}"
+            raise HilumError(f"{problem} Known: {', '.join(HEATMAP_METHODS)}.")
         heatmap = (self._cam if method == "grad-cam" else self._integrate)(pixels, target)
         top = heatmap.max()
-        return (
-            np.clip(heatmap / top, 0, 1).astype(np.float32) if top > 0 else np.zeros_like(pixels, np.float32)
-        )
+        if not top > 0:
+            return np.zeros_like(pixels, np.float32)
+        return np.clip(heatmap / top, 0, 1).astype(np.float32)
 
     def occlusion_check(self, pixels: np.ndarray, target: int, heatmap: np.ndarray) -> OcclusionCheck:
         """Whether the model needs what a heatmap shows; pixels and target are those of the heatmap."""
@@ -160,22 +159,17 @@ class Heatmaps:
         images = self._tensor(pixels)
         if self._layer is None:
             self._layer = fine_layer(self.model, images)
-        cells = self._grad_cam(self.model, self._layer).attribute(
-            images, target=target, relu_attributions=True
-        )
+        grad_cam = self._grad_cam(self.model, self._layer)
+        cells = grad_cam.attribute(images, target=target, relu_attributions=True)
         return over_image(cells[0, 0].detach().cpu().numpy(), pixels.shape)
 
 
 def over_image(cells: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """A map of cells, float32 (rows, columns), at an image's size (height, width): cell j over pixel j s."""
-    positions = [
-        np.arange(pixels, dtype=np.float32) * count / pixels
-        for pixels, count in zip(size, cells.shape, strict=True)
-    ]
-    columns, rows = np.meshgrid(positions[1], positions[0])
-    return cv2.remap(
-        cells.astype(np.float32), columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+    pairs = zip(size, cells.shape, strict=True)
+    rows, columns = (np.arange(pixels, dtype=np.float32) * count / pixels for pixels, count in pairs)
+    x, y = np.meshgrid(columns, rows)
+    return cv2.remap(cells.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def fine_layer(model: nn.Module, images: torch.Tensor) -> nn.Module:
@@ -215,9 +209,7 @@ class PointingGame:
         games: true positives of the validation part with a mask.
         hits: those whose maximum is inside the finding.
         near: those whose maximum is inside, or at most `TOLERANCE` of the image's width away.
-        share: hits / games; None without games.
-        low: lower end of its 95 % interval (Wilson).
-        high: upper end.
+        share, low, high: hits / games and its 95 % interval (Wilson); None without games.
         chance: mean share of the image that the finding covers: the hit rate of a random point.
     """
 
@@ -256,9 +248,7 @@ def pointing_game(
     reader = open_run(folder.path, device="cpu")
     heatmaps, preprocessing = reader.explainer(), reader.metadata["preprocessing"]
     games = []
-    for target in FINDINGS:
-        if target not in folder.targets:
-            continue
+    for target in (name for name in FINDINGS if name in folder.targets):
         column = folder.targets.index(target)
         true_positives = (predictions.y_true[:, column] == 1) & predictions.predicted[:, column]
         paths = catalog.loc[predictions.image_ids[true_positives], "Image_Path"]
@@ -279,14 +269,10 @@ def pointing_game(
 
 
 def distance_to(mask: np.ndarray, heatmap: np.ndarray) -> float:
-    """The distance of a heatmap's maximum from a mask of the same image; their sizes may differ.
+    """The distance of a heatmap's maximum from a mask of the same image, as a share of the mask's width.
 
-    Args:
-        mask: uint8 (rows, columns), not 0 in the finding, which is not empty.
-        heatmap: float32 (height, width).
-
-    Returns:
-        Share of the mask's width; 0 inside, infinite for a heatmap of zeros.
+    The mask, uint8 (rows, columns), is not 0 in the finding, which is not empty. The heatmap, float32 (height, width),
+    may have another size. The distance is 0 inside the finding, and infinite for a heatmap of zeros.
     """
     if not heatmap.max() > 0:
         return float("inf")

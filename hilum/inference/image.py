@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 #: Deflated Explicit VR: a few bytes may unpack to any number, and pydicom unpacks them all to read the header.
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 
-_FRONTAL = {"PA": "PA", "AP": "AP", "POSTERO-ANTERIOR": "PA", "ANTERO-POSTERIOR": "AP"}
+#: DICOM's names of views.
+_VIEWS = {"PA": "PA", "AP": "AP", "POSTERO-ANTERIOR": "PA", "ANTERO-POSTERIOR": "AP"}
 _LATERAL = ("LL", "RL", "LATERAL", "LAT", "LLD", "RLD", "LEFT LATERAL", "RIGHT LATERAL")
+_VIEWS |= dict.fromkeys(_LATERAL, "lateral")
 
 
 @dataclass(frozen=True)
@@ -39,17 +41,14 @@ class Limits:
     def check_bytes(self, count: int, name: str) -> None:
         """Raises ImageError ("too-large") if a file of this name has more bytes than allowed."""
         if count > self.file_bytes:
-            raise ImageError(
-                "too-large", f"{name}: the file has {count:,} bytes; at most {self.file_bytes:,} are read."
-            )
+            problem = f"{name}: the file has {count:,} bytes; at most {self.file_bytes:,} are read."
+            raise ImageError("too-large", problem)
 
     def check_size(self, size: tuple[int, int] | None, name: str) -> None:
         """Raises ImageError ("too-large") for too many (rows, columns); None leaves it to the decoder."""
         if size is not None and size[0] * size[1] > self.pixels:
-            raise ImageError(
-                "too-large",
-                f"{name}: the image is {size[1]:,} x {size[0]:,} pixels; at most {self.pixels:,} are read.",
-            )
+            shape = f"{size[1]:,} x {size[0]:,} pixels"
+            raise ImageError("too-large", f"{name}: the image is {shape}; at most {self.pixels:,} are read.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,12 +91,10 @@ def prepare_image(data: bytes, name: str, preprocessing: dict[str, Any], limits:
     try:
         pixels, view, header = _decode(data, name, limits)
     except ImageError as error:
-        # Its remedy is about data sets.
-        raise ImageError(error.code, error.problem) from None
+        raise ImageError(error.code, error.problem) from None  # without its remedy, which is about data sets
     except Exception as error:  # a decoder may raise anything for a hostile file
-        raise ImageError(
-            "unreadable", f"{name}: the file cannot be read ({type(error).__name__}); it is damaged."
-        ) from None
+        problem = f"{name}: the file cannot be read ({type(error).__name__}); it is damaged."
+        raise ImageError("unreadable", problem) from None
     model_input = resize_to_model(pixels, preprocessing)
     flags = check_quality(pixels, model_input, view, header, preprocessing)
     return PreparedImage(name, pixels, model_input, flags, view)
@@ -121,10 +118,8 @@ def _decode_dicom(data: bytes, name: str, limits: Limits) -> tuple[np.ndarray, s
     from hilum.sources.dicom import parse_dicom, show_dicom
 
     if _DEFLATED in data:
-        raise ImageError(
-            "unsupported",
-            f"{name}: the DICOM file is deflated as a whole; store it in another transfer syntax.",
-        )
+        problem = f"{name}: the DICOM file is deflated as a whole; store it in another transfer syntax."
+        raise ImageError("unsupported", problem)
     header = parse_dicom(data, name)
     declared = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
     limits.check_size(declared, name)
@@ -132,11 +127,10 @@ def _decode_dicom(data: bytes, name: str, limits: Limits) -> tuple[np.ndarray, s
     if syntax is not None and syntax.is_compressed and "PixelData" in header:
         compressed = declared_size(get_frame(header.PixelData, 0, number_of_frames=1))
         if compressed is not None and compressed != declared:
-            raise ImageError(
-                "unreadable",
-                f"{name}: the DICOM header declares {declared[1]:,} x {declared[0]:,} pixels, its compressed "
-                f"image {compressed[1]:,} x {compressed[0]:,}.",
+            problem = (
+                f"{name}: the DICOM header declares {declared[1]:,} x {declared[0]:,} pixels, its compressed"
             )
+            raise ImageError("unreadable", f"{problem} image {compressed[1]:,} x {compressed[0]:,}.")
     pixels = show_dicom(header, name).pixels
     facts = {"modality": _text(header, "Modality"), "body_part": _text(header, "BodyPartExamined")}
     return pixels, _view_of(header), facts
@@ -145,12 +139,7 @@ def _decode_dicom(data: bytes, name: str, limits: Limits) -> tuple[np.ndarray, s
 def _view_of(header: "Dataset") -> str | None:
     names = [_text(header, "ViewPosition")]
     names += [_text(item, "CodeMeaning") for item in header.get("ViewCodeSequence") or ()]
-    for name in names:
-        if name in _FRONTAL:
-            return _FRONTAL[name]
-        if name in _LATERAL:
-            return "lateral"
-    return None
+    return next((_VIEWS[name] for name in names if name in _VIEWS), None)
 
 
 def _text(header: "Dataset", name: str) -> str:

@@ -51,7 +51,9 @@ def model_metadata(folder: RunFolder) -> dict[str, Any]:
             if stored["preprocessing"]["reference"] is not None:
                 _store(folder.path / _FILE, stored)
         return stored
-    settings = folder.settings
+    settings, thresholds = folder.settings, folder.operating_thresholds()
+    points = {name: {"threshold": thresholds[name], "policy": "fixed"} for name in folder.targets}
+    measured = folder.record.get("operating_points") or {}
     preprocessing: dict[str, Any] = {
         "width": settings["image_width"],
         "height": settings["image_height"],
@@ -68,7 +70,7 @@ def model_metadata(folder: RunFolder) -> dict[str, Any]:
         "name": folder.record["name"],
         "research_use": RESEARCH_USE,
         "targets": list(folder.targets),
-        "thresholds": _thresholds(folder),
+        "thresholds": points | {name: measured[name] for name in points if measured.get(name)},
         "preprocessing": preprocessing | _reference(folder, preprocessing),
         "calibration": folder.record.get("calibration"),
         "scores": _scores(folder),
@@ -92,15 +94,6 @@ def _store(path: Path, metadata: dict[str, Any]) -> None:
         write_json(path, metadata)
 
 
-def _thresholds(folder: RunFolder) -> dict[str, dict[str, Any]]:
-    points = folder.record.get("operating_points") or {}
-    plain = folder.operating_thresholds()
-    return {
-        target: points.get(target) or {"threshold": plain[target], "policy": "fixed"}
-        for target in folder.targets
-    }
-
-
 def _views(folder: RunFolder) -> dict[str, int] | None:
     """The number of training images by view; None where the data set does not state it."""
     try:
@@ -108,14 +101,11 @@ def _views(folder: RunFolder) -> dict[str, int] | None:
     except HilumError:
         return None
     known = images.loc[images["part"] == "train", "Orientation_PA"].dropna()
-    if not len(known):
-        return None
-    return {"PA": int((known == 1).sum()), "AP": int((known == 0).sum())}
+    return {"PA": int((known == 1).sum()), "AP": int((known == 0).sum())} if len(known) else None
 
 
 def _scores(folder: RunFolder) -> list[dict[str, Any]]:
-    predictions = Predictions.from_run(folder)
-    table = scores_with_intervals(predictions, seed=folder.record["seed"])
+    table = scores_with_intervals(Predictions.from_run(folder), seed=folder.record["seed"])
     return json.loads(table.to_json(orient="records"))
 
 

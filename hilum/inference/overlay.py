@@ -13,7 +13,7 @@ from hilum.errors import HilumError
 from hilum.files import replacing
 from hilum.inference import DEFAULT_METHOD, RESEARCH_NOTE, RESEARCH_USE
 from hilum.inference.image import PreparedImage
-from hilum.inference.reader import ImageResult, Reader
+from hilum.inference.reader import ImageResult, OcclusionCheck, Reader
 
 #: Even steps of lightness, distinct without red and green; Nuñez et al. 2018 (PLoS ONE 13, e0199239).
 COLOURS = cv2.COLORMAP_CIVIDIS
@@ -32,9 +32,7 @@ _FONT, _SCALE, _LEAST_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.6, 0.4
 
 #: The table of the pictures, in their folder: a row per picture, with its `hilum.inference.reader.OcclusionCheck`.
 OVERLAY_RECORD = "heatmaps.csv"
-OVERLAY_COLUMNS = (
-    *("image", "finding", "picture", "method", "probability", "hidden", "lowers", "stronger_than", "note"),
-)
+OVERLAY_COLUMNS = ("image", "finding", "picture", "method", *OcclusionCheck.__dataclass_fields__, "note")
 
 
 def overlay(image: PreparedImage, heatmap: np.ndarray, fit: str = "stretch") -> np.ndarray:
@@ -70,17 +68,15 @@ def fit_to_image(heatmap: np.ndarray, shape: tuple[int, ...], fit: str) -> np.nd
     Returns:
         float32, of the image's proportions but not its size.
     """
-    height, width = heatmap.shape
-    rows, columns = shape
+    (height, width), (rows, columns) = heatmap.shape, shape
     if fit == "letterbox":
         top, left, inner_height, inner_width = letterbox_place((rows, columns), width, height)
         return heatmap[top : top + inner_height, left : left + inner_width]
     if fit == "crop":
         top, left, kept_rows, kept_columns = crop_place((rows, columns), width / height)
+        kept = cv2.resize(heatmap, (kept_columns, kept_rows), interpolation=cv2.INTER_LINEAR)
         whole = np.zeros((rows, columns), np.float32)
-        whole[top : top + kept_rows, left : left + kept_columns] = cv2.resize(
-            heatmap, (kept_columns, kept_rows), interpolation=cv2.INTER_LINEAR
-        )
+        whole[top : top + kept_rows, left : left + kept_columns] = kept
         return whole
     return heatmap
 
@@ -123,10 +119,8 @@ def prepare_overlays(reader: Reader, folder: Path) -> None:
         HilumError: the folder has another prediction's pictures or cannot be made, or torch or Captum is missing.
     """
     if (folder / OVERLAY_RECORD).exists():
-        raise HilumError(
-            f"{folder}: the folder already holds a {OVERLAY_RECORD} and its pictures. "
-            "Give another folder, or remove this one."
-        )
+        problem = f"{folder}: the folder already holds a {OVERLAY_RECORD} and its pictures."
+        raise HilumError(f"{problem} Give another folder, or remove this one.")
     reader.explainer()
     try:
         folder.mkdir(parents=True, exist_ok=True)

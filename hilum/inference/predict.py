@@ -46,12 +46,11 @@ def find_files(paths: Sequence[str]) -> list[str]:
     found: dict[str, None] = {}
     for path in paths:
         files = _files_of(path)
+        if not files and os.path.isdir(path):  # noqa: PTH112 - as in _files_of
+            raise HilumError(f"{path}: the folder holds no PNG, JPEG or DICOM file.")
         if not files:
-            if os.path.isdir(path):  # noqa: PTH112 - as in _files_of
-                raise HilumError(f"{path}: the folder holds no PNG, JPEG or DICOM file.")
-            raise HilumError(
-                f"{path}: there is no such file or image. Give files, folders or patterns of {', '.join(SUFFIXES)}."
-            )
+            usable = f"files, folders or patterns of {', '.join(SUFFIXES)}"
+            raise HilumError(f"{path}: there is no such file or image. Give {usable}.")
         found.update(dict.fromkeys(files))
     return list(found)
 
@@ -182,10 +181,8 @@ def run_predict(
         raise HilumError(f"None of {len(files):,} images was read: {reasons}.")
     if not silent:
         others = len(files) - counts["read"]
-        print(
-            f"{counts['read']:,} of {len(files):,} images read{f', {others:,} not' if others else ''}; "
-            f"{speed:,.1f} images/s"
-        )
+        rest = f", {others:,} not" if others else ""
+        print(f"{counts['read']:,} of {len(files):,} images read{rest}; {speed:,.1f} images/s")
 
 
 def _check_output(path: Path) -> None:
@@ -245,12 +242,10 @@ def _print_header(reader: Reader, table: bool) -> None:
 
 
 def _write_json(reader: Reader, images: list[ImageResult], speed: float, file: str) -> None:
-    model = {
-        name: reader.metadata.get(name) for name in ("name", "digest", "epoch", "targets", "research_use")
-    }
+    described = ("name", "digest", "epoch", "targets", "research_use")
     content = {
         "format": JSON_FORMAT,
-        "model": model,
+        "model": {name: reader.metadata.get(name) for name in described},
         "images": [asdict(result) for result in images],
         "images_per_second": round(speed, 1),
     }
@@ -265,9 +260,8 @@ def as_text(result: ImageResult, every: bool = False) -> str:
     if result.rows is None:
         return f"{result.image}\n  not read ({result.status}): {result.reason}"
     lines = [f"{result.image}" + (f"  ({result.view})" if result.view else "")]
-    lines += [
-        f"  {'refused' if flag.refused else 'note'} ({flag.code}): {flag.message}" for flag in result.flags
-    ]
+    for flag in result.flags:
+        lines.append(f"  {'refused' if flag.refused else 'note'} ({flag.code}): {flag.message}")
     shown = [finding for finding in result.findings if every or finding.suggested]
     width = max((len(finding.finding) for finding in result.findings), default=0)
     lines += [f"  {_line(finding, width)}" for finding in shown]
@@ -278,15 +272,14 @@ def as_text(result: ImageResult, every: bool = False) -> str:
 
 
 def _line(finding: Finding, width: int) -> str:
-    line = (
-        f"{finding.finding:<{width}}  {format_probability(finding.probability):>7}  "
-        f"threshold {format_probability(finding.threshold):>7}  "
-        f"{finding.priority:+6.2f}  {'suggested' if finding.suggested else '-'}"
-        f"{'' if finding.threshold_measured else '  threshold not measured'}"
-    )
-    return (
-        line if finding.calibrated is None else f"{line}  calibrated {format_probability(finding.calibrated)}"
-    )
+    probability, threshold = (format_probability(value) for value in (finding.probability, finding.threshold))
+    line = f"{finding.finding:<{width}}  {probability:>7}  threshold {threshold:>7}  {finding.priority:+6.2f}"
+    line += "  suggested" if finding.suggested else "  -"
+    if not finding.threshold_measured:
+        line += "  threshold not measured"
+    if finding.calibrated is not None:
+        line += f"  calibrated {format_probability(finding.calibrated)}"
+    return line
 
 
 def csv_rows(result: ImageResult) -> list[dict[str, Any]]:

@@ -51,7 +51,7 @@ _STATISTICS = {
 }
 
 
-def described(text: str) -> dict[str, str]:
+def about(text: str) -> dict[str, str]:
     """The metadata of a dataclass field, from which pydantic makes its description in OpenAPI."""
     return {"description": text}
 
@@ -60,9 +60,9 @@ def described(text: str) -> dict[str, str]:
 class Flag:
     """A quality check that an image failed."""
 
-    code: str = field(metadata=described("for programs"))
-    message: str = field(metadata=described("for people"))
-    refused: bool = field(metadata=described("whether the image is not scored at all"))
+    code: str = field(metadata=about("for programs"))
+    message: str = field(metadata=about("for people"))
+    refused: bool = field(metadata=about("whether the image is not scored at all"))
 
 
 def check_quality(
@@ -104,13 +104,13 @@ def _check_header(header: dict[str, Any]) -> list[Flag]:
 
 def _check_view(view: str | None, training_views: dict[str, int]) -> list[Flag]:
     trained = " and ".join(name for name, count in training_views.items() if count) or "frontal views"
+    the_model = f"the model was trained on {trained}"
     if view == "lateral":
-        return [Flag("lateral", f"This is a lateral view; the model was trained on {trained}.", True)]
+        return [Flag("lateral", f"This is a lateral view; {the_model}.", True)]
     if view is None:
-        message = f"The file does not state its view; the model was trained on {trained}."
-        return [Flag("unknown-view", message, False)]
+        return [Flag("unknown-view", f"The file does not state its view; {the_model}.", False)]
     if training_views and not training_views.get(view):
-        return [Flag("other-view", f"This is a {view} view; the model was trained on {trained}.", False)]
+        return [Flag("other-view", f"This is a {view} view; {the_model}.", False)]
     return []
 
 
@@ -155,18 +155,13 @@ def _check_gray_levels(model_input: np.ndarray, reference: dict[str, Any] | None
         return [Flag("turned", "The image seems to be on its side or upside down.", False)]
     flags = []
     if upright < _lowest(reference["quantiles"]["likeness"]):
-        message = (
-            "The image does not look like the training images: another view or body part, or much cut off."
-        )
-        flags.append(Flag("unlike", message, False))
-    statistics = gray_statistics(model_input)
-    for name, text in _STATISTICS.items():
+        message = "The image does not look like the training images"
+        flags.append(Flag("unlike", f"{message}: another view or body part, or much cut off.", False))
+    for name, value in gray_statistics(model_input).items():
         low, middle, high = reference["quantiles"][name]
-        value = statistics[name]
         if not _lowest((low, middle, high)) <= value <= -_lowest((-high, -middle, -low)):
-            message = (
-                f"Its {text} is {value:.3g} of 255; 99 % of the training images have {low:.3g} to {high:.3g}."
-            )
+            training = f"99 % of the training images have {low:.3g} to {high:.3g}"
+            message = f"Its {_STATISTICS[name]} is {value:.3g} of 255; {training}."
             flags.append(Flag("gray-levels", message, False))
             break
     return flags
@@ -194,9 +189,8 @@ def measure_reference(images: Iterable[np.ndarray], preprocessing: dict[str, Any
     """
     prepared = [resize_to_model(pixels, preprocessing) for pixels in images]
     mean_image = np.mean([_coarse(pixels) for pixels in prepared], axis=0)
-    rows = [
-        gray_statistics(pixels) | {"likeness": likeness(pixels, mean_image.tolist())} for pixels in prepared
-    ]
+    mean = mean_image.tolist()
+    rows = [gray_statistics(pixels) | {"likeness": likeness(pixels, mean)} for pixels in prepared]
     return {
         "images": len(rows),
         "mean_image": np.round(mean_image, 5).tolist(),
@@ -207,14 +201,9 @@ def measure_reference(images: Iterable[np.ndarray], preprocessing: dict[str, Any
 def gray_statistics(model_input: np.ndarray) -> dict[str, float]:
     """Statistics of an image at the model's size, uint8 (height, width); gray levels 0 to 255."""
     low, middle, high = np.percentile(model_input, (5, 50, 95))
-    return {
-        "mean": float(model_input.mean()),
-        "sd": float(model_input.std()),
-        "low": float(low),
-        "middle": float(middle),
-        "high": float(high),
-        "detail": float(np.abs(np.diff(model_input.astype(np.float32), axis=1)).mean()),
-    }
+    detail = np.abs(np.diff(model_input.astype(np.float32), axis=1)).mean()
+    values = model_input.mean(), model_input.std(), low, middle, high, detail
+    return {name: float(value) for name, value in zip(_STATISTICS, values, strict=True)}
 
 
 def likeness(model_input: np.ndarray, mean_image: list[list[float]]) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 from hilum.errors import HilumError, nearest
 from hilum.inference import DEFAULT_METHOD
 from hilum.inference.image import Limits, PreparedImage, prepare_image
-from hilum.inference.quality_checks import Flag, described
+from hilum.inference.quality_checks import Flag, about
 
 if TYPE_CHECKING:
     import torch
@@ -35,50 +35,46 @@ _NO_FINDING = "No_Finding"
 class Finding:
     """What the model gives one target, the same in the table, the CSV, the JSON and the service's answer."""
 
-    finding: str = field(metadata=described("name of the target"))
-    suggested: bool = field(metadata=described("whether the probability reaches the threshold"))
-    probability: float = field(metadata=described("0 to 1; the threshold applies to it"))
-    threshold: float = field(metadata=described("of the run's frozen operating point"))
+    finding: str = field(metadata=about("name of the target"))
+    suggested: bool = field(metadata=about("whether the probability reaches the threshold"))
+    probability: float = field(metadata=about("0 to 1; the threshold applies to it"))
+    threshold: float = field(metadata=about("of the run's frozen operating point"))
     threshold_measured: bool = field(
-        metadata=described("whether validation had positives to measure it; else it is 0.5 or manual")
+        metadata=about("whether validation had positives to measure it; else it is 0.5 or manual")
     )
-    calibrated: float | None = field(
-        metadata=described("the probability after calibration, if the run has one")
-    )
+    calibrated: float | None = field(metadata=about("the probability after calibration, if the run has one"))
     priority: float = field(
-        metadata=described("log odds above (or below) the threshold's; findings are ordered by it")
+        metadata=about("log odds above (or below) the threshold's; findings are ordered by it")
     )
-    recall: float | None = field(metadata=described("of the operating point, on the validation part"))
-    recall_low: float | None = field(metadata=described("lower end of its 95 % interval"))
-    recall_high: float | None = field(metadata=described("upper end of its 95 % interval"))
+    recall: float | None = field(metadata=about("of the operating point, on the validation part"))
+    recall_low: float | None = field(metadata=about("lower end of its 95 % interval"))
+    recall_high: float | None = field(metadata=about("upper end of its 95 % interval"))
 
 
 @dataclass(frozen=True)
 class ImageResult:
     """What the model gives one image, or why it gives nothing."""
 
-    image: str = field(metadata=described("path or name, as given"))
-    status: str = field(
-        metadata=described("read; refused, by a quality check; or the code of the file's error")
-    )
-    reason: str | None = field(default=None, metadata=described("why it was not read"))
-    view: str | None = field(default=None, metadata=described("PA, AP or lateral, if the file states it"))
-    rows: int | None = field(default=None, metadata=described("of the decoded image"))
-    columns: int | None = field(default=None, metadata=described("of the decoded image"))
-    flags: tuple[Flag, ...] = field(default=(), metadata=described("the quality checks that it failed"))
+    image: str = field(metadata=about("path or name, as given"))
+    status: str = field(metadata=about("read; refused, by a quality check; or the code of the file's error"))
+    reason: str | None = field(default=None, metadata=about("why it was not read"))
+    view: str | None = field(default=None, metadata=about("PA, AP or lateral, if the file states it"))
+    rows: int | None = field(default=None, metadata=about("of the decoded image"))
+    columns: int | None = field(default=None, metadata=about("of the decoded image"))
+    flags: tuple[Flag, ...] = field(default=(), metadata=about("the quality checks that it failed"))
     findings: tuple[Finding, ...] = field(
-        default=(), metadata=described("suggested ones first, then by priority; none if it was not read")
+        default=(), metadata=about("suggested ones first, then by priority; none if it was not read")
     )
-    seconds: float = field(default=0.0, metadata=described("of the model: its batch's time per image"))
+    seconds: float = field(default=0.0, metadata=about("of the model: its batch's time per image"))
 
 
 @dataclass(frozen=True)
 class StudyResult:
     """Several images of one patient as one: the mean of the probabilities of those that were read."""
 
-    images: int = field(metadata=described("read"))
-    refused: int = field(metadata=described("not read"))
-    findings: tuple[Finding, ...] = field(metadata=described("as of one image"))
+    images: int = field(metadata=about("read"))
+    refused: int = field(metadata=about("not read"))
+    findings: tuple[Finding, ...] = field(metadata=about("as of one image"))
 
 
 @dataclass(frozen=True)
@@ -88,11 +84,11 @@ class OcclusionCheck:
     Each side of the square is a quarter of the image's.
     """
 
-    probability: float = field(metadata=described("of the whole image"))
-    hidden: float = field(metadata=described("with the square hidden"))
-    lowers: bool = field(metadata=described("whether hiding it lowers the probability"))
+    probability: float = field(metadata=about("of the whole image"))
+    hidden: float = field(metadata=about("with the square hidden"))
+    lowers: bool = field(metadata=about("whether hiding it lowers the probability"))
     stronger_than: float = field(
-        metadata=described("share of such squares all over the image that lower it less")
+        metadata=about("share of such squares all over the image that lower it less")
     )
 
 
@@ -135,14 +131,11 @@ class Reader:
         start = time.perf_counter()
         probabilities = iter(self.probabilities(accepted) if accepted else ())
         seconds = (time.perf_counter() - start) / max(len(accepted), 1)
-        return [
-            _result_of(image, "refused")
-            if image.refused
-            else _result_of(
-                image, "read", findings=findings_of(self.metadata, next(probabilities)), seconds=seconds
-            )
-            for image in images
-        ]
+        results = []
+        for image in images:
+            findings = () if image.refused else findings_of(self.metadata, next(probabilities))
+            results.append(_result_of(image, findings, 0.0 if image.refused else seconds))
+        return results
 
     def probabilities(self, images: Sequence[PreparedImage]) -> np.ndarray:
         """What the model gives images, refused or not: float32 (images, targets)."""
@@ -160,10 +153,8 @@ class Reader:
             HilumError: no such target or method, or torch or Captum is not installed.
         """
         if target not in self.targets:
-            raise HilumError(
-                f"There is no target {target!r}.{nearest(target, self.targets)} "
-                f"The model has {', '.join(self.targets)}."
-            )
+            problem = f"There is no target {target!r}.{nearest(target, self.targets)}"
+            raise HilumError(f"{problem} The model has {', '.join(self.targets)}.")
         explainer = self.explainer()
         with self._lock:
             return explainer(image.model_input, self.targets.index(target), method)
@@ -182,12 +173,10 @@ class Reader:
             return self._explainer
 
 
-def _result_of(image: PreparedImage, status: str, **options: Any) -> ImageResult:
-    rows, columns = image.pixels.shape
-    refusing = [flag.message for flag in image.flags if flag.refused]
-    return ImageResult(
-        image.name, status, " ".join(refusing) or None, image.view, rows, columns, image.flags, **options
-    )
+def _result_of(image: PreparedImage, findings: tuple[Finding, ...], seconds: float) -> ImageResult:
+    reason = " ".join(flag.message for flag in image.flags if flag.refused) or None
+    status, (rows, columns) = "refused" if image.refused else "read", image.pixels.shape
+    return ImageResult(image.name, status, reason, image.view, rows, columns, image.flags, findings, seconds)
 
 
 def findings_of(metadata: dict[str, Any], probabilities: np.ndarray) -> tuple[Finding, ...]:
@@ -218,12 +207,11 @@ def order_findings(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     Priority is the factor (as a log) by which a finding's odds exceed its own threshold's odds, so that rare and
     common findings, whose thresholds differ, can be compared. `No_Finding` is always last.
     """
-    return tuple(
-        sorted(
-            findings,
-            key=lambda finding: (finding.finding == _NO_FINDING, not finding.suggested, -finding.priority),
-        )
-    )
+
+    def key(finding: Finding) -> tuple[bool, bool, float]:
+        return finding.finding == _NO_FINDING, not finding.suggested, -finding.priority
+
+    return tuple(sorted(findings, key=key))
 
 
 def study_result(results: Sequence[ImageResult]) -> StudyResult:
@@ -232,22 +220,13 @@ def study_result(results: Sequence[ImageResult]) -> StudyResult:
     Calibrated probabilities are averaged as well. Images that were not read do not count.
     """
     read = [result for result in results if result.findings]
-    by_target: dict[str, list[Finding]] = {}
-    for result in read:
-        for finding in result.findings:
-            by_target.setdefault(finding.finding, []).append(finding)
     means = []
-    for first, *others in by_target.values():
-        findings = [first, *others]
+    for first in read[0].findings if read else ():
+        findings = [each for result in read for each in result.findings if each.finding == first.finding]
         probability = np.float32(np.mean([finding.probability for finding in findings]))
         calibrated = [finding.calibrated for finding in findings if finding.calibrated is not None]
-        means.append(
-            replace(
-                first,
-                **_against_threshold(probability, first.threshold),
-                calibrated=float(np.mean(calibrated)) if calibrated else None,
-            )
-        )
+        mean = float(np.mean(calibrated)) if calibrated else None
+        means.append(replace(first, **_against_threshold(probability, first.threshold), calibrated=mean))
     return StudyResult(len(read), len(results) - len(read), order_findings(means))
 
 
@@ -287,9 +266,8 @@ def open_reader(path: str | Path, device: str = "auto") -> Reader:
 
         return open_bundle(path, device)
     if not (path / "run.json").is_file():
-        raise HilumError(
-            f"{path}: this is neither a run folder (run.json is missing) nor a bundle (bundle.json is missing)."
-        )
+        kinds = "neither a run folder (run.json is missing) nor a bundle (bundle.json is missing)"
+        raise HilumError(f"{path}: this is {kinds}.")
     return open_run(path, device)
 
 

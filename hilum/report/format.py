@@ -4,14 +4,15 @@ import base64
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader
 
 from hilum.errors import HilumError
 from hilum.files import replacing
-from hilum.metrics.scores import SCORE_NAMES
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 #: What is shown for a number that does not exist.
 UNDEFINED = "n/a"
@@ -104,8 +105,13 @@ def data_uri(data: bytes, image_type: str = "png") -> str:
     return f"data:image/{image_type};base64,{base64.b64encode(data).decode()}"
 
 
-def page_environment() -> Environment:
+def page_environment() -> "Environment":
     """The Jinja environment of all pages: their templates, escaping on, and the functions above as filters."""
+    # Imported here, because `hilum predict` reads a bundle without jinja2 and pandas.
+    from jinja2 import Environment, PackageLoader
+
+    from hilum.metrics.scores import SCORE_NAMES
+
     environment = Environment(
         loader=PackageLoader("hilum", "report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )

@@ -1,11 +1,10 @@
 """The application: pages, routes and middleware."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -15,7 +14,7 @@ from starlette.exceptions import HTTPException
 from hilum import __version__
 from hilum.errors import HilumError
 from hilum.inference import RESEARCH_USE
-from hilum.inference.reader import open_reader
+from hilum.inference.reader import Reader, open_reader
 from hilum.service import routes_predict, routes_runs
 from hilum.service.errors import Responses, answer_error, error_responses
 from hilum.service.middleware import MetricsMiddleware, SecurityMiddleware, ServiceMetrics
@@ -23,9 +22,6 @@ from hilum.service.model_pool import Batcher, ModelPool, SingleModel
 from hilum.service.routes_predict import Predictor
 from hilum.service.schemas import API_FORMAT, Health
 from hilum.service.uploads import ServiceLimits
-
-if TYPE_CHECKING:
-    from hilum.inference.reader import Reader
 
 WEB = Path(__file__).parent / "web"
 
@@ -52,9 +48,9 @@ Retry-After states when to ask again.
 
 
 def make_app(
-    model: "Reader | Path",
+    model: Reader | Path,
     *,
-    open_reader: "Callable[[Path], Reader]" = open_reader,
+    open_reader: Callable[[Path], Reader] = open_reader,
     token: str | None = None,
     loopback_only: bool = True,
     limits: ServiceLimits | None = None,
@@ -69,10 +65,7 @@ def make_app(
         limits: of requests.
     """
     limits, metrics = limits or ServiceLimits(), ServiceMetrics()
-
-    def make_batcher(reader: "Reader") -> Batcher:
-        return Batcher(reader, limits.batch, metrics.batch.observe)
-
+    make_batcher = partial(Batcher, max_batch=limits.batch, observe=metrics.batch.observe)
     models: SingleModel | ModelPool
     if isinstance(model, Path):
         models = ModelPool(model, open_reader, make_batcher)
@@ -108,7 +101,7 @@ async def _lifespan(api: FastAPI) -> AsyncIterator[None]:
     predictor: Predictor = api.state.predictor
 
     async def open_best() -> None:
-        with contextlib.suppress(HilumError):  # the first request gets the error
+        with suppress(HilumError):  # the first request gets the error
             async with predictor.models.using():
                 pass
 

@@ -57,9 +57,7 @@ class ServiceError(HilumError):
 
     Args:
         status: HTTP status.
-        code: the kind of reason, for programs.
-        message: what is wrong, and what to do.
-        file: name of the file with the error.
+        code, message, file: of the answer, see `Error`.
         retry_after: seconds after which the same request may succeed.
     """
 

@@ -9,18 +9,11 @@ import hmac
 import ipaddress
 import logging
 import time
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-    generate_latest,
-)
+import prometheus_client as prometheus
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -107,21 +100,16 @@ class SecurityMiddleware:
     def _refusal(self, path: str, headers: Headers) -> JSONResponse | None:
         host = headers.get("host", "")
         if self._loopback_only and not is_loopback(_host_name(host)):
-            return error_json(
-                403, "host", "This service answers only to localhost and 127.0.0.1: use one of these names."
-            )
+            message = "This service answers only to localhost and 127.0.0.1: use one of these names."
+            return error_json(403, "host", message)
         if path.startswith(PROTECTED):
             origin = headers.get("origin")
             foreign = origin is not None and urlsplit(origin).netloc.lower() != host.lower()
             if foreign or headers.get("sec-fetch-site", "none") in ("cross-site", "same-site"):
                 return error_json(403, "origin", "The page of another site may not use this service.")
             if not self._is_authorized(headers.get("authorization", "")):
-                return error_json(
-                    401,
-                    "token",
-                    "Send the service's token: Authorization: Bearer <token>.",
-                    headers={"WWW-Authenticate": "Bearer"},
-                )
+                message = "Send the service's token: Authorization: Bearer <token>."
+                return error_json(401, "token", message, headers={"WWW-Authenticate": "Bearer"})
         return None
 
     def _is_authorized(self, authorization: str) -> bool:
@@ -153,40 +141,30 @@ class ServiceMetrics:
     """Counts and times for Prometheus, without anything about an image, in a registry per service."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        self.requests = Counter(
-            "hilum_requests", "Requests answered.", ["endpoint", "status"], registry=registry
-        )
-        self.seconds = Histogram(
+        self.registry = prometheus.CollectorRegistry()
+        prometheus.ProcessCollector(registry=self.registry)
+        prometheus.PlatformCollector(registry=self.registry)
+        counter = partial(prometheus.Counter, registry=self.registry)
+        histogram = partial(prometheus.Histogram, registry=self.registry)
+        self.requests = counter("hilum_requests", "Requests answered.", ["endpoint", "status"])
+        self.seconds = histogram(
             "hilum_request_seconds",
             "Seconds from a request's head to the end of its answer.",
             ["endpoint"],
             buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
-            registry=registry,
         )
-        self.images = Counter(
-            "hilum_images",
-            "Images: read, refused by a quality check, or unusable.",
-            ["outcome"],
-            registry=registry,
-        )
-        self.batch = Histogram(
-            "hilum_batch_images",
-            "Images in a batch of the model.",
-            buckets=(1, 2, 4, 8, 16),
-            registry=registry,
-        )
-        self.open_requests = Gauge(
-            "hilum_requests_in_work", "Requests admitted and not yet answered.", registry=registry
-        )
+        help_text = "Images: read, refused by a quality check, or unusable."
+        self.images = counter("hilum_images", help_text, ["outcome"])
+        help_text, sizes = "Images in a batch of the model.", (1, 2, 4, 8, 16)
+        self.batch = histogram("hilum_batch_images", help_text, buckets=sizes)
+        help_text = "Requests admitted and not yet answered."
+        self.open_requests = prometheus.Gauge("hilum_requests_in_work", help_text, registry=self.registry)
         for outcome in ("read", "refused", "unusable"):
             self.images.labels(outcome)
 
     def as_text(self) -> bytes:
         """In Prometheus's text format."""
-        return generate_latest(self.registry)
+        return prometheus.generate_latest(self.registry)
 
 
 class MetricsMiddleware:

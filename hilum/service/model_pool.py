@@ -11,18 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hilum.errors import HilumError, nearest
+from hilum.inference.image import PreparedImage
+from hilum.inference.reader import ImageResult, Reader
 from hilum.run_folder import RunFolder, find_runs
 from hilum.service.errors import ServiceError, busy
 
-if TYPE_CHECKING:
-    from hilum.inference.image import PreparedImage
-    from hilum.inference.reader import ImageResult, Reader
-
 #: Models of a folder of runs that stay open; there are more only while more than that are in use.
 MAX_OPEN = 2
+
+_CLOSED = "The service has closed this model."
 
 
 @dataclass
@@ -30,7 +30,7 @@ class _Job:
     """An image to read, or another function that needs the model."""
 
     answer: asyncio.Future[Any]
-    image: "PreparedImage | None" = field(default=None, repr=False)
+    image: PreparedImage | None = field(default=None, repr=False)
     function: Callable[[], Any] | None = None
 
 
@@ -43,7 +43,7 @@ class Batcher:
         observe: called with the size of each batch.
     """
 
-    def __init__(self, reader: "Reader", max_batch: int, observe: Callable[[int], None] = lambda size: None):
+    def __init__(self, reader: Reader, max_batch: int, observe: Callable[[int], None] = lambda size: None):
         self.reader = reader
         self._max_batch, self._observe = max_batch, observe
         self._waiting: deque[_Job] = deque()
@@ -73,7 +73,7 @@ class Batcher:
         finally:
             self._users -= 1
 
-    async def read(self, image: "PreparedImage") -> "ImageResult":
+    async def read(self, image: PreparedImage) -> ImageResult:
         """The result of one image. If the request is cancelled before the image's turn, it is not read.
 
         Raises:
@@ -82,11 +82,7 @@ class Batcher:
         return await self._submit(image=image)
 
     async def run(self, function: Callable[[], Any]) -> Any:
-        """Calls a function in the model's thread, at its turn.
-
-        Raises:
-            ServiceError: as `read`.
-        """
+        """Calls a function in the model's thread, at its turn; raises as `read`."""
         return await self._submit(function=function)
 
     async def close(self) -> None:
@@ -94,9 +90,7 @@ class Batcher:
         self._closed = True
         if self._worker is not None:
             self._worker.cancel()
-        for job in (*self._running, *self._waiting):
-            if not job.answer.done():
-                job.answer.set_exception(_closed_error())
+        _fail([*self._running, *self._waiting], busy(_CLOSED))
         self._waiting.clear()
         if self._worker is not None:
             await asyncio.gather(self._worker, return_exceptions=True)
@@ -104,7 +98,7 @@ class Batcher:
 
     async def _submit(self, **work: Any) -> Any:
         if self._closed:
-            raise _closed_error()
+            raise busy(_CLOSED)
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
         job = _Job(asyncio.get_running_loop().create_future(), **work)
@@ -127,9 +121,7 @@ class Batcher:
                     if not job.answer.done():
                         job.answer.set_result(answer)
             except Exception as error:
-                for job in batch:
-                    if not job.answer.done():
-                        job.answer.set_exception(error)
+                _fail(batch, error)
             self._running = []
 
     def _next_batch(self) -> list[_Job]:
@@ -151,8 +143,10 @@ class Batcher:
         return self.reader.read([job.image for job in batch if job.image is not None])
 
 
-def _closed_error() -> ServiceError:
-    return busy("The service has closed this model.")
+def _fail(jobs: list[_Job], error: Exception) -> None:
+    for job in jobs:
+        if not job.answer.done():
+            job.answer.set_exception(error)
 
 
 class SingleModel:
@@ -188,13 +182,9 @@ class ModelPool:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        open_reader: Callable[[Path], "Reader"],
-        make_batcher: Callable[["Reader"], Batcher],
+        self, folder: Path, open_reader: Callable[[Path], Reader], make_batcher: Callable[[Reader], Batcher]
     ):
-        self._folder = folder
-        self._open_reader, self._make_batcher = open_reader, make_batcher
+        self._folder, self._open_reader, self._make_batcher = folder, open_reader, make_batcher
         self._open: OrderedDict[str, Batcher] = OrderedDict()
         self._opening = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
@@ -245,7 +235,7 @@ class ModelPool:
         self._close_idle()
         return batcher
 
-    async def _open_model(self, run: RunFolder) -> "Reader":
+    async def _open_model(self, run: RunFolder) -> Reader:
         if self._closed:
             raise busy("The service is stopping.")
         try:

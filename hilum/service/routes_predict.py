@@ -15,7 +15,7 @@ from hilum.errors import HilumError, ImageError, nearest
 from hilum.inference import DEFAULT_METHOD, HEATMAP_METHODS, RESEARCH_USE, HeatmapMethod
 from hilum.inference.image import PreparedImage
 from hilum.inference.overlay import fit_to_image
-from hilum.inference.reader import ImageResult, OcclusionCheck, Reader, study_result
+from hilum.inference.reader import OcclusionCheck, Reader, study_result
 from hilum.report.format import data_uri
 from hilum.service.errors import Responses, ServiceError, busy, error_responses, image_error
 from hilum.service.middleware import ServiceMetrics
@@ -37,7 +37,7 @@ RunName = Annotated[
 _UPLOAD_ERRORS = error_responses(400, 401, 403, 404, 408, 409, 413, 415, 422, 503)
 
 #: FastAPI's `responses` of a heatmap.
-HEATMAP_RESPONSE: Responses = {
+HEATMAP_PNG: Responses = {
     200: {
         "content": {"image/png": {}},
         "description": "gray levels 0 to 255 for 0 to 1",
@@ -52,13 +52,7 @@ HEATMAP_RESPONSE: Responses = {
 
 
 class Predictor:
-    """Reads the files of requests with the models, within the limits.
-
-    Args:
-        models: to read with.
-        limits: of requests.
-        metrics: count images and requests.
-    """
+    """Reads the files of requests with the models, within the limits; `metrics` count images and requests."""
 
     def __init__(self, models: SingleModel | ModelPool, limits: ServiceLimits, metrics: ServiceMetrics):
         self.models, self.limits, self.metrics = models, limits, metrics
@@ -87,12 +81,9 @@ class Predictor:
             async with asyncio.timeout(self.limits.seconds):
                 yield
         except TimeoutError:
-            raise ServiceError(
-                503,
-                "timeout",
-                f"The request took longer than {self.limits.seconds:g} seconds. Try fewer or smaller files.",
-                retry_after=5,
-            ) from None
+            message = f"The request took longer than {self.limits.seconds:g} seconds."
+            message += " Try fewer or smaller files."
+            raise ServiceError(503, "timeout", message, retry_after=5) from None
         finally:
             self._open_requests -= 1
             self.metrics.open_requests.set(self._open_requests)
@@ -114,32 +105,20 @@ class Predictor:
             raise image_error(error, upload.name) from None
 
     async def read(
-        self,
-        batcher: Batcher,
-        upload: Upload,
-        with_pixels: bool,
-        heatmaps: Sequence[str],
-        method: HeatmapMethod,
+        self, batcher: Batcher, upload: Upload, pixels: bool, heatmaps: Sequence[str], method: HeatmapMethod
     ) -> ImageAnswer:
-        """Reads a file.
-
-        Args:
-            batcher: of the model.
-            upload: the file.
-            with_pixels: add the decoded image.
-            heatmaps: targets whose heatmaps are added; "suggested" for all suggested ones.
-            method: of the heatmaps.
-        """
+        """Reads a file; the options are those of `predict`."""
         async with self._image_slots:
             image = await self.prepare(batcher.reader, upload)
             result = await batcher.read(image)
             self.metrics.images.labels(result.status).inc()
             pictures, checks = {}, {}
-            for target in _heatmap_targets(result, heatmaps):
-                picture, checks[target] = await self.heatmap(batcher, image, target, method)
-                pictures[target] = data_uri(picture)
-            pixels = data_uri(await self.in_decoder(encode_png, image.pixels)) if with_pixels else None
-            return ImageAnswer(**vars(result), pixels=pixels, heatmaps=pictures, occlusion=checks)
+            for each in result.findings:
+                if each.finding in heatmaps or (each.suggested and "suggested" in heatmaps):
+                    picture, checks[each.finding] = await self.heatmap(batcher, image, each.finding, method)
+                    pictures[each.finding] = data_uri(picture)
+            decoded = data_uri(await self.in_decoder(encode_png, image.pixels)) if pixels else None
+            return ImageAnswer(**vars(result), pixels=decoded, heatmaps=pictures, occlusion=checks)
 
     async def heatmap(
         self, batcher: Batcher, image: PreparedImage, target: str, method: HeatmapMethod
@@ -225,7 +204,7 @@ async def predict(
 @router.post(
     "/v1/heatmap",
     response_class=Response,
-    responses=HEATMAP_RESPONSE | _UPLOAD_ERRORS,
+    responses=HEATMAP_PNG | _UPLOAD_ERRORS,
     openapi_extra=_form("file", many=False),
     summary="Where in an image the model sees a finding",
 )
@@ -272,20 +251,8 @@ async def model(predictor: InPredictor, run: RunName = None) -> dict[str, Any]:
 def check_target(target: str, targets: Sequence[str], owner: str = "The model") -> None:
     """Raises ServiceError (404) for a target that the model or run does not have."""
     if target not in targets:
-        raise ServiceError(
-            404,
-            "no-target",
-            f"There is no target {target!r}.{nearest(target, targets)} {owner} has {', '.join(targets)}.",
-        )
-
-
-def _heatmap_targets(result: ImageResult, requested: Sequence[str]) -> list[str]:
-    """The targets whose heatmaps are requested, once each, in the findings' order."""
-    return [
-        each.finding
-        for each in result.findings
-        if each.finding in requested or (each.suggested and "suggested" in requested)
-    ]
+        problem = f"There is no target {target!r}.{nearest(target, targets)}"
+        raise ServiceError(404, "no-target", f"{problem} {owner} has {', '.join(targets)}.")
 
 
 def heatmap_response(png: bytes, check: OcclusionCheck) -> Response:

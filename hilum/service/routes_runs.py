@@ -30,13 +30,7 @@ from hilum.report.terminal import MAIN_SCORES
 from hilum.run_folder import RunFolder, find_runs
 from hilum.service.errors import Responses, ServiceError, error_responses
 from hilum.service.model_pool import evaluated_runs, find_run
-from hilum.service.routes_predict import (
-    HEATMAP_RESPONSE,
-    InPredictor,
-    check_target,
-    encode_png,
-    heatmap_response,
-)
+from hilum.service.routes_predict import HEATMAP_PNG, InPredictor, check_target, encode_png, heatmap_response
 from hilum.service.schemas import ComparisonAnswer, CurvesAnswer, MistakesAnswer, RunImageAnswer, RunsAnswer
 
 #: The scores of the curves, in the order of the page's menu.
@@ -54,6 +48,8 @@ _comparing = threading.Lock()
 
 router = APIRouter(tags=["runs"])
 
+RunName = Annotated[str, PathParameter(description="of the run's folder", examples=["baseline"])]
+
 
 def _folder(request: Request) -> Path:
     return request.app.state.runs_folder
@@ -62,10 +58,7 @@ def _folder(request: Request) -> Path:
 Folder = Annotated[Path, Depends(_folder)]
 
 
-def _run(
-    folder: Folder,
-    name: Annotated[str, PathParameter(description="of the run's folder", examples=["baseline"])],
-) -> RunFolder:
+def _run(folder: Folder, name: RunName) -> RunFolder:
     return find_run(folder, name)
 
 
@@ -116,13 +109,9 @@ def _overview(run: RunFolder) -> dict[str, Any]:
 def differing_settings(runs: list[RunFolder]) -> list[str]:
     """The settings that differ between runs, without those that have no effect on the results."""
     defaults = DEFAULTS.as_record()
-    names = dict.fromkeys(name for run in runs for name in run.settings)
-    return [
-        name
-        for name in names
-        if name not in WITHOUT_EFFECT
-        and len({repr(run.settings.get(name, defaults.get(name))) for run in runs}) > 1
-    ]
+    names = dict.fromkeys(name for run in runs for name in run.settings if name not in WITHOUT_EFFECT)
+    values = {name: {repr(run.settings.get(name, defaults.get(name))) for run in runs} for name in names}
+    return [name for name in names if len(values[name]) > 1]
 
 
 @router.get(
@@ -162,7 +151,7 @@ def mistakes(
     most: Annotated[int, Query(ge=1, le=500)] = 60,
 ) -> dict[str, Any]:
     """On the validation part in the best epoch: the worst of each target first, then the second worst of each."""
-    (predictions, images), missed = _validation_of(run), kind == "missed"
+    (predictions, images), missed = _validation_of(run.path, _version(run)), kind == "missed"
     if target is not None:
         check_target(target, run.targets, run.path.name)
         predictions = predictions.select(targets=[target])
@@ -198,12 +187,11 @@ def image(run: Run, image_id: ImageId) -> dict[str, Any]:
     """What is known about it, and for each target the label, the threshold and the probability in each epoch."""
     predictions, images, row = _validation_with(run, image_id)
     history = image_history(run, image_id)
-    about = {} if images.table is None else images.table.loc[image_id].to_dict()
     return {
         "name": run.path.name,
         "image_id": image_id,
         "best_epoch": run.best_epoch,
-        "about": _as_text(about),
+        "about": {} if images.table is None else _as_text(images.table.loc[image_id].to_dict()),
         "epochs": [int(epoch) for epoch in history.index],
         "findings": [
             {
@@ -253,7 +241,7 @@ def pixels(
 @router.get(
     "/v1/runs/{name}/images/{image_id}/heatmap",
     response_class=Response,
-    responses=HEATMAP_RESPONSE | _ERRORS | error_responses(503),
+    responses=HEATMAP_PNG | _ERRORS | error_responses(503),
     summary="Where the run sees a finding in it",
 )
 async def heatmap(
@@ -283,10 +271,8 @@ def _pixels(run: RunFolder, image_id: int, side: int | None) -> np.ndarray:
         raise ServiceError(409, "no-image", f"Image {image_id}: its path is outside the data set.")
     levels = images.pixels(image_id, side)
     if levels is None:
-        message = (
-            f"The radiograph of image {image_id} is not available: the data set is not where the run read it."
-        )
-        raise ServiceError(404, "no-image", message)
+        problem = f"The radiograph of image {image_id} is not available"
+        raise ServiceError(404, "no-image", f"{problem}: the data set is not where the run read it.")
     return levels
 
 
@@ -296,15 +282,11 @@ def _validation_with(run: RunFolder, image_id: int) -> tuple[Predictions, RunIma
     Raises:
         ServiceError: the part does not have the image.
     """
-    predictions, images = _validation_of(run)
+    predictions, images = _validation_of(run.path, _version(run))
     rows = np.flatnonzero(predictions.image_ids == image_id)
     if not len(rows):
         raise ServiceError(404, "no-image", f"{run.path.name} has no validation image {image_id}.")
     return predictions, images, int(rows[0])
-
-
-def _validation_of(run: RunFolder) -> tuple[Predictions, RunImages]:
-    return _read_validation(run.path, _version(run))
 
 
 def _version(run: RunFolder) -> int:
@@ -313,7 +295,7 @@ def _version(run: RunFolder) -> int:
 
 
 @lru_cache(maxsize=4)
-def _read_validation(path: Path, _version: int) -> tuple[Predictions, RunImages]:
+def _validation_of(path: Path, _version: int) -> tuple[Predictions, RunImages]:
     folder = RunFolder(path)
     return Predictions.from_run(folder), RunImages(folder)
 
@@ -361,6 +343,4 @@ def _series(values: pd.Series) -> list[float | None]:
 
 def _number(value: Any) -> float | None:
     """A JSON number; None for NaN and for missing values."""
-    if value is None or not math.isfinite(value):
-        return None
-    return float(value)
+    return None if value is None or not math.isfinite(value) else float(value)

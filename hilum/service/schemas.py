@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
+from hilum.inference.quality_checks import about
 from hilum.inference.reader import ImageResult, OcclusionCheck, StudyResult
 
 #: Of the answers. 2: names are those of the code: `finding`, `image`, `status`, `message`, `metadata`, `text`.
@@ -18,8 +19,6 @@ API_FORMAT = 2
 
 _EXAMPLES = json.loads((Path(__file__).parent / "examples.json").read_text(encoding="utf-8"))
 
-Score = float | None
-Scores = dict[str, Score]
 Series = list[float | None]
 
 
@@ -44,14 +43,14 @@ class ImageAnswer(ImageResult):
     """The result of one image."""
 
     pixels: str | None = field(
-        default=None, metadata={"description": "the decoded image as PNG in a data URI, if requested"}
+        default=None, metadata=about("the decoded image as PNG in a data URI, if requested")
     )
     heatmaps: dict[str, str] = field(
         default_factory=dict,
-        metadata={"description": "by target: a PNG in a data URI, gray levels 0 to 255 for 0 to 1"},
+        metadata=about("by target: a PNG in a data URI, gray levels 0 to 255 for 0 to 1"),
     )
     occlusion: dict[str, OcclusionCheck] = field(
-        default_factory=dict, metadata={"description": "by target: the occlusion check of its heatmap"}
+        default_factory=dict, metadata=about("by target: the occlusion check of its heatmap")
     )
 
 
@@ -138,7 +137,7 @@ class RunOverview(BaseModel):
     seconds: float | None = Field(description="its duration")
     epochs_done: int
     best_epoch: int | None
-    scores: Scores = Field(description="of the best epoch: means over the targets")
+    scores: dict[str, float | None] = Field(description="of the best epoch: means over the targets")
     data: str | None = Field(description="name of the data set")
     targets: list[str]
     digest: str | None

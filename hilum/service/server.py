@@ -6,16 +6,18 @@ import os
 import socket
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hilum.errors import HilumError
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
     from hilum.inference.reader import Reader
-    from hilum.service.middleware import SecurityMiddleware
 
 #: The variable for the token: other users can see flags in a process list.
 TOKEN_VARIABLE = "HILUM_TOKEN"
@@ -70,14 +72,8 @@ def serve(
         if token is not None:
             echo("The page asks for the token.")
         echo("Research use only: this is not a medical device. Ctrl-C stops it.")
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            lifespan="on",
-            timeout_graceful_shutdown=GRACE_SECONDS,
-        )
+        quiet: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
+        config = uvicorn.Config(app, lifespan="on", timeout_graceful_shutdown=GRACE_SECONDS, **quiet)
         uvicorn.Server(config).run(sockets=[listening])
     except KeyboardInterrupt:
         pass
@@ -86,14 +82,12 @@ def serve(
     echo("Stopped.")
 
 
-def _application(
-    path: Path, of_runs: bool, device: str, token: str | None, loopback: bool
-) -> "SecurityMiddleware":
+def _application(path: Path, of_runs: bool, device: str, token: str | None, loopback: bool) -> "ASGIApp":
     from hilum.service.app import make_app
 
-    model = path if of_runs else _open_warm(path, device)
+    open_warm = partial(_open_warm, device=device)
     return make_app(
-        model, open_reader=lambda run: _open_warm(run, device), token=token, loopback_only=loopback
+        path if of_runs else open_warm(path), open_reader=open_warm, token=token, loopback_only=loopback
     )
 
 
@@ -121,30 +115,24 @@ def _check_token(token: str | None, host: str, loopback: bool) -> None:
 
 
 def _is_folder_of_runs(path: Path) -> bool:
-    """True for a folder of runs, False for a run or a bundle.
-
-    Raises:
-        HilumError: it is none of these.
-    """
+    """True for a folder of runs, False for a run or a bundle; HilumError for anything else."""
     if not path.is_dir():
         raise HilumError(f"{path}: there is no such folder. Give a run, a bundle, or a folder of runs.")
     if any((path / name).is_file() for name in ("run.json", "bundle.json")):
         return False
     if not any(path.glob("*/run.json")):
-        raise HilumError(
-            f"{path}: this is not a run (run.json), a bundle (bundle.json), or a folder of runs (*/run.json)."
-        )
+        known = "a run (run.json), a bundle (bundle.json), or a folder of runs (*/run.json)"
+        raise HilumError(f"{path}: this is not {known}.")
     return True
 
 
 def _open_socket(host: str, port: int) -> socket.socket:
     """A listening socket, opened before the model so that a taken port is reported at once."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError, OverflowError):
         raise HilumError(f"host {host}: there is no such name or address.") from None
+    family, kind, protocol, _, address = found[0]
     listening = socket.socket(family, kind, protocol)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -154,12 +142,12 @@ def _open_socket(host: str, port: int) -> socket.socket:
         listening.close()
         number = getattr(error, "errno", None)
         if number == errno.EADDRINUSE:
-            raise HilumError(
-                f"port {port}: another program uses it. Give another with --port; 0 chooses a free one."
-            ) from None
-        if number == errno.EACCES:
-            raise HilumError(f"port {port}: you may not use it; give one above 1023 with --port.") from None
-        raise HilumError(f"host {host}, port {port}: it cannot be used: {error}.") from None
+            problem = f"port {port}: another program uses it. Give another with --port; 0 chooses a free one."
+        elif number == errno.EACCES:
+            problem = f"port {port}: you may not use it; give one above 1023 with --port."
+        else:
+            problem = f"host {host}, port {port}: it cannot be used: {error}."
+        raise HilumError(problem) from None
     return listening
 
 

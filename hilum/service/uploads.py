@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -24,8 +25,7 @@ class ServiceLimits(Limits):
     Attributes:
         body_bytes: of one request.
         upload_bytes: of all requests in memory at the same time.
-        requests: admitted at the same time. The next is answered 503 before its body is read. This limits the wait:
-            an admitted request has at most this many before it.
+        requests: admitted at the same time, which limits the wait; the next is answered 503 before its body is read.
         images: decoded and in memory at the same time.
         batch: images in one pass of the model.
         seconds: from the first byte of the request to the answer.
@@ -68,9 +68,10 @@ class Uploads:
         """
         boundary = _boundary(request.headers.get("content-type", ""))
         form = _Form(boundary, field_name, max_files, self._limits)
-        counted = 0
+        declared, counted = request.headers.get("content-length", ""), 0
         try:
-            form.check_declared_length(request.headers.get("content-length"))
+            if declared.isdigit():
+                form.check_length(int(declared))
             try:
                 async with asyncio.timeout(self._limits.seconds / 2):
                     async for chunk in request.stream():
@@ -102,8 +103,8 @@ class _Form:
             boundary,
             {
                 "on_part_begin": self._headers.clear,
-                "on_header_field": self._on_header_field,
-                "on_header_value": self._on_header_value,
+                "on_header_field": partial(self._on_header, self._header),
+                "on_header_value": partial(self._on_header, self._value),
                 "on_header_end": self._on_header_end,
                 "on_headers_finished": self._on_headers_finished,
                 "on_part_data": self._on_part_data,
@@ -111,13 +112,9 @@ class _Form:
             },
         )
 
-    def check_declared_length(self, content_length: str | None) -> None:
-        if content_length and content_length.isdigit():
-            self._check_length(int(content_length))
-
     def feed(self, chunk: bytes) -> None:
         self._received += len(chunk)
-        self._check_length(self._received)
+        self.check_length(self._received)
         try:
             self._parser.write(chunk)
         except FormParserError:
@@ -132,44 +129,36 @@ class _Form:
         self._files.clear()
         return files
 
-    def _check_length(self, length: int) -> None:
+    def check_length(self, length: int) -> None:
         if length > self._limits.body_bytes:
+            size = _size(self._limits.body_bytes)
             raise ServiceError(
-                413,
-                "too-large",
-                f"The request is larger than {_size(self._limits.body_bytes)}. Send fewer files at once.",
+                413, "too-large", f"The request is larger than {size}. Send fewer files at once."
             )
 
-    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
-        self._header += data[start:end]
-        self._check_header()
-
-    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-        self._check_header()
-
-    def _check_header(self) -> None:
+    def _on_header(self, text: bytearray, data: bytes, start: int, end: int) -> None:
+        """Adds a piece of a header's name or value to its text."""
+        text += data[start:end]
         if len(self._header) + len(self._value) > _MAX_HEADER_BYTES:
             raise _incomplete_form()
 
     def _on_header_end(self) -> None:
         self._headers[bytes(self._header).lower()] = bytes(self._value)
-        self._header, self._value = bytearray(), bytearray()
+        self._header.clear()
+        self._value.clear()
 
     def _on_headers_finished(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         name = options.get(b"name", b"").decode("utf-8", "replace")
         if name != self._field_name:
-            raise ServiceError(
-                422,
-                "field",
-                f"The form has a field {_printable(name)!r}; only {self._field_name!r} is allowed.",
-            )
+            message = f"The form has a field {_printable(name)!r}; only {self._field_name!r} is allowed."
+            raise ServiceError(422, "field", message)
         if len(self._files) == self._max_files:
             limit = "one file" if self._max_files == 1 else f"{self._max_files} files"
             raise ServiceError(413, "too-many", f"Send at most {limit} in a request.")
-        file_name = options.get(b"filename", b"").decode("utf-8", "replace")
-        self._files.append((_base_name(file_name) or f"file {len(self._files) + 1}", bytearray()))
+        path = options.get(b"filename", b"").decode("utf-8", "replace").replace("\\", "/")
+        file_name = _printable(path.rsplit("/", 1)[-1]) or f"file {len(self._files) + 1}"
+        self._files.append((file_name, bytearray()))
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         name, content = self._files[-1]
@@ -189,9 +178,8 @@ def _boundary(content_type: str) -> bytes:
     except Exception:  # a hostile header may raise anything
         kind, options = b"", {}
     if kind != b"multipart/form-data":
-        raise ServiceError(
-            415, "content-type", "Send the files as multipart/form-data, as a form or curl --form does."
-        )
+        message = "Send the files as multipart/form-data, as a form or curl --form does."
+        raise ServiceError(415, "content-type", message)
     if not options.get(b"boundary"):
         raise _incomplete_form()
     return options[b"boundary"]
@@ -199,10 +187,6 @@ def _boundary(content_type: str) -> bytes:
 
 def _incomplete_form() -> ServiceError:
     return ServiceError(400, "form", "The body is not a complete multipart form.")
-
-
-def _base_name(name: str) -> str:
-    return _printable(name.replace("\\", "/").rsplit("/", 1)[-1])
 
 
 def _printable(text: str) -> str:

@@ -121,7 +121,7 @@ def test_the_pointing_game_is_written_and_shown_in_the_report(run, tmp_path):
     assert effusion["low"] <= effusion["share"] <= effusion["high"]
     assert 0 < effusion["chance"] < 0.5
     page = write_report(RunFolder(run.path), tmp_path / "report.html").read_text()
-    assert "Do the heatmaps point at the finding?" in page
+    assert "do the heatmaps point at the finding?" in page
 
 
 def test_the_pointing_game_needs_masks(run, tmp_path):
