@@ -5,8 +5,9 @@ compared with A, on the validation images that both have evaluated.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from pathlib import PurePosixPath
+from string import ascii_uppercase
 from typing import Any
 
 import numpy as np
@@ -51,8 +52,7 @@ def compare_runs(folders: Sequence[RunFolder], *, replicates: int = 1000, seed: 
     """Compares runs with the first of them.
 
     Args:
-        folders: two runs or more. Those that differ only in the seed form one side, unless all do: then each is a
-            side of its own.
+        folders: two runs or more. Those that differ only in the seed form one side; if all do, each is a side.
         replicates: bootstrap samples of the patients.
         seed: of these samples.
 
@@ -68,10 +68,11 @@ def compare_runs(folders: Sequence[RunFolder], *, replicates: int = 1000, seed: 
         )
     runs = [_Run(folder) for folder in folders]
     groups, notes = _group_repeats(runs)
-    sides = [
-        Side(_letter(number), group[0].name, tuple(run.summary for run in group))
-        for number, group in enumerate(groups)
-    ]
+    sides = []
+    for number, group in enumerate(groups):
+        rounds, place = divmod(number, 26)  # A … Z, then A1, B1, …
+        letter = f"{ascii_uppercase[place]}{rounds or ''}"
+        sides.append(Side(letter, group[0].name, tuple(run.summary for run in group)))
     notes += [
         f"{run.folder.path} is {run.summary.status}, not finished: its best epoch so far is compared."
         for run in runs
@@ -134,12 +135,6 @@ class _Run:
         return same if names is None or other_names is None else same & (names == other_names)
 
 
-def _letter(number: int) -> str:
-    """A … Z, then A1, B1, …"""
-    rounds, place = divmod(number, 26)
-    return chr(ord("A") + place) + (str(rounds) if rounds else "")
-
-
 def _group_repeats(runs: Sequence[_Run]) -> tuple[list[list[_Run]], list[str]]:
     """The runs grouped by equal settings, in the order of their first runs; and notes on the grouping."""
     by_key: dict[str, list[_Run]] = {}
@@ -179,6 +174,7 @@ class _SidePair:
         self.mismatched = 0
         self.targets, self.targets_left_out = self._common_targets()
         self.design, common = self._common_images()
+        self.is_paired = self.design == PAIRS_BY_SEED
         self.runs = [*self.ours, *self.theirs]
         self.ids = np.unique(np.concatenate(common))
         patients: dict[int, Any] = {}
@@ -193,20 +189,15 @@ class _SidePair:
                 f"of patient {self.patients[0]}; a comparison needs two patients or more."
             )
 
-    @property
-    def is_paired(self) -> bool:
-        """Whether the runs are compared in pairs with the same seed."""
-        return self.design == PAIRS_BY_SEED
-
     def compare(self, replicates: int, seed: int) -> SideComparison:
         """Compares the two sides, with bootstrap samples of the patients."""
         count = len(self.ours)
-        ours = list(range(count))
-        matched_to = [[run % count] if self.is_paired else ours for run in range(len(self.runs))]
+        matched_to = [[run % count] if self.is_paired else range(count) for run in range(len(self.runs))]
         scores = score_runs(self.aligned, matched_to, replicates=replicates, seed=seed)
         about_models = self._about_models(scores)
         about_settings = self._about_settings(scores, about_models)
-        mine, yours = self._closest_runs()
+        same_seed = [(mine, yours) for mine in self.ours for yours in self.theirs if mine.seed == yours.seed]
+        mine, yours = same_seed[0] if same_seed else (self.ours[0], self.theirs[0])
         claim = about_settings if about_settings.available else about_models
         repeated = min(len(self.ours), len(self.theirs)) > 1
         return SideComparison(
@@ -233,11 +224,12 @@ class _SidePair:
                 f"{', '.join(self.ours[0].targets)}; and {', '.join(self.theirs[0].targets)}. "
                 "Compare runs on the same targets."
             )
-        left_out = {}
-        for side, run in ((self.other, self.ours[0]), (self.reference, self.theirs[0])):
-            for target in run.targets:
-                if target not in common:
-                    left_out[target] = f"{side.name} has no such target"
+        left_out = {
+            target: f"{side.name} has no such target"
+            for side, run in ((self.other, self.ours[0]), (self.reference, self.theirs[0]))
+            for target in run.targets
+            if target not in common
+        }
         return common, left_out
 
     def _common_images(self) -> tuple[str, list[np.ndarray]]:
@@ -261,17 +253,13 @@ class _SidePair:
     def _shared_ids(self, runs: Sequence[_Run]) -> np.ndarray:
         """The ids of the images that all these runs evaluated, sorted."""
         names = " and ".join(run.name for run in runs)
-        shared = runs[0].ids
-        for run in runs[1:]:
-            shared = np.intersect1d(shared, run.ids)
+        shared = reduce(np.intersect1d, [run.ids for run in runs])
         if not len(shared):
             raise HilumError(
                 f"{names} have no validation image in common, so there is nothing to compare them on. Train the "
                 "later run with the split of the earlier one: --split-file RUN/split.parquet."
             )
-        same = np.ones(len(shared), dtype=bool)
-        for run in runs[1:]:
-            same &= runs[0].has_same_images(run, shared)
+        same = np.all([runs[0].has_same_images(run, shared) for run in runs], axis=0)
         if not same.any():
             raise HilumError(
                 f"{names} have {len(shared):,} ImageIDs in common, but they belong to other patients or files: "
@@ -316,8 +304,7 @@ class _SidePair:
         return aligned, {target: count for target, count in counts.items() if count}
 
     def _about_models(self, scores: RunScores) -> Claim:
-        one_each = len(self.runs) == 2
-        count = "two" if one_each else f"{len(self.ours)} + {len(self.theirs)}"
+        count = "two" if len(self.runs) == 2 else f"{len(self.ours)} + {len(self.theirs)}"
         statement = f"This is about these {count} trained models only, on other patients."
         return Claim("models", True, None, statement, *self._differences(scores, models_difference))
 
@@ -326,9 +313,8 @@ class _SidePair:
             reason = "train two seeds or more on each side"
             statement = "Nothing can be concluded about the settings: another seed might reverse the result."
             return Claim("settings", False, reason, statement, {}, {})
-        repeats = f"{len(self.ours)} + {len(self.theirs)} seeds"
-        if self.is_paired:
-            repeats = f"{len(self.ours)} pairs of seeds"
+        count = len(self.ours)
+        repeats = f"{count} pairs of seeds" if self.is_paired else f"{count} + {len(self.theirs)} seeds"
         statement = f"This is about the settings, from {repeats}: other seeds and other patients."
         difference_of = partial(settings_difference, paired=self.is_paired)
         return Claim("settings", True, None, statement, *self._differences(scores, difference_of, models))
@@ -338,13 +324,10 @@ class _SidePair:
     ) -> tuple[dict[str, ScoreDifference], dict[str, dict[str, ScoreDifference]]]:
         """The differences of the means over targets by score, and of each target by target and score.
 
-        Args:
-            scores: of all runs.
-            difference_of: `models_difference` or `settings_difference`.
-            models: the claim about the models, if the degrees of freedom of the means come from it.
+        `difference_of` is `models_difference` or `settings_difference`. If `models` is given, the degrees of freedom
+        of the means come from that claim about the models.
         """
-        ours = list(range(len(self.ours)))
-        theirs = list(range(len(self.ours), len(self.runs)))
+        ours, theirs = range(len(self.ours)), range(len(self.ours), len(self.runs))
         means: dict[str, ScoreDifference] = {}
         targets: dict[str, dict[str, ScoreDifference]] = {target: {} for target in self.targets}
         for score in COMPARED_SCORES:
@@ -358,13 +341,13 @@ class _SidePair:
                 by_target[target] = difference if equal else bound_zero_difference(difference)
             defined = [column for column, target in enumerate(self.targets) if by_target[target].is_defined]
             pooled = [
-                by_target[target] if models is None else models.targets[target][score]
-                for target in (self.targets[column] for column in defined)
+                models.targets[target][score] if models else difference
+                for target, difference in by_target.items()
+                if difference.is_defined
             ]
             degrees = pooled_degrees_of_freedom(pooled, self.patient_count)
-            means[score] = difference_of(
-                score, *mean_over_targets(scores, score, defined), degrees, ours, theirs
-            )
+            mean = mean_over_targets(scores, score, defined)
+            means[score] = difference_of(score, *mean, degrees, ours, theirs)
             for target, difference in adjusted_over_targets(score, by_target).items():
                 targets[target][score] = difference
         return means, targets
@@ -374,31 +357,17 @@ class _SidePair:
         scores = [run.y_score[:, column] for run in self.aligned]
         return np.array_equal(scores[: len(self.ours)], scores[len(self.ours) :])
 
-    def _closest_runs(self) -> tuple[_Run, _Run]:
-        """A run of each side, with the same seed if possible."""
-        theirs = {run.seed: run for run in reversed(self.theirs)}
-        for run in self.ours:
-            if run.seed in theirs:
-                return run, theirs[run.seed]
-        return self.ours[0], self.theirs[0]
-
     def _images(self) -> ComparedImages:
-        evaluated = [
-            np.unique(np.concatenate([run.ids for run in side])) for side in (self.ours, self.theirs)
-        ]
-        only_reference, only_other = (int((~np.isin(ids, self.ids)).sum()) for ids in evaluated)
+        only_reference, only_other = (
+            len(np.setdiff1d(np.concatenate([run.ids for run in side]), self.ids))
+            for side in (self.ours, self.theirs)
+        )
         pairs: list[dict[str, Any]] = []
         for mine, yours in zip(self.ours, self.theirs, strict=True) if self.is_paired else ():
             rows = np.isin(self.ids, np.intersect1d(mine.ids, yours.ids))
-            pairs.append(
-                {
-                    "seed": mine.seed,
-                    "reference": mine.name,
-                    "other": yours.name,
-                    "images": int(rows.sum()),
-                    "patients": len(np.unique(self.aligned[0].patients[rows])),
-                }
-            )
+            patients = len(np.unique(self.aligned[0].patients[rows]))
+            counts = {"images": int(rows.sum()), "patients": patients}
+            pairs.append({"seed": mine.seed, "reference": mine.name, "other": yours.name, **counts})
         return ComparedImages(
             images=len(self.ids),
             patients=self.patient_count,
@@ -411,15 +380,13 @@ class _SidePair:
         )
 
     def _operating_points(self) -> dict[str, dict[str, dict[str, list[Any]]]]:
+        def points(target: str, runs: list[_Run]) -> dict[str, list[Any]]:
+            thresholds = [run.threshold(target) for run in runs]
+            return {"thresholds": thresholds, "policies": [run.policy(target) for run in runs]}
+
         sides = {self.reference.letter: self.ours, self.other.letter: self.theirs}
         return {
-            target: {
-                letter: {
-                    "thresholds": [run.threshold(target) for run in runs],
-                    "policies": [run.policy(target) for run in runs],
-                }
-                for letter, runs in sides.items()
-            }
+            target: {letter: points(target, runs) for letter, runs in sides.items()}
             for target in self.targets
         }
 

@@ -13,7 +13,7 @@ from hilum.metrics.comparison import COMPARED_SCORES, MATCHED, NO_EVIDENCE, Scor
 from hilum.metrics.scores import SCORE_NAMES
 from hilum.plots.comparison import differences_figure
 from hilum.plots.style import target_colours
-from hilum.report.comparison_types import FLIP_KINDS, Changes, Claim, Comparison, Flip, SideComparison
+from hilum.report.comparison_types import FLIP_KINDS, MEAN, Changes, Claim, Comparison, Flip, SideComparison
 from hilum.report.error_gallery import RunImages
 from hilum.report.format import (
     UNDEFINED,
@@ -40,11 +40,7 @@ MOST_SHOWN = 12
 
 
 def write_comparison(comparison: Comparison, path: str | Path) -> Path:
-    """Writes the page of a comparison.
-
-    Args:
-        comparison: of `hilum.report.comparison.compare_runs`.
-        path: the HTML file.
+    """Writes the page of a comparison to an HTML file.
 
     Raises:
         HilumError: the file cannot be written.
@@ -59,27 +55,20 @@ def write_comparison(comparison: Comparison, path: str | Path) -> Path:
 
 
 def _page_content(side: SideComparison) -> dict[str, Any]:
-    figure = differences_figure(side.widest_claim, side.reference.letter, side.other.letter)
+    table = side.widest_claim.as_table()
+    figure = differences_figure(table, side.reference.letter, side.other.letter)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
+    by_reason = table[table["target"] != MEAN].groupby("reason", sort=False)["target"]
     return {
         "side": side,
         "claim": side.widest_claim,
         "figure": data_uri(buffer.getvalue()),
         "colours": target_colours(side.targets),
-        "undefined": _undefined(side.widest_claim),
+        "undefined": by_reason.unique().to_dict(),
         "kinds": _kind_names(side),
         "flips": _shown_flips(side),
     }
-
-
-def _undefined(claim: Claim) -> dict[str, list[str]]:
-    """Reason to the targets that have an undefined score for it."""
-    targets: dict[str, list[str]] = {}
-    for target, scores in claim.targets.items():
-        for reason in dict.fromkeys(score.reason for score in scores.values() if score.reason):
-            targets.setdefault(reason, []).append(target)
-    return targets
 
 
 def _kind_names(side: SideComparison) -> dict[str, str]:
@@ -105,13 +94,7 @@ def _shown_flips(side: SideComparison) -> dict[str, list[tuple[str, Flip, str | 
 
 
 def show_comparison(comparison: Comparison, console: Console | None = None, flips: int = 10) -> None:
-    """Prints the changes, the mean differences, a row per target, and the first flips.
-
-    Args:
-        comparison: of `hilum.report.comparison.compare_runs`.
-        console: standard output by default.
-        flips: number of flips listed, the most serious first.
-    """
+    """Prints the changes, the mean differences, a row per target, and the first `flips`, most serious first."""
     console = console or standard_console(pipe_width=100)
     for note in comparison.notes:
         console.print(f"[yellow]note:[/] {escape(note)}")
@@ -164,7 +147,7 @@ def _show_scores(side: SideComparison, console: Console) -> None:
     for callout in side.callouts:
         console.print(f"[bold yellow]![/] {escape(callout)}")
     console.print(
-        f"\n[bold]Each target[/]  {letter} − A with its 95% interval; verdicts corrected for the number of targets"
+        f"\n[bold]Each target[/]  {letter} − A with its 95 % interval; verdicts corrected for the number of targets"
     )
     console.print(_target_table(claim))
     console.print(f"\n[bold]At the same operating points[/]  {letter} − A; * where there is evidence")
@@ -181,18 +164,8 @@ def _changes_table(changes: Changes, letter: str) -> Table:
 
 
 def _mean_table(claim: Claim, letter: str) -> Table:
-    headings = (
-        "score",
-        "targets",
-        "A",
-        letter,
-        f"{letter} − A",
-        "95% interval",
-        "p",
-        "detectable",
-        "verdict",
-    )
-    table = new_table(*headings, numbers=7, fold=True)
+    difference = (f"{letter} − A", "95 % interval", "p", "detectable", "verdict")
+    table = new_table("score", "targets", "A", letter, *difference, numbers=7, fold=True)
     for score, mean in claim.mean.items():
         low, high = format_difference(mean.low), format_difference(mean.high)
         table.add_row(
@@ -234,17 +207,15 @@ def _operating_points_table(claim: Claim) -> Table:
 def _show_flips(side: SideComparison, console: Console, most: int) -> None:
     names = _kind_names(side)
     counts = {kind: sum(by_kind[kind] for by_kind in side.flips.counts.values()) for kind in FLIP_KINDS}
-    console.print(
-        f"\n[bold]Flipped predictions[/]  {sum(counts.values()):,} between {escape(side.flips.reference_run)} and "
-        f"{escape(side.flips.other_run)}: "
-        + ", ".join(f"{count:,} {names[kind]}" for kind, count in counts.items())
-    )
+    by_kind = ", ".join(f"{count:,} {names[kind]}" for kind, count in counts.items())
+    runs = f"{escape(side.flips.reference_run)} and {escape(side.flips.other_run)}"
+    console.print(f"\n[bold]Flipped predictions[/]  {sum(counts.values()):,} between {runs}: {by_kind}")
     flips = [(flip, target) for target, flips in side.flips.images.items() for flip in flips]
     if not flips or not most:
         return
     flips.sort(key=lambda pair: pair[0].sort_key)
-    headings = ("target", "ImageID", "PatientID", "label", "A", side.other.letter, "")
-    table = new_table(*headings, numbers=5, fold=True)
+    headings = ("ImageID", "PatientID", "label", "A", side.other.letter, "")
+    table = new_table("target", *headings, numbers=5, fold=True)
     for flip, target in flips[:most]:
         table.add_row(
             escape(target),

@@ -5,12 +5,13 @@ minus that of A. A *claim* is what the differences show, about these models or a
 image that one model predicts right and the other wrong.
 """
 
-import dataclasses
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import pandas as pd
+from pydantic_core import to_jsonable_python
 
 from hilum.config import DEFAULTS, LabelSettings
 from hilum.metrics.comparison import ScoreDifference
@@ -19,6 +20,9 @@ from hilum.run_folder import RunFolder
 
 #: Of the record in `hilum compare --json` and of /v1/comparison.
 RECORD_FORMAT = 2
+
+#: Name of the mean in tables and figures of targets.
+MEAN = "Mean of the targets"
 
 SAME_IMAGES = "same images"
 PAIRS_BY_SEED = "pairs by seed"
@@ -40,9 +44,6 @@ WITHOUT_EFFECT = (
     "balance_tolerance",
 )
 
-#: Settings that turn the data set's labels into training labels.
-LABEL_SETTINGS = tuple(LabelSettings.model_fields)
-
 #: Settings that determine the split; where one of them changed, another split is not a cause of its own.
 SPLIT_SETTINGS = (
     "source",
@@ -57,15 +58,6 @@ SPLIT_SETTINGS = (
     "pack",
     "seed",
 )
-
-#: Settings of the machine; the group `machine` holds the device that was used.
-MACHINE_SETTINGS = ("device",)
-
-#: What can change, in the order shown.
-GROUPS = ("settings", "data", "split", "labels", "code", "packages", "machine")
-
-#: Groups that may change between repeats: the seed draws the split, and a machine changes the last bits of a sum.
-_NOT_IN_REPEATS_KEY = ("split", "machine")
 
 
 @dataclass(frozen=True)
@@ -82,9 +74,9 @@ class Changes:
     """All that is not the same in two runs: the possible causes of a difference between their scores.
 
     Attributes:
-        groups: by group of `GROUPS`; only groups in which something changed.
+        groups: by group (settings, data, split, labels, code, packages, machine); only those that changed.
         seeds_only: whether nothing changed but the seed, and the split if the seed draws it.
-        statement: what can be concluded from it, in a sentence.
+        statement: what can be concluded from it.
     """
 
     groups: dict[str, tuple[Change, ...]]
@@ -105,13 +97,7 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class Side:
-    """A run, or several that differ only in the seed.
-
-    Attributes:
-        letter: A is the reference.
-        name: of its first run.
-        runs: in the order given.
-    """
+    """A run, or several that differ only in the seed; A is the reference, `name` that of the first run."""
 
     letter: str
     name: str
@@ -123,17 +109,13 @@ class ComparedImages:
     """The validation images that the scores are computed on.
 
     Attributes:
-        images: their number; for pairs by seed, those in any pair.
-        patients: number of their patients.
+        images, patients: their numbers; for pairs by seed, those in any pair.
         design: "same images" for all runs, or "pairs by seed" where the seeds of a side have different validation
             images: then the runs of both sides with the same seed are a pair.
         pairs: for pairs by seed: the seed, the names of the two runs, their images and patients.
-        only_reference: number of images that only the reference side evaluated; they are left out.
-        only_other: number of images that only the other side evaluated; they are left out.
-        mismatched: number of images left out because their ImageID belongs to another patient or file in the other
-            run.
-        labels_left_out: target to the number of images whose label is not the same in all runs; they are left out
-            for that target.
+        only_reference, only_other: number of images that only this side evaluated; they are left out.
+        mismatched: number of images left out: their ImageID belongs to another patient or file in the other run.
+        labels_left_out: target to the number of images left out: their label is not the same in all runs.
     """
 
     images: int
@@ -151,11 +133,10 @@ class Claim:
     """What the differences of the scores show, under one of two meanings of "B is better than A".
 
     Attributes:
-        about: "models": these trained models, on other patients. "settings": models trained with these settings and
-            other seeds, on other patients.
-        available: whether the claim can be made.
-        reason: why not.
-        statement: what the claim is about, in a sentence.
+        about: "models": these trained models, on other patients; or "settings": models trained with these settings
+            and other seeds, on other patients.
+        available, reason: whether the claim can be made, and why not.
+        statement: what the claim is about.
         mean: score to the difference of the mean over the targets.
         targets: target to score to difference, with p-values adjusted over the targets for each score.
     """
@@ -170,6 +151,14 @@ class Claim:
     def target_count(self, score: str) -> int:
         """The number of targets that the mean of a score is over: those with the score on both sides."""
         return sum(differences[score].is_defined for differences in self.targets.values())
+
+    def as_table(self) -> pd.DataFrame:
+        """One row per target and score, the mean first: `target`, `score` and the fields of `ScoreDifference`."""
+        return pd.DataFrame(
+            {"target": target, "score": score} | vars(difference)
+            for target, differences in ({MEAN: self.mean} | self.targets).items()
+            for score, difference in differences.items()
+        )
 
 
 @dataclass(frozen=True)
@@ -212,18 +201,16 @@ class SideComparison:
     """One side compared with the reference.
 
     Attributes:
-        reference: side A.
-        other: the side compared with it.
+        reference, other: side A, and the side compared with it.
         changes: what is not the same, apart from the scores.
         images: what the scores are computed on.
         targets: the compared targets, in A's order.
-        targets_left_out: target to the reason.
+        targets_left_out: any other target to the reason.
         operating_points: target to side's letter to `thresholds` and `policies`, lists with one entry per run.
-        about_models: the claim about these trained models.
-        about_settings: the claim about the settings.
+        about_models, about_settings: the claims.
         flips: the images that flip between one model of each side.
-        callouts: what a reader must not miss, a sentence each.
-        notes: how the comparison was made, a sentence each.
+        callouts: what a reader must not miss.
+        notes: how the comparison was made.
     """
 
     reference: Side
@@ -252,9 +239,8 @@ class Comparison:
     Attributes:
         reference: side A.
         comparisons: one for each of the other sides.
-        replicates: number of bootstrap samples of the patients.
-        seed: of these samples.
-        notes: how the runs were grouped, a sentence each.
+        replicates, seed: number of bootstrap samples of the patients, and their seed.
+        notes: how the runs were grouped.
     """
 
     reference: Side
@@ -265,37 +251,20 @@ class Comparison:
 
     def as_record(self) -> dict[str, Any]:
         """The comparison as JSON values, with its format version; numbers that do not exist are None."""
-        return {"format": RECORD_FORMAT} | _json_value(self)
-
-
-def _json_value(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return {field.name: _json_value(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {str(key): _json_value(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json_value(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+        return {"format": RECORD_FORMAT} | to_jsonable_python(self, inf_nan_mode="null")
 
 
 def find_changes(reference: RunFolder, other: RunFolder, *, repeated: bool = False) -> Changes:
-    """What is not the same in two runs.
-
-    Args:
-        reference: the run that the other is compared with.
-        other: the other run.
-        repeated: each run represents its repeats over seeds, so the seed is not a change.
-    """
-    ours, theirs = _described(reference), _described(other)
+    """What is not the same in two runs; if each represents its repeats over seeds, the seed is not a change."""
     groups = {
         group: tuple(
-            Change(name, ours[group].get(name), theirs[group].get(name))
-            for name in dict.fromkeys([*ours[group], *theirs[group]])
-            if ours[group].get(name) != theirs[group].get(name)
+            Change(name, ours.get(name), theirs.get(name))
+            for name in ours | theirs
+            if ours.get(name) != theirs.get(name)
         )
-        for group in GROUPS
+        for (group, ours), theirs in zip(
+            _described(reference).items(), _described(other).values(), strict=True
+        )
     }
     causes = _causes(groups)
     if repeated:
@@ -307,19 +276,20 @@ def find_changes(reference: RunFolder, other: RunFolder, *, repeated: bool = Fal
 
 def repeats_key(run: RunFolder) -> str:
     """A text that is equal for runs that are repeats of each other: equal in all that matters but the seed."""
-    described = _described(run)
-    compared = {group: described[group] for group in GROUPS if group not in _NOT_IN_REPEATS_KEY}
-    compared["settings"] = {name: value for name, value in compared["settings"].items() if name != "seed"}
-    return json.dumps(compared | {"targets": run.targets}, sort_keys=True)
+    compared: dict[str, Any] = {**_described(run), "targets": run.targets}
+    del compared["settings"]["seed"]
+    # The seed draws the split, and a machine changes the last bits of a sum.
+    del compared["split"], compared["machine"]
+    return json.dumps(compared, sort_keys=True)
 
 
 def _described(run: RunFolder) -> dict[str, dict[str, Any]]:
-    """All that can change, by group and name.
+    """All that can change, by group and name, in the order shown.
 
     A setting that an older run does not have gets today's default; anything else that it did not record is None.
     """
     record, settings = run.record, DEFAULTS.as_record() | run.settings
-    other_groups = {*WITHOUT_EFFECT, *LABEL_SETTINGS, *MACHINE_SETTINGS}
+    other_groups = {*WITHOUT_EFFECT, *LabelSettings.model_fields, "device"}
     catalog, split = record.get("catalog") or {}, record.get("split") or {}
     versions, device = record.get("versions") or {}, record.get("device") or {}
     return {
@@ -327,7 +297,7 @@ def _described(run: RunFolder) -> dict[str, dict[str, Any]]:
         | {"own_net": record.get("own_net")},
         "data": {"name": catalog.get("name"), "fingerprint": catalog.get("fingerprint")},
         "split": {"fingerprint": split.get("fingerprint")},
-        "labels": {name: settings.get(name) for name in LABEL_SETTINGS},
+        "labels": {name: settings.get(name) for name in LabelSettings.model_fields},
         "code": {"git_commit": record.get("git_commit"), "hilum": versions.get("hilum")},
         "packages": {name: version for name, version in versions.items() if name != "hilum"},
         "machine": {name: device.get(name) for name in ("type", "name", "threads")}
@@ -357,9 +327,8 @@ def _statement(groups: Mapping[str, Sequence[Change]], causes: Sequence[str]) ->
     if causes == ["seed"]:
         drawn = " and the split that it draws differ" if "split" in groups else " differs"
         return f"Only the seed{drawn}: a difference in the scores shows how much such runs vary."
-    for changes in groups.values():
-        for change in changes:
-            if change.name == causes[0]:
-                values = f"{format_setting(change.reference)} → {format_setting(change.other)}"
-                return f"One thing differs: {change.name}, {values}."
+    for change in (*groups.get("settings", ()), *groups.get("labels", ())):
+        if change.name == causes[0]:
+            values = f"{format_setting(change.reference)} → {format_setting(change.other)}"
+            return f"One thing differs: {change.name}, {values}."
     return f"One thing differs: the {causes[0]}."

@@ -215,7 +215,7 @@ def show_evaluation(path: Path, console: Console | None = None) -> None:
         console.print(f"[yellow]note:[/] {escape(remark)}", soft_wrap=True)
     for level, scores in (("image", evaluation.scores), ("study", evaluation.study_scores)):
         if scores is not None:
-            console.print(f"\n[bold]by {level}[/]  score (95% interval over patients)")
+            console.print(f"\n[bold]by {level}[/]  score (95 % interval over patients)")
             console.print(interval_table(scores))
     for target, reason in record["left_out"].items():
         console.print(f"{escape(target)}: n/a, {escape(reason)}")

@@ -9,9 +9,10 @@ import pytest
 
 from hilum.config import RunConfig
 from hilum.errors import HilumError
-from hilum.plots.comparison import MEAN, differences_figure
+from hilum.plots.comparison import differences_figure
 from hilum.report.comparison import compare_runs
 from hilum.report.comparison_page import write_comparison
+from hilum.report.comparison_types import MEAN
 from hilum.report.format import format_difference
 from hilum.run_folder import RunFolder
 
@@ -124,7 +125,7 @@ def test_a_score_that_does_not_exist_is_na_with_its_reason(write, tmp_path):
 def test_the_figure_has_a_row_per_target_and_the_mean_with_its_interval(write):
     comparison = compare_runs([write("a"), write("b", 2.0, learning_rate=0.01)], replicates=100)
     claim = comparison.comparisons[0].about_models
-    figure = differences_figure(claim, "A", "B")
+    figure = differences_figure(claim.as_table(), "A", "B")
     panel = figure.axes[0]
     assert [label.get_text() for label in panel.get_yticklabels()] == [MEAN, "Edema", "Mass"]
     points = [line for line in panel.lines if line.get_marker() in {"o", "s", "D"}]
