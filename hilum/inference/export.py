@@ -65,9 +65,8 @@ def export_bundle(run: RunFolder | str | Path, out: str | Path, net: nn.Module |
     images, images_of = _images_to_compare(folder, metadata["preprocessing"])
     with replacing_folder(out) as partial:
         onnx_file, weights_file, contiguous = partial / ONNX, partial / WEIGHTS, torch.contiguous_format
-        weights = network.state_dict()
-        for name, value in weights.items():
-            weights[name] = value.detach().clone(memory_format=contiguous)
+        state = network.state_dict().items()
+        weights = {name: value.detach().clone(memory_format=contiguous) for name, value in state}
         save_file(weights, weights_file)
         _write_onnx(network, onnx_file, images.shape[-2:])
         _describe_onnx(onnx_file, metadata)

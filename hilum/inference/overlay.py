@@ -60,13 +60,8 @@ def overlay(image: PreparedImage, heatmap: np.ndarray, fit: str = "stretch") -> 
 def fit_to_image(heatmap: np.ndarray, shape: tuple[int, ...], fit: str) -> np.ndarray:
     """The heatmap in the image's proportions: bars are cut off, cropped parts, which the model did not see, are 0.
 
-    Args:
-        heatmap: float32 (height, width) at the model's size.
-        shape: (rows, columns) of the image.
-        fit: "stretch", "letterbox" or "crop".
-
-    Returns:
-        float32, of the image's proportions but not its size.
+    The heatmap is float32 (height, width) at the model's size, the result float32 of the image's proportions, but not
+    its size; `shape` is (rows, columns) of the image, and `fit` "stretch", "letterbox" or "crop".
     """
     (height, width), (rows, columns) = heatmap.shape, shape
     if fit == "letterbox":

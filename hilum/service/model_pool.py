@@ -76,8 +76,7 @@ class Batcher:
     async def read(self, image: PreparedImage) -> ImageResult:
         """The result of one image. If the request is cancelled before the image's turn, it is not read.
 
-        Raises:
-            ServiceError: 503: the batcher was closed before it had the answer.
+        ServiceError (503) if the batcher is closed before it has the answer.
         """
         return await self._submit(image=image)
 
@@ -157,11 +156,7 @@ class SingleModel:
 
     @asynccontextmanager
     async def using(self, run: str | None = None) -> AsyncIterator[Batcher]:
-        """The batcher, for the time of a request.
-
-        Raises:
-            ServiceError: the request names a run.
-        """
+        """The batcher, for the time of a request; ServiceError (404) if it names a run."""
         if run is not None:
             raise ServiceError(404, "no-run", "This service has one model only: leave out run.")
         with self._batcher.in_use() as batcher:
@@ -194,8 +189,7 @@ class ModelPool:
     async def using(self, run: str | None = None) -> AsyncIterator[Batcher]:
         """The batcher of a run, or of the best one. It stays open until the request ends.
 
-        Raises:
-            ServiceError: no such run, or its model cannot be opened.
+        ServiceError if there is no such run (404), or its model cannot be opened (409).
         """
         with ExitStack() as stack:
             stack.callback(self._close_idle)
@@ -262,8 +256,7 @@ class ModelPool:
 def find_run(folder: Path, name: str) -> RunFolder:
     """A run by its folder's name, which is compared with the listed ones and never made part of a path.
 
-    Raises:
-        ServiceError: no run has this name.
+    ServiceError (404) if no run has this name.
     """
     runs = {run.path.name: run for run in find_runs(folder)[0]}
     if name not in runs:

@@ -68,11 +68,7 @@ class Predictor:
 
     @asynccontextmanager
     async def admitted(self) -> AsyncIterator[None]:
-        """Admits a request and limits its time.
-
-        Raises:
-            ServiceError: 503: there are too many requests, or the time is over.
-        """
+        """Admits a request and limits its time; ServiceError (503) for too many requests, or when the time is over."""
         if self._open_requests >= self.limits.requests:
             raise busy(f"The service is working on {self._open_requests} requests, its limit.")
         self._open_requests += 1
@@ -93,11 +89,7 @@ class Predictor:
         return await asyncio.get_running_loop().run_in_executor(self._decoders, function, *arguments)
 
     async def prepare(self, reader: Reader, upload: Upload) -> PreparedImage:
-        """Decodes a file.
-
-        Raises:
-            ServiceError: it cannot be used.
-        """
+        """Decodes a file; ServiceError if it cannot be used."""
         try:
             return await self.in_decoder(reader.prepare, upload.data, upload.name, self.limits)
         except ImageError as error:
@@ -125,8 +117,7 @@ class Predictor:
     ) -> tuple[bytes, OcclusionCheck]:
         """A heatmap as PNG, to be stretched over the whole image, and its occlusion check.
 
-        Raises:
-            ServiceError: 409: the model cannot make one.
+        ServiceError (409) if the model cannot make one.
         """
         reader = batcher.reader
         fit = reader.metadata.get("preprocessing", {}).get("fit", "stretch")

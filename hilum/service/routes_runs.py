@@ -260,11 +260,7 @@ async def heatmap(
 
 
 def _pixels(run: RunFolder, image_id: int, side: int | None) -> np.ndarray:
-    """The gray levels of a validation image.
-
-    Raises:
-        ServiceError: the run has no such image, or its file cannot be read here.
-    """
+    """The gray levels of a validation image; ServiceError if there is no such image, or its file cannot be read."""
     _, images, _ = _validation_with(run, image_id)
     path = images.path(image_id)
     if path is not None and (path.startswith("/") or ".." in Path(path).parts):
@@ -277,11 +273,7 @@ def _pixels(run: RunFolder, image_id: int, side: int | None) -> np.ndarray:
 
 
 def _validation_with(run: RunFolder, image_id: int) -> tuple[Predictions, RunImages, int]:
-    """The run's validation part, its images, and the row of an image.
-
-    Raises:
-        ServiceError: the part does not have the image.
-    """
+    """The run's validation part, its images, and the row of an image; ServiceError (404) if it has no such image."""
     predictions, images = _validation_of(run.path, _version(run))
     rows = np.flatnonzero(predictions.image_ids == image_id)
     if not len(rows):
