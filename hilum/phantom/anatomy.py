@@ -249,10 +249,9 @@ def branching(
         lines = np.concatenate([start[:, None], start[:, None] + np.cumsum(moves, axis=1)], axis=1)
         branches.append(lines.astype(np.float32))
         joint = rng.integers(1, _POINTS, (len(angle), _TWIGS))
-        start = lines[np.arange(len(angle))[:, None], joint].reshape(-1, 2)
+        branch = np.arange(len(angle))[:, None]
+        start = lines[branch, joint].reshape(-1, 2)
         side = rng.choice([-1.0, 1.0], joint.shape)
-        angle = (
-            heading[np.arange(len(angle))[:, None], joint - 1] + side * rng.uniform(0.3, 0.75, joint.shape)
-        ).ravel()
+        angle = (heading[branch, joint - 1] + side * rng.uniform(0.3, 0.75, joint.shape)).ravel()
         length = (length[:, None] * rng.uniform(0.3, 0.6, joint.shape)).ravel()
     return branches

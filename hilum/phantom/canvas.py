@@ -1,10 +1,10 @@
 """The image plane: patient coordinates, anti-aliased areas and lines, blur, noise and the exposure.
 
-Patient coordinates: x to the right of the image (the patient's left), y downwards, both about
--1 … 1 over the image, the midline at x = 0. Lengths are in these units.
+Patient coordinates: x to the right of the image (the patient's left), y downwards, both about -1 … 1 over the image,
+the midline at x = 0. Lengths are in these units.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -46,8 +46,8 @@ def ellipse(
 def curve(points: ArrayLike, steps: int = 6) -> np.ndarray:
     """Smooth lines through points: Catmull-Rom splines.
 
-    The points have shape (..., K, 2): one line, or several with the same number of points. Between two
-    points the line has `steps` points: it is float32 of shape (..., (K - 1) * steps + 1, 2).
+    The points have shape (..., K, 2): one line, or several with the same number of points. Between two points the line
+    has `steps` points: it is float32 of shape (..., (K - 1) * steps + 1, 2).
     """
     knots = np.asarray(points, dtype=np.float32)
     *lines, count, _ = knots.shape
@@ -80,10 +80,7 @@ def ramp(values: np.ndarray, start: float | np.ndarray, end: float | np.ndarray)
 
 
 class Canvas:
-    """A square image of a patient, `size` pixels wide.
-
-    `x` and `y` are the patient coordinates of the pixel centres, float32 of shape (size, size).
-    """
+    """A square image; `x` and `y` are the patient coordinates of its pixels' centres, float32 of shape (size, size)."""
 
     def __init__(
         self, size: int, *, zoom: float = 1.0, degrees: float = 0.0, shift: Sequence[float] = (0.0, 0.0)
@@ -120,18 +117,13 @@ class Canvas:
         small = cv2.resize(plane, (self.size, self.size), interpolation=cv2.INTER_AREA)
         return small.astype(np.float32) * np.float32(1 / 255)
 
-    def lines(
-        self, plane: np.ndarray, lines: Sequence[np.ndarray] | np.ndarray, width: float, value: float
-    ) -> None:
+    def lines(self, plane: np.ndarray, lines: Iterable[np.ndarray], width: float, value: float) -> None:
         """Draws open lines of this width and density 0 … 1 on a fine plane."""
         side = plane.shape[0]
         exact = width * side / 2
         thickness = max(1, round(exact))
         density = round(255 * value * min(1.0, exact / thickness))
-        if isinstance(lines, np.ndarray):
-            paths = list(self._fixed_point(lines, side))
-        else:
-            paths = [self._fixed_point(line, side) for line in lines]
+        paths = [self._fixed_point(line, side) for line in lines]
         cv2.polylines(plane, paths, False, density, thickness, cv2.LINE_AA, _FRACTION_BITS)
 
     def fill(self, plane: np.ndarray, outlines: np.ndarray, value: float) -> None:
@@ -199,8 +191,8 @@ def expose(
 ) -> np.ndarray:
     """The image of an attenuation map, uint8 of shape (size, size), dense tissue white.
 
-    Transmission is exp(-attenuation) (Beer-Lambert). The display shows its negative logarithm, as
-    digital radiography does, between levels from the middle of the image, through an S-curve.
+    Transmission is exp(-attenuation) (Beer-Lambert). The display shows its negative logarithm, as digital radiography
+    does, between levels from the middle of the image, through an S-curve.
     """
     transmitted = np.exp(-canvas.blur(attenuation, exposure.focus))
     scattered = canvas.blur(transmitted, 0.25) * exposure.scatter

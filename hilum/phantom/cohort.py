@@ -1,11 +1,10 @@
 """The phantom's patients, studies, views and labels, without pixels.
 
-A latent acuity determines how ill a patient is on a day, and with it the findings, the AP images taken
-in bed and the devices. Each finding has a liability, a standard normal sum of shared causes, of the
-patient's own tendency and of the day; above one threshold the finding is present, above a lower one
-the report is uncertain. Frequencies, shares of uncertain and negated mentions, persistence and
-correlations follow the CheXpert train index (Irvin et al. 2019, arXiv 1901.07031), frontal AP and
-PA views of the first four studies. The severity is the position of the liability in its tail.
+A latent acuity determines how ill a patient is on a day, and with it the findings, the AP images taken in bed and the
+devices. Each finding has a liability, a standard normal sum of shared causes, of the patient's own tendency and of the
+day; above one threshold the finding is present, above a lower one the report is uncertain. Frequencies, shares of
+uncertain and negated mentions, persistence and correlations follow the CheXpert train index (Irvin et al. 2019, arXiv
+1901.07031), frontal AP and PA views of the first four studies. The severity is the liability's position in its tail.
 """
 
 from statistics import NormalDist
@@ -59,7 +58,6 @@ RATES = {
     "Pleural_Other": Rate(0.0135, 0.010, 0.001, 0.60, (-0.25, -0.1, 0.1, 0.1)),
     "Fracture": Rate(0.044, 0.004, 0.015, 0.85, (-0.05, -0.15, 0.0, 0.45)),
 }
-_LOADS = {name: np.array(rate.causes) for name, rate in RATES.items()}
 #: "Lung opacity" is reported for most opacities, and for unspecific haze.
 _OPACITY_IF_FOUND, _OPACITY_ALONE, _OPACITY_UNCERTAIN, _OPACITY_NEGATIVE = 0.66, 0.30, 0.024, 0.032
 _NO_FINDING_IF_CLEAR = 0.90
@@ -73,22 +71,21 @@ def cohort_table(images: int, *, seed: int = 0, leak: str | None = "acuity") -> 
 
     Args:
         images: the number of rows.
-        seed: of the phantom; a patient's rows depend only on it and on the patient's number, except
-            the few odd rows that CheXpert has too (unknown sex and age, LL and RL views).
+        seed: of the phantom; a patient's rows depend only on it and on the patient's number, except the few odd rows
+            that CheXpert has too (unknown sex and age, LL and RL views).
         leak: what devices depend on, one of `LEAKS`.
 
     Returns:
-        CheXpert's own columns in its order (`COLUMNS`), labels 1.0, 0.0, -1.0 or NaN; then
-        `patient`, `study`, `view` (from 1), `acuity`, `devices` (names separated by spaces) and
-        `severity_<finding>`, 0 (not drawn) to 1, for every target.
+        CheXpert's own columns in its order (`COLUMNS`), labels 1.0, 0.0, -1.0 or NaN; then `patient`, `study`, `view`
+        (from 1), `acuity`, `devices` (names separated by spaces) and `severity_<finding>`, 0 (not drawn) to 1, for
+        every target.
     """
     rows: list[dict[str, Any]] = []
     patient = 0
     while len(rows) < images:
         patient += 1
         rows += _patient_rows(seed, patient, leak)
-    table = pd.DataFrame(rows[:images])
-    return _with_oddities(table, seed)
+    return _with_oddities(pd.DataFrame(rows[:images]), seed)
 
 
 def _patient_rows(seed: int, patient: int, leak: str | None) -> list[dict[str, Any]]:
@@ -106,8 +103,7 @@ def _patient_rows(seed: int, patient: int, leak: str | None) -> list[dict[str, A
         spread = np.sqrt([_CAUSE_PERSISTENCE, 1 - _CAUSE_PERSISTENCE])
         causes = spread[0] * lasting + spread[1] * today.standard_normal(4)
         common = {"Sex": sex, "Age": min(90, int(age + 0.3 * study)), "acuity": float(causes[0])}
-        common |= _labels(causes, tendency, today)
-        common["patient"], common["study"] = patient, study
+        common |= _labels(causes, tendency, today) | {"patient": patient, "study": study}
         rows += _views(common, leak, today)
     return rows
 
@@ -116,22 +112,21 @@ def _labels(causes: np.ndarray, tendency: dict[str, float], rng: np.random.Gener
     labels: dict[str, float] = {}
     severities: dict[str, float] = {}
     for name, rate in RATES.items():
-        loads = _LOADS[name]
+        loads = np.array(rate.causes)
         own = np.sqrt(rate.persistence) * tendency[name]
         own += np.sqrt(1 - rate.persistence) * rng.standard_normal()
         liability = float(loads @ causes + np.sqrt(1 - loads @ loads) * own)
         labels[name], severities[name] = _report(rate, 1 - _NORMAL.cdf(liability), rng)
     found = any(severities[name] > 0.25 for name in OPACITIES)
     odds = (_OPACITY_IF_FOUND if found else _OPACITY_ALONE) + 0.07 * float(np.tanh(causes[0]))
-    draw = rng.uniform()
     alone = Rate(odds, _OPACITY_UNCERTAIN, _OPACITY_NEGATIVE, 0, (0, 0, 0, 0))
-    labels["Lung_Opacity"], severity = _report(alone, draw, rng)
+    labels["Lung_Opacity"], severity = _report(alone, rng.uniform(), rng)
     # Reported for another opacity, it needs no haze of its own.
     own_haze = labels["Lung_Opacity"] == 1 and (not found or rng.uniform() < 0.25)
     severities["Lung_Opacity"] = severity if own_haze else 0.0
-    clear = not any(labels[name] in (1.0, -1.0) for name in CHEXPERT_TARGETS)
     reported_clear = rng.uniform() < _NO_FINDING_IF_CLEAR
-    labels["No_Finding"] = 1.0 if clear and reported_clear else np.nan
+    clear = reported_clear and not any(labels[name] in (1.0, -1.0) for name in CHEXPERT_TARGETS)
+    labels["No_Finding"] = 1.0 if clear else np.nan
     named = {name.replace("_", " "): value for name, value in labels.items()}
     return named | {f"severity_{name}": severities[name] for name in CHEXPERT_TARGETS}
 
@@ -157,22 +152,18 @@ def _views(common: dict[str, Any], leak: str | None, rng: np.random.Generator) -
     # The few uncertain and negated mentions, as in CheXpert.
     absent = -1.0 if mention < 0.009 else 0.0 if mention < 0.064 else np.nan
     common = common | {"devices": devices, "Support Devices": 1.0 if present else absent}
-    kinds = ["frontal"]
-    if second < _SECOND_FRONTAL:
-        kinds.append("frontal")
+    kinds = ["frontal", "frontal"] if second < _SECOND_FRONTAL else ["frontal"]
     if lateral < (_LATERAL_IF_PA if projection == "PA" else _LATERAL_IF_AP):
         kinds.append("lateral")
     folder = f"{DATASET}/train/patient{common['patient']:05d}/study{common['study']}"
-    return [
-        common
-        | {
-            "Path": f"{folder}/view{number}_{kind}.jpg",
+    rows = []
+    for number, kind in enumerate(kinds, 1):
+        projections = {
             "Frontal/Lateral": kind.capitalize(),
             "AP/PA": projection if kind == "frontal" else np.nan,
-            "view": number,
         }
-        for number, kind in enumerate(kinds, 1)
-    ]
+        rows.append(common | {"Path": f"{folder}/view{number}_{kind}.jpg", "view": number} | projections)
+    return rows
 
 
 def _device_odds(common: dict[str, Any], projection: str, leak: str | None) -> float:
@@ -206,11 +197,10 @@ def _with_oddities(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     patients = int(table["patient"].max())
     unknown, ageless = rng.permutation(patients)[:2] + 1 if patients > 1 else (1, 0)
     table.loc[table["patient"] == unknown, "Sex"] = "Unknown"
-    if len(table) >= 1000:
-        table.loc[table["patient"] == ageless, "Age"] = 0
     frontal = table.index[table["Frontal/Lateral"] == "Frontal"].to_numpy()
     odd = rng.choice(frontal, 2, replace=False)
     table.loc[odd[0], "AP/PA"] = "LL"
     if len(table) >= 1000:
+        table.loc[table["patient"] == ageless, "Age"] = 0
         table.loc[odd[1], "AP/PA"] = "RL"
     return table[[*COLUMNS, *(column for column in table if column not in COLUMNS)]]

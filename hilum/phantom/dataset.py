@@ -45,28 +45,25 @@ def write_phantom(
     masks: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Writes a phantom, unless the same one is there already.
+    """Writes a phantom, unless the same one is there already, and returns its folder.
 
     `<root>/train.csv` has CheXpert's columns; its paths begin with a data set name, as CheXpert's do:
     `CheXpert-phantom/train/patient00001/study1/view1_frontal.jpg` is the file
-    `<root>/train/patient00001/study1/view1_frontal.jpg`, an 8-bit gray JPEG. The mask of a finding in
-    a frontal view is `<root>/masks/patient00001/study1/view1_frontal/<Finding>.png`, 0 or 255.
-    `<root>/phantom.json`, the parameters, is written last: a folder with it is complete.
+    `<root>/train/patient00001/study1/view1_frontal.jpg`, an 8-bit gray JPEG. The mask of a finding in a frontal view is
+    `<root>/masks/patient00001/study1/view1_frontal/<Finding>.png`, 0 or 255. `<root>/phantom.json`, the parameters, is
+    written last: a folder with it is complete.
 
     Args:
         root: a folder that is absent, empty, or holds this phantom, complete or partial.
         images: frontal and lateral views together, 20 or more.
         size: side of an image in pixels, 32 or more.
         seed: 0 or more; the same parameters give the same bytes for any number of workers.
-        workers: processes, by default one per CPU core. With more than one, a script must call this
-            under `if __name__ == "__main__":`, as multiprocessing requires.
-        leak: what support devices depend on. "acuity": the patient's state and AP views, as in reality;
-            None: nothing, neither disease nor view; "effusion": pleural effusion alone, a planted leak.
+        workers: processes, by default one per CPU core. With more than one, a script must call this under
+            `if __name__ == "__main__":`, as multiprocessing requires.
+        leak: what support devices depend on. "acuity": the patient's state and AP views, as in reality; None: nothing,
+            neither disease nor view; "effusion": pleural effusion alone, a planted leak.
         masks: whether to write the masks.
         progress: called with the number of images written and of all.
-
-    Returns:
-        The root.
 
     Raises:
         HilumError: a parameter is out of range, or the folder holds something else.
@@ -132,14 +129,11 @@ def _check_same(root: Path, name: str, parameters: dict[str, Any]) -> None:
         known = {key: found[key] for key in parameters}
     except (ValueError, KeyError, TypeError):
         raise HilumError(f"phantom: {root / name} cannot be read. Delete {root} or choose another.") from None
-    different = [
-        f"{key} {known[key]!r}, not {value!r}" for key, value in parameters.items() if known[key] != value
-    ]
-    if different:
-        raise HilumError(
-            f"phantom: {root} holds another phantom, with {'; '.join(different)}. "
-            "Choose another folder, or delete this one."
-        )
+    pairs = [(key, known[key], value) for key, value in parameters.items() if known[key] != value]
+    if pairs:
+        different = "; ".join(f"{key} {old!r}, not {new!r}" for key, old, new in pairs)
+        problem = f"phantom: {root} holds another phantom, with {different}."
+        raise HilumError(f"{problem} Choose another folder, or delete this one.")
 
 
 def _write_images(
@@ -175,17 +169,14 @@ def _write_job(rows: list[dict[str, Any]], root: Path, parameters: dict[str, Any
 
 
 def _plan(row: dict[str, Any], seed: int) -> ImagePlan:
+    severities = {name: row[f"severity_{name}"] for name in CHEXPERT_TARGETS}
     return ImagePlan(
         seed=seed,
-        patient=row["patient"],
-        study=row["study"],
-        view=row["view"],
+        **{key: row[key] for key in ("patient", "study", "view")},
         female=row["Sex"] == "Female",
         age=row["Age"] or 60,  # unknown ages are 0
         projection="" if row["Frontal/Lateral"] == "Lateral" else row["AP/PA"],
-        severities={
-            name: row[f"severity_{name}"] for name in CHEXPERT_TARGETS if row[f"severity_{name}"] > 0
-        },
+        severities={name: severity for name, severity in severities.items() if severity > 0},
         devices=tuple(row["devices"].split()),
     )
 
@@ -207,8 +198,8 @@ def open_catalog(
 ) -> Catalog:
     """The cleaned catalog of a phantom.
 
-    A parameter that is None is that of the phantom at `root`, or else its default: 2,400 images of
-    128 x 128 pixels, seed 0 and the leak "acuity".
+    A parameter that is None is that of the phantom at `root`, or else its default: 2,400 images of 128 x 128 pixels,
+    seed 0 and the leak "acuity".
 
     Args:
         root: its folder; drawn there if it is empty or missing. None uses one in the user's cache folder.

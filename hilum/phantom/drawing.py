@@ -43,8 +43,8 @@ def draw_image(plan: ImagePlan, size: int) -> tuple[np.ndarray, dict[str, np.nda
     """Draws an image.
 
     Returns:
-        The image, uint8 of shape (size, size), and for a frontal view a mask per finding, bool of
-        the same shape, True where the finding is visible. A lateral view has no masks.
+        The image, uint8 of shape (size, size), and for a frontal view a mask per finding, bool of the same shape, True
+        where the finding is visible. A lateral view has no masks.
     """
     portable = plan.projection in ("AP", "LL", "RL")
     canvas = _position(plan, size, portable)
@@ -264,8 +264,7 @@ def _shoulders(canvas: Canvas, chest: Chest) -> np.ndarray:
 
 def _airways(scene: Scene) -> None:
     canvas, chest = scene.canvas, scene.chest
-    plane, split = canvas.fine_plane(), chest.patient.carina
-    x = chest.shift - 0.01
+    plane, split, x = canvas.fine_plane(), chest.patient.carina, chest.shift - 0.01
     trachea = curve([(chest.shift * 0.5, -1.2), (x, -0.6), (x, split)])
     bronchi = [curve([(x, split), (hilum[0] * 0.6, split + 0.06), hilum]) for hilum in chest.hila]
     canvas.lines(plane, bronchi, 0.040, 0.5)
@@ -287,9 +286,9 @@ def _bowel_gas(scene: Scene, rng: np.random.Generator) -> None:
 def lateral_attenuation(
     canvas: Canvas, patient: Patient, severities: Mapping[str, float], rng: np.random.Generator
 ) -> np.ndarray:
-    """Attenuation of a lateral chest, float32 of shape (size, size).
+    """Attenuation of a lateral chest, float32 of shape (size, size), with effusion, a large heart and opacities.
 
-    Effusion, a large heart and opacities are drawn; findings that are hard to see in this view are not.
+    Findings that are hard to see in this view are not drawn.
     """
     body = _side_body(canvas, patient)
     lung = canvas.area(_side_lung(patient))

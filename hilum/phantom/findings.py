@@ -1,8 +1,8 @@
 """Draws each finding as radiologists describe it (Hansell et al. 2008, "Fleischner Society:
 glossary of terms for thoracic imaging", Radiology 246:697).
 
-A finding has a severity, above 0 (barely visible) to 1. Each function changes the scene and returns
-the finding's mask, float32 of shape (size, size); above 0.5 is inside.
+A finding has a severity, above 0 (barely visible) to 1. Each function changes the scene and returns the finding's mask,
+float32 of shape (size, size); above 0.5 is inside.
 """
 
 from collections.abc import Callable, Iterable
@@ -332,8 +332,7 @@ def _pacemaker(canvas: Canvas, plane: np.ndarray, chest: Chest, rng: np.random.G
     x, y = 0.62 * chest.half_width + 0.03, -0.42 + rng.normal(0, 0.03)
     angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     case_x = x + 0.095 * np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** 0.6
-    case = xy(case_x, y + 0.08 * np.sin(angle))
-    canvas.fill(plane, case, 1.0)
+    canvas.fill(plane, xy(case_x, y + 0.08 * np.sin(angle)), 1.0)
     floor = chest.domes[1][1]
     for tip in ((chest.shift + 0.16, floor + 0.0), (chest.shift - 0.12, floor - 0.24)):
         path = [(x, y - 0.06), (0.28, -0.56), (0.02, -0.46), (-0.09, -0.2), (-0.10, 0.08), tip]

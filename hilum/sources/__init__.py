@@ -39,8 +39,7 @@ def open_catalog(source: str, root: str | Path | None, **filters: Any) -> "Catal
 
     Args:
         source: a key of `SOURCES`.
-        root: the data set's folder. It may be None for the phantom (then in the user's cache folder) and
-            for a merge (whose sources have their own).
+        root: the data set's folder; None for the phantom's cache folder, and for a merge's own roots.
         filters: keyword arguments of that source's own `open_catalog`.
 
     Raises:

@@ -30,22 +30,20 @@ class Catalog:
 
     Attributes:
         name: the data set, such as `"chexpert"`.
-        table: indexed by the integer `ImageID`; the columns are `FEATURE_COLUMNS`, then the targets.
-            A target is 1.0 (positive), 0.0 (negative) or NaN (left out of the loss and the scores).
-            `Age` is in years. A feature that the data set does not record is NaN.
+        table: indexed by the integer `ImageID`; the columns are `FEATURE_COLUMNS`, then the targets: 1.0 (positive),
+            0.0 (negative) or NaN (left out of the loss and the scores). `Age` is in years; an unknown feature is NaN.
         targets: the names of the target columns, in order.
-        root: the folder that `Image_Path` is relative to; None without images. A merged catalog has one
-            folder per source, by the first part of `Image_Path`.
+        root: the folder that `Image_Path` is relative to; None without images. A merged catalog has one folder per
+            source, by the first part of `Image_Path`.
         origin: the file the table was read from, for messages.
         fixed_split: the data set's own split, if it has one: a series of `FIXED_PARTS`, indexed as the table.
-        codes: the data set's labels before any policy, if they are more than positive and negative:
-            1.0 positive, 0.0 negative, -1.0 uncertain, NaN not mentioned. Indexed as the table, with
-            the targets as columns.
+        codes: the labels before any policy, if they are more than positive and negative: 1.0 positive, 0.0 negative,
+            -1.0 uncertain, NaN not mentioned. Indexed as the table, with the targets as columns.
         pixel_stats: published mean and standard deviation of the pixels (0..1), if there are any.
 
     Raises:
-        HilumError: a column or a PatientID is missing, an ImageID or image path appears twice, or a
-            target is not 1, 0 or NaN. File, row and column are named.
+        HilumError: a column or a PatientID is missing, an ImageID or image path appears twice, or a target is not 1, 0
+            or NaN. File, row and column are named.
     """
 
     name: str
@@ -58,16 +56,15 @@ class Catalog:
     pixel_stats: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        where = f"{self.origin or f'catalog {self.name!r}'}"
+        where = str(self.origin or f"catalog {self.name!r}")
         _check_index(self.table, self.targets, where)
         _check_features(self.table, where)
         expected = "is not a label. A catalog holds 1 (positive), 0 (negative) or NaN (left out)."
-        _check_numbers(self.table, self.targets, (0, 1), expected, where)
+        _check_numbers(self.table[list(self.targets)], (0, 1), expected, where)
         if self.fixed_split is not None:
             if not self.fixed_split.index.equals(self.table.index):
-                raise HilumError(
-                    f"{where}: the fixed split must have the table's ImageIDs in the same order."
-                )
+                expected = "must have the table's ImageIDs in the same order"
+                raise HilumError(f"{where}: the fixed split {expected}.")
             expected = f"is not a part of a split. Known parts are {', '.join(FIXED_PARTS)}."
             parts = self.fixed_split.rename("fixed split")
             _check_values(parts, parts.isin(FIXED_PARTS), expected, where)
@@ -75,7 +72,7 @@ class Catalog:
             if not self.codes.index.equals(self.table.index) or tuple(self.codes.columns) != self.targets:
                 raise HilumError(f"{where}: the codes must have the table's ImageIDs and targets in order.")
             expected = "is not a code: 1 (positive), 0 (negative), -1 (uncertain) or NaN (not mentioned)."
-            _check_numbers(self.codes, self.targets, (0, 1, -1), expected, where)
+            _check_numbers(self.codes, (0, 1, -1), expected, where)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -100,11 +97,7 @@ class Catalog:
         return self.table[list(self.targets)].to_numpy(dtype=np.float32)
 
     def image_path(self, image_id: int, column: str = "Image_Path") -> Path:
-        """The path of an image.
-
-        Raises:
-            HilumError: an unknown ImageID, or a catalog without a root.
-        """
+        """The path of an image; raises a HilumError for an unknown ImageID and without a root."""
         if image_id not in self.table.index:
             first, last = self.table.index[0], self.table.index[-1]
             raise HilumError(
@@ -134,11 +127,7 @@ class Catalog:
         return [f"{self.root[source]}/{path}" for source, _, path in split]
 
     def write(self, path: Path) -> None:
-        """Writes the table with its ImageIDs, as Parquet or CSV by the ending of the name.
-
-        Raises:
-            HilumError: another ending, or the file cannot be written.
-        """
+        """Writes the table with its ImageIDs to a .parquet or .csv; raises a HilumError if it cannot."""
         table = self.table.reset_index()
         if path.suffix not in {".parquet", ".csv"}:
             raise HilumError(f"{path}: a catalog is written as .parquet or .csv. Choose such a name.")
@@ -162,19 +151,12 @@ class Catalog:
         return replace(self, table=self.table.loc[image_ids], fixed_split=fixed, codes=codes)
 
     def add_features(self, parts: pd.DataFrame) -> pd.DataFrame:
-        """Adds the features of the images in `parts` (columns ImageID, PatientID and part), in its order.
-
-        Labels and hierarchical paths are not added.
-        """
+        """`parts` (ImageID, PatientID, part), in its order, with the features but no labels or hierarchical paths."""
         others = self.table.drop(columns=["PatientID", "Hierarchical_Path", *self.targets])
         return parts.merge(others, left_on="ImageID", right_index=True, how="left", validate="1:1")
 
     def with_labels(self, labels: np.ndarray) -> "Catalog":
-        """The same images with other labels.
-
-        Args:
-            labels: (images, targets) of 1, 0 or NaN, in the table's order.
-        """
+        """The same images with other labels: (images, targets) of 1, 0 or NaN, in the table's order."""
         table = self.table.copy()
         table[list(self.targets)] = labels.astype(np.float64)
         return replace(self, table=table)
@@ -214,12 +196,9 @@ def _check_features(table: pd.DataFrame, where: str) -> None:
     _check_values(patients, patients.notna(), missing, where)
 
 
-def _check_numbers(
-    table: pd.DataFrame, targets: tuple[str, ...], allowed: tuple[int, ...], expected: str, where: str
-) -> None:
-    """Checks that the targets are numbers, NaN or one of `allowed`."""
-    for target in targets:
-        values = table[target]
+def _check_numbers(table: pd.DataFrame, allowed: tuple[int, ...], expected: str, where: str) -> None:
+    """Checks that all columns are numbers, NaN or one of `allowed`."""
+    for target, values in table.items():
         if not pd.api.types.is_numeric_dtype(values.dtype):
             raise HilumError(f"{where}: column {target}: it holds {values.dtype}, not numbers.")
         _check_values(values, values.isna() | values.isin(allowed), expected, where)
@@ -252,11 +231,8 @@ def feature_table(
 
 def check_choices(setting: str, values: Any, known: Sequence[str]) -> None:
     """Raises a HilumError unless a filter is a list of at least one of the `known` values."""
-    if (
-        not isinstance(values, list | tuple | set)
-        or not values
-        or any(value not in known for value in values)
-    ):
+    given = values if isinstance(values, list | tuple | set) else ()
+    if not given or any(value not in known for value in given):
         raise HilumError(f"{setting} must be a list of {', '.join(map(repr, known))}; it is {values!r}.")
 
 
@@ -285,16 +261,13 @@ def hierarchical_paths(
 ) -> list[str]:
     """`data/d<i>/d<j>/.../i<ImageID>.jpg`, with no more than `folder_size` entries in any folder.
 
-    The folders are the digits of the id in base `folder_size`; the last digit is the file's place in its
-    folder. The number of levels follows from the largest id and is at least two, as in the founding project.
+    The folders are the digits of the id in base `folder_size`; the last digit is the file's place in its folder. The
+    number of levels follows from the largest id and is at least two, as in the founding project.
 
     Args:
         image_ids: (images,) whole numbers >= 0.
-        folder_size: 2 or more.
+        folder_size: 2 or more, or a HilumError is raised.
         extensions: (images,) such as ".png"; None ends all names with ".jpg".
-
-    Raises:
-        HilumError: a folder size below 2.
 
     >>> hierarchical_paths(np.array([0, 131_747]))
     ['data/d0/d0/d0/i0.jpg', 'data/d1/d2/d34/i131747.jpg']
@@ -305,11 +278,9 @@ def hierarchical_paths(
     levels = 2
     while folder_size ** (levels + 1) <= ids.max(initial=0):
         levels += 1
-    digits = [ids // folder_size**power % folder_size for power in range(levels, 0, -1)]
+    digits = [(ids // folder_size**power % folder_size).tolist() for power in range(levels, 0, -1)]
     endings = [".jpg"] * len(ids) if extensions is None else extensions
     return [
         "data/" + "".join(f"d{digit}/" for digit in folders) + f"i{image_id}{ending}"
-        for image_id, ending, *folders in zip(
-            ids.tolist(), endings, *(column.tolist() for column in digits), strict=True
-        )
+        for image_id, ending, *folders in zip(ids.tolist(), endings, *digits, strict=True)
     ]

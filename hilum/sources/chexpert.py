@@ -1,11 +1,10 @@
 """CheXpert: 223,414 chest radiographs of 64,540 patients, 14 findings read from the reports.
 
-From Stanford Hospital, 2002 to 2017. CheXpert's labeller read the reports: each finding is 1 (positive),
-0 (negative), -1 (uncertain) or blank (not mentioned).
+From Stanford Hospital, 2002 to 2017. CheXpert's labeller read the reports: each finding is 1 (positive), 0 (negative),
+-1 (uncertain) or blank (not mentioned).
 
-Irvin J, Rajpurkar P, Ko M, et al. "CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels and
-Expert Comparison". AAAI 2019, arXiv 1901.07031. From Stanford's AIMI Center, under an agreement that
-forbids passing the images on.
+Irvin J, Rajpurkar P, Ko M, et al. "CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels and Expert
+Comparison". AAAI 2019, arXiv 1901.07031. From Stanford's AIMI Center; its agreement forbids passing the images on.
 """
 
 import hashlib
@@ -52,25 +51,24 @@ _CLEANING_VERSION = 2
 class CleanMetaData:
     """Cleans CheXpert's index into the table that everything else works on.
 
-    The defaults leave 131,748 images of the training index: frontal views, taken AP or PA, of a
-    patient's first four studies, with 12 binary targets. The cleaned table is cached as Parquet in
-    the user's cache folder and used again while the CSV's SHA-256 and the filters are the same.
+    The defaults leave 131,748 images of the training index: frontal views, taken AP or PA, of a patient's first four
+    studies, with 12 binary targets. The cleaned table is cached as Parquet in the user's cache folder and used again
+    while the CSV's SHA-256 and the filters are the same.
 
     Args:
-        root: the folder that holds `train.csv` and `train/`, or the folder around it. May be left out
-            if `csv_path` is given; then there is a table, but no image can be opened.
+        root: the folder that holds `train.csv` and `train/`, or the folder around it. May be left out if `csv_path` is
+            given; then there is a table, but no image can be opened.
         csv_path: the index, plain or gzipped, if it is not `root`/train.csv.
         max_studies: studies with a higher number are left out; None keeps all.
         views: which of "Frontal" and "Lateral" to keep.
-        orientations: which values of `AP/PA` to keep: "AP", "PA", "LL", "RL" or "" (blank, as it is
-            for lateral views).
+        orientations: which values of `AP/PA` to keep: "AP", "PA", "LL", "RL" or "" (blank, as for lateral views).
         name: the catalog's name.
         cache: False cleans again and caches nothing.
 
     Raises:
-        HilumError: neither root nor csv_path, no index there, or an unknown filter value; and, when the
-            table is read, a missing column, a path without patient and study, a label outside
-            {1, 0, -1, blank}, or an image listed twice.
+        HilumError: neither root nor csv_path, no index there, or an unknown filter value; and, when the table is read,
+            a missing column, a path without patient and study, a label outside {1, 0, -1, blank}, or an image listed
+            twice.
     """
 
     def __init__(
@@ -85,20 +83,15 @@ class CleanMetaData:
         cache: bool = True,
     ):
         if max_studies is not None and (type(max_studies) is not int or max_studies < 1):
-            raise HilumError(
-                f"max_studies must be a whole number, 1 or more, or None for all studies; it is {max_studies!r}."
-            )
+            expected = "a whole number, 1 or more, or None for all studies"
+            raise HilumError(f"max_studies must be {expected}; it is {max_studies!r}.")
         check_choices("views", views, _VIEWS)
         check_choices("orientations", orientations, _ORIENTATIONS)
         self.root = None if root is None else _data_folder(Path(root))
         self.csv_path = _find_index(self.root, csv_path)
-        self.name = name
-        self.filters: dict[str, Any] = {
-            "max_studies": max_studies,
-            "views": sorted(set(views)),
-            "orientations": sorted(set(orientations)),
-        }
-        self.cache = cache
+        self.name, self.cache = name, cache
+        self.filters: dict[str, Any] = {"max_studies": max_studies}
+        self.filters |= {"views": sorted(set(views)), "orientations": sorted(set(orientations))}
 
     @property
     def target_columns(self) -> list[str]:
@@ -106,23 +99,16 @@ class CleanMetaData:
         return list(CHEXPERT_TARGETS)
 
     def get_clean_df(self) -> pd.DataFrame:
-        """The cleaned table, a copy: `FEATURE_COLUMNS`, then the targets, indexed by `ImageID`.
-
-        `ImageID` is the row's position in the raw CSV, counted from 0.
-        """
+        """A copy of the cleaned table: `FEATURE_COLUMNS`, then the targets; `ImageID` is the row in the CSV, from 0."""
         return self._cleaned[[*FEATURE_COLUMNS, *CHEXPERT_TARGETS]].copy()
 
     def catalog(self) -> Catalog:
         """The cleaned table with its targets and the folder of its images."""
         codes = self._cleaned[[f"{_CODE}{target}" for target in CHEXPERT_TARGETS]]
+        codes = codes.set_axis(list(CHEXPERT_TARGETS), axis="columns")
+        table, origin = self.get_clean_df(), self.csv_path
         return Catalog(
-            name=self.name,
-            table=self.get_clean_df(),
-            targets=CHEXPERT_TARGETS,
-            root=self.root,
-            origin=self.csv_path,
-            codes=codes.set_axis(list(CHEXPERT_TARGETS), axis="columns"),
-            pixel_stats=PIXEL_STATS,
+            self.name, table, CHEXPERT_TARGETS, self.root, origin=origin, codes=codes, pixel_stats=PIXEL_STATS
         )
 
     def display_image(self, image_id: int) -> np.ndarray:
@@ -131,7 +117,8 @@ class CleanMetaData:
 
     @cached_property
     def _cleaned(self) -> pd.DataFrame:
-        path = self._cache_path()
+        key = json.dumps([_CLEANING_VERSION, sha256_of_file(self.csv_path), self.filters], sort_keys=True)
+        path = cache_folder() / f"chexpert-{hashlib.sha256(key.encode()).hexdigest()[:24]}.parquet"
         if self.cache and path.is_file():
             try:
                 return pd.read_parquet(path)
@@ -145,10 +132,6 @@ class CleanMetaData:
             except OSError:
                 pass  # without a cache, the table is cleaned again next time
         return table
-
-    def _cache_path(self) -> Path:
-        key = json.dumps([_CLEANING_VERSION, sha256_of_file(self.csv_path), self.filters], sort_keys=True)
-        return cache_folder() / f"chexpert-{hashlib.sha256(key.encode()).hexdigest()[:24]}.parquet"
 
 
 #: Its keyword arguments are the filters of `open_catalog`.
@@ -205,10 +188,8 @@ def label_codes(raw: CsvTable) -> pd.DataFrame:
 
 def _data_folder(root: Path) -> Path:
     """`root` itself if it holds the index, else CheXpert's own folder in it."""
-    for folder in (root, *(root / name for name in FOLDER_NAMES)):
-        if any((folder / name).is_file() for name in INDEX_NAMES):
-            return folder
-    return root
+    folders = (root, *(root / name for name in FOLDER_NAMES))
+    return next((path for path in folders if any((path / name).is_file() for name in INDEX_NAMES)), root)
 
 
 def _find_index(root: Path | None, csv_path: str | Path | None) -> Path:

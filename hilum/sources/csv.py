@@ -3,7 +3,7 @@
 import csv
 import gzip
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,10 @@ _CORRECT = "Correct the line, or restore the file from the data set."
 
 @dataclass(frozen=True)
 class CsvTable:
-    """The cells of a CSV, all of them text; blank cells are empty strings.
+    """The cells of a CSV, all of them text; blank cells are empty strings."""
 
-    Attributes:
-        path: the file, for messages.
-        cells: one row per line, indexed from 0.
-    """
-
-    path: Path
-    cells: pd.DataFrame
+    path: Path  # for messages
+    cells: pd.DataFrame  # one row per line, indexed from 0
 
     def __getitem__(self, column: str) -> pd.Series:
         return self.cells[column]
@@ -54,15 +49,9 @@ class CsvTable:
         remedy = "Complete the download, or remove the lines without an image."
         self.check(column, present, f"is in the index but not in {folder}", remedy)
 
-    def map(
-        self, column: str, meaning: Mapping[str, Any], convert: Callable[[str], str] | None = None
-    ) -> pd.Series:
-        """Replaces each value, after `convert` (such as `str.lower`), by its meaning.
-
-        Raises:
-            HilumError: a value that has no meaning.
-        """
-        values = self.cells[column] if convert is None else self.cells[column].map(convert)
+    def map(self, column: str, meaning: Mapping[str, Any], convert: Callable | None = None) -> pd.Series:
+        """Replaces each value, after `convert` (such as `str.lower`), by its meaning; checks that it has one."""
+        values = self.cells[column].map(convert) if convert else self.cells[column]
         known = ", ".join(repr(key) if key else "blank" for key in meaning)
         self.check(column, values.isin(list(meaning)), f"is not one of {known}")
         return values.map(dict(meaning))
@@ -70,8 +59,7 @@ class CsvTable:
     def whole_numbers(self, column: str, kind: str, suffix: str = "") -> pd.Series:
         """A column as int64; `kind` is what its numbers are, such as "an age in years".
 
-        Raises:
-            HilumError: a value that is not a whole number >= 0 of at most 15 digits, with or without `suffix`.
+        Checks that each is a whole number >= 0 of at most 15 digits, with or without `suffix`.
         """
         values = self.cells[column].str.removesuffix(suffix)
         self.check(column, values.str.fullmatch(r"[0-9]{1,15}(\.0*)?"), f"is not {kind}")
@@ -118,28 +106,20 @@ def _read_lines(path: Path) -> list[list[str]]:
         with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
             lines = list(csv.reader(file, strict=True))
     except (csv.Error, UnicodeDecodeError, EOFError, OSError, zlib.error) as error:
-        raise HilumError(
-            f"{path}: this is not a readable CSV: {error}. Restore it from the data set."
-        ) from None
+        raise HilumError(f"{path}: not a readable CSV: {error}. Restore it from the data set.") from None
     while lines and not lines[-1]:
         lines.pop()
     return lines
 
 
-def first_file(folder: Path, names: Iterable[str], data_set: str) -> Path:
-    """The first of `names` that is a file in `folder`.
-
-    Raises:
-        HilumError: the folder, or all of the files, are missing; `data_set` is named in the remedy.
-    """
-    names = list(names)
-    remedy = f"root must be the folder that holds {data_set}'s {' or '.join(names)}."
-    if not folder.is_dir():
-        raise HilumError(f"{folder}: there is no such folder. {remedy}")
+def first_file(folder: Path, names: Sequence[str], data_set: str) -> Path:
+    """The first of `names` that is a file in `folder`; raises a HilumError with `data_set` if all are missing."""
+    expected = " or ".join(names)
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise HilumError(f"{folder}: it does not contain {' or '.join(names)}. {remedy}")
+    problem = f"it does not contain {expected}" if folder.is_dir() else "there is no such folder"
+    raise HilumError(f"{folder}: {problem}. root must be the folder that holds {data_set}'s {expected}.")
 
 
 def first_present(root: Path, candidates: Sequence[pd.Series]) -> pd.Series:

@@ -1,24 +1,21 @@
 """Reads a DICOM file into the gray levels that its own header specifies.
 
-The order is that of DICOM PS3.3, C.11 and C.7.6.3.1.2: modality (rescale slope and intercept), then
-the VOI table or window, and only then MONOCHROME1 is inverted, so that air is dark in every image.
+The order is that of DICOM PS3.3, C.11 and C.7.6.3.1.2: modality (rescale slope and intercept), then the VOI table or
+window, and only then MONOCHROME1 is inverted, so that air is dark in every image.
 """
 
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pydicom
+from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing
 
 from hilum.errors import ImageError
 from hilum.sources.images import read_bytes, unreadable
-
-if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
 
 _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 
@@ -33,20 +30,15 @@ _UNREADABLE = (
 class DicomImage:
     """A radiograph as its header specifies it.
 
-    Attributes:
-        levels: float64 (height, width), 0 (black) to 1 (white), not yet rounded to gray levels.
-        spacing_mm: distance between the centers of neighboring rows and of neighboring columns, in mm, in
-            the patient or else at the detector; None if the header has neither.
-        view: `ViewPosition`, such as "PA"; None if it is blank.
-        photometric: "MONOCHROME1" (stored with air bright; inverted in `levels`) or "MONOCHROME2".
-        bits_stored: depth of the stored samples.
+    `spacing_mm` is the distance between the centers of neighboring rows and of neighboring columns, in the patient or
+    else at the detector; None if the header has neither.
     """
 
-    levels: np.ndarray = field(repr=False)
+    levels: np.ndarray = field(repr=False)  # float64 (height, width), 0 (black) to 1 (white), not yet rounded
     spacing_mm: tuple[float, float] | None
-    view: str | None
-    photometric: str
-    bits_stored: int
+    view: str | None  # `ViewPosition`, such as "PA"; None if it is blank
+    photometric: str  # "MONOCHROME1" (stored with air bright; inverted in `levels`) or "MONOCHROME2"
+    bits_stored: int  # depth of the stored samples
 
     @property
     def pixels(self) -> np.ndarray:
@@ -59,27 +51,18 @@ def read_dicom(path: str | Path, window: tuple[float, float] | None = None) -> D
 
     Args:
         path: the file.
-        window: the rescaled values that become black and white, instead of the header's own window.
-            Without either, it is the full range of the stored bits.
+        window: the rescaled values that become black and white; by default the header's own window, or else the full
+            range of the stored bits.
 
     Raises:
-        ImageError: the file is missing, not a DICOM, damaged, without pixels, with several frames or in
-            color, its window is invalid, or its compression needs a decoder that is not installed.
+        ImageError: the file is missing, not a DICOM, damaged, without pixels, with several frames or in color, its
+            window is invalid, or its compression needs a decoder that is not installed.
     """
-    return decode_dicom(read_bytes(path), path, window)
+    return show_dicom(parse_dicom(read_bytes(path), path), path, window)
 
 
-def decode_dicom(data: bytes, path: str | Path, window: tuple[float, float] | None = None) -> DicomImage:
-    """As `read_dicom`, from the file's content; `path` is for messages."""
-    return show_dicom(parse_dicom(data, path), path, window)
-
-
-def parse_dicom(data: bytes, path: str | Path) -> "Dataset":
-    """A file's elements, its pixels not yet decoded.
-
-    Raises:
-        ImageError: it is not a DICOM, or it is damaged.
-    """
+def parse_dicom(data: bytes, path: str | Path) -> Dataset:
+    """A file's elements, its pixels not yet decoded; an ImageError if it is not a DICOM or is damaged."""
     try:
         return pydicom.dcmread(BytesIO(data))
     except InvalidDicomError:
@@ -88,12 +71,8 @@ def parse_dicom(data: bytes, path: str | Path) -> "Dataset":
         raise unreadable(f"{path}: the DICOM file is damaged or truncated: {error}.") from None
 
 
-def show_dicom(header: "Dataset", path: str | Path, window: tuple[float, float] | None = None) -> DicomImage:
-    """Decodes the pixels of `parse_dicom`'s elements.
-
-    Raises:
-        ImageError: as `read_dicom`.
-    """
+def show_dicom(header: Dataset, path: str | Path, window: tuple[float, float] | None = None) -> DicomImage:
+    """Decodes the pixels of `parse_dicom`'s elements; raises as `read_dicom`."""
     samples = _stored_samples(header, path)
     try:
         levels = _show(header, apply_modality_lut(samples, header), window)
@@ -105,31 +84,25 @@ def show_dicom(header: "Dataset", path: str | Path, window: tuple[float, float] 
             bits_stored=int(header.BitsStored),
         )
     except _UNREADABLE as error:
-        raise ImageError(
-            "unreadable",
-            f"{path}: the DICOM header specifies something that cannot be shown: {error}.",
-            "Correct its rescale, window or spacing, or restore the file from the data set.",
-        ) from None
+        problem = f"{path}: the DICOM header specifies something that cannot be shown: {error}."
+        remedy = "Correct its rescale, window or spacing, or restore the file from the data set."
+        raise ImageError("unreadable", problem, remedy) from None
 
 
-def _stored_samples(header: "Dataset", path: str | Path) -> np.ndarray:
+def _stored_samples(header: Dataset, path: str | Path) -> np.ndarray:
     """The samples as stored, (height, width), signed or unsigned."""
     if "PixelData" not in header:
         raise unreadable(f"{path}: the DICOM file has no pixel data.")
     kind = str(header.get("PhotometricInterpretation") or "without PhotometricInterpretation")
     if kind not in _MONOCHROME:
-        raise ImageError(
-            "unsupported",
-            f"{path}: the DICOM file is {kind}; a radiograph is {' or '.join(_MONOCHROME)}.",
-            "Leave its row out, or convert it to gray.",
-        )
+        problem = f"{path}: the DICOM file is {kind}; a radiograph is {' or '.join(_MONOCHROME)}."
+        raise ImageError("unsupported", problem, "Leave its row out, or convert it to gray.")
     try:
         frames = int(header.get("NumberOfFrames") or 1)
         if frames > 1:
+            problem = f"{path}: the DICOM file has {frames} frames; a radiograph has one."
             raise ImageError(
-                "multi-frame",
-                f"{path}: the DICOM file has {frames} frames; a radiograph has one.",
-                "Leave its row out, or export one frame to its own file.",
+                "multi-frame", problem, "Leave its row out, or export one frame to its own file."
             )
         return header.pixel_array
     except ImageError:
@@ -139,17 +112,15 @@ def _stored_samples(header: "Dataset", path: str | Path) -> np.ndarray:
         reason = " ".join(str(error).split())
         unsupported = "missing dependencies" in reason or "does not support" in reason
         if syntax is not None and syntax.is_compressed and unsupported:
-            raise ImageError(
-                "unsupported",
-                f"{path}: its pixels are compressed ({syntax.name}), and no decoder for that is installed.",
-                "Install one: pip install pylibjpeg pylibjpeg-openjpeg python-gdcm.",
-            ) from None
-        raise unreadable(
-            f"{path}: the DICOM pixels cannot be decoded, the file is damaged: {reason}."
-        ) from None
+            problem = (
+                f"{path}: its pixels are compressed ({syntax.name}), and no decoder for that is installed."
+            )
+            remedy = "Install one: pip install pylibjpeg pylibjpeg-openjpeg python-gdcm."
+            raise ImageError("unsupported", problem, remedy) from None
+        raise unreadable(f"{path}: the DICOM pixels are damaged and cannot be decoded: {reason}.") from None
 
 
-def _show(header: "Dataset", values: np.ndarray, window: tuple[float, float] | None) -> np.ndarray:
+def _show(header: Dataset, values: np.ndarray, window: tuple[float, float] | None) -> np.ndarray:
     """Rescaled values to 0..1: by `window`, the VOI table, the header's window, or the full range."""
     bits = int(header.BitsStored)
     signed = int(header.PixelRepresentation) == 1
@@ -173,7 +144,7 @@ def _show(header: "Dataset", values: np.ndarray, window: tuple[float, float] | N
     return 1 - levels if header.PhotometricInterpretation == "MONOCHROME1" else levels
 
 
-def _spacing(header: "Dataset") -> tuple[float, float] | None:
+def _spacing(header: Dataset) -> tuple[float, float] | None:
     spacing = header.get("PixelSpacing") or header.get("ImagerPixelSpacing")
     if not spacing:
         return None

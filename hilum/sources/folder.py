@@ -1,8 +1,8 @@
 """Any images with a CSV: for data sets without a module of their own.
 
-One line per image: a column with its path below the root, and one column per target with 1 (positive),
-0 (negative), blank (left out of the loss and of the scores) or -1 (uncertain; see `uncertain`). PNG,
-JPEG and DICOM files may be mixed. Cite the data set that the images come from.
+One line per image: a column with its path below the root, and one column per target with 1 (positive), 0 (negative),
+blank (left out of the loss and of the scores) or -1 (uncertain; see `uncertain`). PNG, JPEG and DICOM files may be
+mixed. Cite the data set that the images come from.
 """
 
 import warnings
@@ -73,8 +73,8 @@ def open_catalog(
 ) -> Catalog:
     """The images that the CSV lists. `ImageID` is the line, counted from 0 after the header.
 
-    A column that is not given is found by its name (`KNOWN_NAMES`); "" means that it does not exist.
-    Without a patient column each image counts as its own patient, with a warning.
+    A column that is not given is found by its name (`KNOWN_NAMES`); "" means that it does not exist. Without a patient
+    column each image counts as its own patient, with a warning.
 
     Args:
         root: the folder that the paths are relative to.
@@ -87,10 +87,10 @@ def open_catalog(
         sex_column: M, F, Male, Female, or O, U, Unknown or blank.
         view_column: PA, AP, a lateral view (LL, RL, L, LATERAL), or blank.
         split_column: train, val, test, or train_val or blank for images to be drawn into train and val.
-        uncertain: the meaning of -1: "zeros", "ones", "ignore" (left out), or "policy" (uncertain and
-            blank follow the run's uncertain_policy and blank_policy, as for CheXpert).
-        window: [low, high], the samples of 16-bit images that become black and white, such as
-            [0, 4095] for 12 bits; by default the full range. For a DICOM it replaces the header's window.
+        uncertain: the meaning of -1: "zeros", "ones", "ignore" (left out), or "policy" (uncertain and blank follow the
+            run's uncertain_policy and blank_policy, as for CheXpert).
+        window: [low, high], the samples of 16-bit images that become black and white, such as [0, 4095] for 12 bits; by
+            default the full range. For a DICOM it replaces the header's window.
 
     Raises:
         HilumError: a missing file, column or image, an image listed twice, or a value other than these.
@@ -107,16 +107,11 @@ def open_catalog(
         low, high = parse_window(window, "window")
         table["Image_Path"] += f"#window={low:g},{high:g}"
     by_policy = uncertain == "policy"
+    table = table.join((labels == 1).astype("float64") if by_policy else labels)
+    codes = labels if by_policy else None
     split = columns["split"]
-    return Catalog(
-        name="folder",
-        table=table.join((labels == 1).astype("float64") if by_policy else labels),
-        targets=tuple(labels.columns),
-        root=root,
-        origin=raw.path,
-        fixed_split=None if split is None else raw.map(split, _PARTS, str.lower),
-        codes=labels if by_policy else None,
-    )
+    parts = None if split is None else raw.map(split, _PARTS, str.lower)
+    return Catalog("folder", table, tuple(labels), root, origin=raw.path, fixed_split=parts, codes=codes)
 
 
 def _find_csv(root: Path, csv: str | None) -> Path:
@@ -167,9 +162,7 @@ def _target_columns(raw: CsvTable, given: Sequence[str] | None, others: set[str 
         if candidate and values <= {*_CODES, *_UNCERTAIN_CODES} and not values <= {"", *_UNCERTAIN_CODES}:
             found.append(name)
     if not found:
-        raise HilumError(
-            f"{raw.path}: no column holds only 1, 0, -1 and blanks. Name the columns with targets."
-        )
+        raise HilumError(f"{raw.path}: no column holds only 1, 0, -1 and blanks. Name some in targets.")
     return found
 
 
@@ -201,8 +194,7 @@ def _features(root: Path, raw: CsvTable, columns: Mapping[str, str | None]) -> p
             stacklevel=4,
         )
     else:
-        remedy = "The split keeps patients apart: name each."
-        raw.check(patient, raw[patient] != "", "is not a patient", remedy)
+        raw.check(patient, raw[patient] != "", "is not a patient", "Name each: the split keeps them apart.")
     male = None if sex is None else raw.map(sex, _SEXES).astype("float64")
     if age is not None:
         raw.check(age, raw[age].str.fullmatch(r"(\d{1,3}(\.\d*)?)?"), "is not an age in years")

@@ -54,11 +54,7 @@ def parse_address(path: str | Path) -> ImageAddress:
 
 
 def parse_window(window: Any, where: str) -> tuple[float, float]:
-    """(low, high) as floats; `where` is for messages.
-
-    Raises:
-        HilumError: it is not two finite numbers, the first below the second.
-    """
+    """(low, high) as floats, finite and low < high or a HilumError is raised; `where` is for messages."""
     try:
         low, high = (float(end) for end in window)
     except (TypeError, ValueError):
@@ -77,10 +73,9 @@ def parse_window(window: Any, where: str) -> tuple[float, float]:
 def read_gray(path: str | Path, window: tuple[float, float] | None = None) -> np.ndarray:
     """Decodes a PNG, JPEG or DICOM, or one row of an `.npy` stack, into gray levels.
 
-    Color is weighted to luma (ITU-R BT.601) and an alpha channel is ignored. The full range of 16-bit
-    samples becomes 0 to 255, as the PNG specification scales sample depths, unless there is a window;
-    the samples are windowed at their full depth and rounded once. A DICOM is shown as its header
-    specifies; see `hilum.sources.dicom`.
+    Color is weighted to luma (ITU-R BT.601) and an alpha channel is ignored. The full range of 16-bit samples becomes
+    0 to 255, as the PNG specification scales sample depths, unless there is a window; the samples are windowed at their
+    full depth and rounded once. A DICOM is shown as its header specifies; see `hilum.sources.dicom`.
 
     Args:
         path: a file, or an address such as `stack.npy#17` or `scan.png#window=0,4095`.
@@ -94,34 +89,23 @@ def read_gray(path: str | Path, window: tuple[float, float] | None = None) -> np
     """
     address = parse_address(path)
     window = address.window if window is None else parse_window(window, str(path))
-    if address.row is not None:
-        return to_8_bit(_read_row(address.file, address.row), window)
-    return decode_gray(read_bytes(address.file), address.file, window)
+    if address.row is None:
+        return decode_gray(read_bytes(address.file), address.file, window)
+    stack = _open_stack(address.file)
+    if address.row >= len(stack):
+        raise HilumError(f"{address.file}: it has {len(stack):,} images; row {address.row} does not exist.")
+    return to_8_bit(np.array(stack[address.row]), window)
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """An image file's content.
-
-    Raises:
-        ImageError: it is missing or cannot be read.
-    """
+    """An image file's content; raises an ImageError if it is missing or cannot be read."""
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
-        raise ImageError(
-            "missing",
-            f"{path}: the image is missing.",
-            "Check that root is the data set's own folder and that its download is complete.",
-        ) from None
+        remedy = "Check that root is the data set's own folder and that its download is complete."
+        raise ImageError("missing", f"{path}: the image is missing.", remedy) from None
     except OSError as error:
         raise ImageError("unreadable", f"{path}: the image cannot be read: {error.strerror}.") from None
-
-
-def _read_row(path: str, row: int) -> np.ndarray:
-    stack = _open_stack(path)
-    if row >= len(stack):
-        raise HilumError(f"{path}: it has {len(stack):,} images; row {row} does not exist.")
-    return np.array(stack[row])
 
 
 @lru_cache(maxsize=16)
@@ -142,11 +126,7 @@ def _open_stack(path: str) -> np.ndarray:
 
 
 def check_images(paths: Iterable[str], progress: Callable[[], None] | None = None) -> None:
-    """Decodes every image once.
-
-    Raises:
-        HilumError: some cannot be read; the message has their number and names the first ten.
-    """
+    """Decodes every image once; raises a HilumError with the number of unreadable images and the first ten names."""
 
     def problem_of(path: str) -> str | None:
         try:
@@ -174,15 +154,11 @@ _DICOM_SUFFIXES = (".dcm", ".dicom")
 
 
 def decode_gray(data: bytes, name: str, window: tuple[float, float] | None = None) -> np.ndarray:
-    """As `read_gray`, from a file's content; `name` is for messages, and an ending .dcm means DICOM.
-
-    Raises:
-        ImageError: the content is not a PNG, JPEG or DICOM, or is damaged or truncated.
-    """
+    """As `read_gray`, from a file's content; `name` is for messages, and an ending .dcm means DICOM."""
     if is_dicom(data, name):
-        from hilum.sources.dicom import decode_dicom
+        from hilum.sources.dicom import parse_dicom, show_dicom
 
-        return decode_dicom(data, name, window).pixels
+        return show_dicom(parse_dicom(data, name), name, window).pixels
     return to_8_bit(to_gray(decode_channels(data, name)), window)
 
 
@@ -192,13 +168,9 @@ def is_dicom(data: bytes, path: str) -> bool:
 
 
 def decode_channels(data: bytes, name: str) -> np.ndarray:
-    """A PNG's or JPEG's samples at their full depth; `name` is for messages.
+    """A PNG's or JPEG's samples: uint8 or uint16 of shape (height, width) or (height, width, channels), blue first.
 
-    Returns:
-        uint8 or uint16 array of shape (height, width) or (height, width, channels), blue first.
-
-    Raises:
-        ImageError: the content is neither, damaged or truncated.
+    Raises an ImageError, with `name`, if the content is neither, damaged or truncated.
     """
     _check_complete(data, name)
     try:
@@ -219,25 +191,20 @@ def to_gray(pixels: np.ndarray) -> np.ndarray:
 
 def to_8_bit(samples: np.ndarray, window: tuple[float, float] | None) -> np.ndarray:
     """Samples of any depth as uint8: the window's part of their range, or all of it."""
-    if window is not None:
-        low, high = window
-        levels = np.arange(np.iinfo(samples.dtype).max + 1, dtype=np.float64)
-        table = np.rint(np.clip((levels - low) / (high - low), 0, 1) * 255).astype(np.uint8)
-        return table[samples]
-    if samples.dtype == np.uint16:
-        return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return samples
+    if window is None:
+        deep = samples.dtype == np.uint16
+        return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8) if deep else samples
+    low, high = window
+    levels = np.arange(np.iinfo(samples.dtype).max + 1, dtype=np.float64)
+    return np.rint(np.clip((levels - low) / (high - low), 0, 1) * 255).astype(np.uint8)[samples]
 
 
 def _check_complete(data: bytes, path: str | Path) -> None:
     """Looks for the end mark: OpenCV would fill the missing part of a truncated file with gray."""
-    if data.startswith(_PNG):
-        end = _PNG_END
-    elif data.startswith(_JPEG):
-        end = _JPEG_END
-    else:
+    if not data.startswith((_PNG, _JPEG)):
         kind = "empty" if not data else "neither a PNG nor a JPEG nor a DICOM"
         raise unreadable(f"{path}: the file is {kind}.")
+    end = _PNG_END if data.startswith(_PNG) else _JPEG_END
     if end not in data[-512:]:  # some writers pad the file after its end mark
         raise unreadable(f"{path}: the image is truncated ({len(data):,} bytes without an end mark).")
 
@@ -245,8 +212,7 @@ def _check_complete(data: bytes, path: str | Path) -> None:
 # --- Size: as the file's header declares it ---
 
 _JPEG_2000 = b"\xff\x4f\xff\x51"
-#: The JPEG markers that begin a frame (ITU-T T.81, table B.1, and T.87 for JPEG-LS): 0xC0 to 0xCF without the
-#: tables DHT, JPG and DAC, and 0xF7.
+#: JPEG markers that begin a frame (ITU-T T.81, table B.1; T.87 for JPEG-LS): 0xC0 to 0xCF except DHT, JPG, DAC; 0xF7.
 _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 #: Markers without a length: TEM, RST0 to RST7, SOI.
 _ALONE = {0x01, *range(0xD0, 0xD9)}

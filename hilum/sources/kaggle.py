@@ -1,12 +1,12 @@
 """Kaggle's "Chest X-Ray Images (Pneumonia)": 5,856 frontal (AP) radiographs of children aged 1 to 5.
 
-From the Guangzhou Women and Children's Medical Center. 4,273 show a pneumonia, bacterial or viral, and
-1,583 are normal: 5,216 in train, 16 in val, 624 in test. Two physicians graded each image, and a third
-checked the test part. Neither age nor sex nor study is recorded.
+From the Guangzhou Women and Children's Medical Center. 4,273 show a pneumonia, bacterial or viral, and 1,583 are
+normal: 5,216 in train, 16 in val, 624 in test. Two physicians graded each image, and a third checked the test part.
+Neither age nor sex nor study is recorded.
 
-Kermany DS, Goldbaum M, Cai W, et al. "Identifying Medical Diagnoses and Treatable Diseases by
-Image-Based Deep Learning". Cell 2018, 172(5), 1122-1131. The data: Kermany D, Zhang K, Goldbaum M,
-Mendeley Data, doi 10.17632/rscbjbr9sj (CC BY 4.0), and kaggle.com/paultimothymooney/chest-xray-pneumonia.
+Kermany DS, Goldbaum M, Cai W, et al. "Identifying Medical Diagnoses and Treatable Diseases by Image-Based Deep
+Learning". Cell 2018, 172(5), 1122-1131. The data: Kermany D, Zhang K, Goldbaum M, Mendeley Data, doi
+10.17632/rscbjbr9sj (CC BY 4.0), and kaggle.com/paultimothymooney/chest-xray-pneumonia.
 """
 
 from pathlib import Path
@@ -32,21 +32,19 @@ _CAUSES = {"Bacterial_Pneumonia": "bacteria", "Viral_Pneumonia": "virus"}
 def open_catalog(root: Path, official_val: bool = False, causes: bool = False) -> Catalog:
     """All images, with the test part fixed.
 
-    The patient is read from the file's name: `person123_bacteria_456.jpeg` is of person123,
-    `NORMAL2-IM-0927-0001.jpeg` of NORMAL2-IM-0927. A person with a bacterial and a viral image counts
-    as one patient. The test part numbers its patients independently: a PatientID there has the prefix
-    `test-`. Train and val are numbered together.
+    The patient is read from the file's name: `person123_bacteria_456.jpeg` is of person123, `NORMAL2-IM-0927-0001.jpeg`
+    of NORMAL2-IM-0927. A person with a bacterial and a viral image counts as one patient. The test part numbers its
+    patients independently: a PatientID there has the prefix `test-`. Train and val are numbered together.
 
     Args:
         root: the folder `chest_xray`, or the one around it.
-        official_val: keep the 16 images of val as the validation part; else they join train, and the
-            validation part is drawn from both by patient. (val shares patients with train, so a split
-            by patient raises an error.)
+        official_val: keep the 16 images of val as the validation part; else they join train, and the validation part is
+            drawn from both by patient. (val shares patients with train, so a split by patient raises an error.)
         causes: two more targets, `Bacterial_Pneumonia` and `Viral_Pneumonia`.
 
     Raises:
-        HilumError: a folder is missing or has no image, a name without a patient, or the name of a
-            pneumonia image in the folder of the normal ones or the other way round.
+        HilumError: a folder is missing or has no image, a name has no patient, or the name of a pneumonia image is in
+            the folder of the normal ones or the other way round.
     """
     folder = _data_folder(root)
     files = pd.DataFrame(
@@ -63,14 +61,8 @@ def open_catalog(root: Path, official_val: bool = False, causes: bool = False) -
     if causes:
         labels |= {target: cause == word for target, word in _CAUSES.items()}
     parts = files["part"] if official_val else files["part"].where(files["part"] == "test", "train_val")
-    return Catalog(
-        name="kaggle",
-        table=table.join(pd.DataFrame(labels).astype("float64")),
-        targets=tuple(labels),
-        root=folder,
-        origin=folder,
-        fixed_split=parts,
-    )
+    table = table.join(pd.DataFrame(labels).astype("float64"))
+    return Catalog("kaggle", table, tuple(labels), folder, origin=folder, fixed_split=parts)
 
 
 def _data_folder(root: Path) -> Path:
@@ -78,10 +70,8 @@ def _data_folder(root: Path) -> Path:
     for folder in (root, root / "chest_xray", root / "chest_xray" / "chest_xray"):
         if all((folder / part).is_dir() for part in ("train", "test")):
             return folder
-    raise HilumError(
-        f"{root}: the folders train and test are neither there nor in its chest_xray. root must be the "
-        "folder chest_xray of the Kermany pneumonia data set."
-    )
+    problem = f"{root}: the folders train and test are neither there nor in its chest_xray."
+    raise HilumError(f"{problem} root must be the folder chest_xray of the Kermany pneumonia data set.")
 
 
 def _images(folder: Path) -> list[str]:

@@ -1,14 +1,14 @@
 """MedMNIST's chest sets: radiographs of 28, 64, 128 or 224 pixels, packed in one .npz.
 
-- ChestMNIST: 112,120 images of NIH ChestX-ray14 with its 14 findings (78,468 train, 11,219 val, 22,433
-  test); the labels were read from the reports by a text miner.
+- ChestMNIST: 112,120 images of NIH ChestX-ray14 with its 14 findings (78,468 train, 11,219 val, 22,433 test); the
+  labels were read from the reports by a text miner.
 - PneumoniaMNIST: 5,856 images of Kermany's pediatric pneumonia data (4,708 train, 524 val, 624 test).
 
-No patient is recorded: each image counts as its own patient, and nobody can check that the parts share
-none. Neither age, sex nor view is recorded.
+No patient is recorded: each image counts as its own patient, and nobody can check that the parts share none. Neither
+age, sex nor view is recorded.
 
-Yang J, Shi R, Wei D, et al. "MedMNIST v2 - A large-scale lightweight benchmark for 2D and 3D biomedical
-image classification". Scientific Data 2023, 10:41. From medmnist.com (Zenodo 10519652), CC BY 4.0.
+Yang J, Shi R, Wei D, et al. "MedMNIST v2 - A large-scale lightweight benchmark for 2D and 3D biomedical image
+classification". Scientific Data 2023, 10:41. From medmnist.com (Zenodo 10519652), CC BY 4.0.
 """
 
 import hashlib
@@ -42,8 +42,8 @@ LABELS = {
 def open_catalog(root: Path, name: str | None = None, targets: Sequence[str] | None = None) -> Catalog:
     """The images of one .npz, in the order train, val, test, with these parts fixed.
 
-    The pixels are unpacked once, as a stream, into the user's cache folder, and mapped into memory from
-    there, so that any size fits. `Image_Path` is `<part>.npy#<row>`.
+    The pixels are unpacked once, as a stream, into the user's cache folder, and mapped into memory from there, so that
+    any size fits. `Image_Path` is `<part>.npy#<row>`.
 
     Args:
         root: the .npz, or the folder that holds it.
@@ -51,8 +51,8 @@ def open_catalog(root: Path, name: str | None = None, targets: Sequence[str] | N
         targets: the names of the label columns; known for files that begin with chestmnist or pneumoniamnist.
 
     Raises:
-        HilumError: no .npz or several, one that is damaged, lacks an array, or has arrays of different
-            lengths; a label that is not 0 or 1; a cache that cannot be written.
+        HilumError: no .npz or several, one that is damaged, lacks an array, or has arrays of different lengths; a label
+            that is not 0 or 1; a cache that cannot be written.
     """
     path = _choose(root, name)
     try:
@@ -68,19 +68,11 @@ def open_catalog(root: Path, name: str | None = None, targets: Sequence[str] | N
         raise HilumError(f"{path}: not a readable .npz: {error}. Restore it from medmnist.com.") from None
     counts = [len(known) for known in labels]
     rows = zip(PARTS, counts, strict=True)
-    table = feature_table(
-        patients=np.arange(sum(counts)),
-        image_paths=[f"{part}.npy#{row}" for part, count in rows for row in range(count)],
-    )
+    paths = [f"{part}.npy#{row}" for part, count in rows for row in range(count)]
+    table = feature_table(patients=np.arange(len(paths)), image_paths=paths)
     table[list(names)] = np.concatenate(labels).astype(np.float64)
-    return Catalog(
-        name=path.stem,
-        table=table,
-        targets=names,
-        root=folder,
-        origin=path,
-        fixed_split=pd.Series(np.repeat(PARTS, counts), index=table.index, dtype=object),
-    )
+    parts = pd.Series(np.repeat(PARTS, counts), index=table.index, dtype=object)
+    return Catalog(path.stem, table, names, folder, origin=path, fixed_split=parts)
 
 
 def _choose(root: Path, name: str | None) -> Path:
@@ -106,10 +98,8 @@ def _labels(archive: zipfile.ZipFile, path: Path, part: str) -> np.ndarray:
     with archive.open(_member(archive, path, f"{part}_labels")) as file:
         labels = np.lib.format.read_array(file, allow_pickle=False)
     if labels.ndim != 2 or labels.dtype.kind not in "iub" or not len(labels):
-        raise HilumError(
-            f"{path}: {part}_labels holds {labels.dtype} of shape {labels.shape}; expected whole numbers of "
-            "shape (images, targets)."
-        )
+        found = f"{path}: {part}_labels holds {labels.dtype} of shape {labels.shape}"
+        raise HilumError(f"{found}; expected whole numbers of shape (images, targets).")
     wrong = ~np.isin(labels, (0, 1))
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
@@ -148,10 +138,8 @@ def _check_images(archive: zipfile.ZipFile, path: Path, part: str, count: int) -
         header_1, header_2 = np.lib.format.read_array_header_1_0, np.lib.format.read_array_header_2_0
         shape, fortran, dtype = (header_1 if version == (1, 0) else header_2)(file)
     if len(shape) != 3 or dtype != np.uint8 or fortran:
-        raise HilumError(
-            f"{path}: {part}_images holds {dtype} of shape {shape}; expected gray uint8 images of shape "
-            "(images, height, width)."
-        )
+        found = f"{path}: {part}_images holds {dtype} of shape {shape}"
+        raise HilumError(f"{found}; expected gray uint8 images of shape (images, height, width).")
     if shape[0] != count:
         raise HilumError(f"{path}: {part}_images has {shape[0]:,} images, {part}_labels {count:,} rows.")
 
@@ -160,10 +148,8 @@ def _member(archive: zipfile.ZipFile, path: Path, array: str) -> str:
     name = f"{array}.npy"
     if name not in archive.namelist():
         found = ", ".join(entry.removesuffix(".npy") for entry in archive.namelist())
-        raise HilumError(
-            f"{path}: the array {array} is missing; it has {found}. This is not a MedMNIST file of "
-            "two-dimensional images."
-        )
+        problem = f"{path}: the array {array} is missing; it has {found}."
+        raise HilumError(f"{problem} This is not a MedMNIST file of two-dimensional images.")
     return name
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,9 @@ def merge(
 ) -> Catalog:
     """One catalog of all images.
 
-    - `ImageID`: position of the source x `ID_STRIDE` + its own ImageID. Appending a source changes no
-      other id.
-    - `PatientID` and `Image_Path` begin with the source's name and a slash: patients of two sources are
-      never the same, and the fingerprint does not depend on the sources' folders.
+    - `ImageID`: position of the source x `ID_STRIDE` + its own ImageID. Appending a source changes no other id.
+    - `PatientID` and `Image_Path` begin with the source's name and a slash: patients of two sources are never the same,
+      and the fingerprint does not depend on the sources' folders.
     - `Source`, a column after the features, has the source's name.
     - Official splits stay. Images of a source without one are drawn into train and val (`train_val`).
     - `codes` stay if every source has them; else each source's own labels count.
@@ -36,25 +36,18 @@ def merge(
         targets: names, aliases or a named set that every source has; None for all that they share.
 
     Raises:
-        HilumError: fewer than two catalogs, two with one name, a name with a slash or space, a target that
-            a source lacks, no shared target, a merge in a merge, images without a root, or an ImageID
-            above `ID_STRIDE`.
+        HilumError: fewer than two catalogs, two with one name, a name with a slash or space, a target that a source
+            lacks, no shared target, a merge in a merge, images without a root, or an ImageID above `ID_STRIDE`.
     """
     named = _named(catalogs)
     roots = {name: _root(name, catalog) for name, catalog in named.items()}
     shared = _shared_targets(named, targets)
-    tables = [_prefixed(position, *item, shared) for position, item in enumerate(named.items())]
-    table = pd.concat(tables)
+    table = pd.concat([_prefixed(position, *item, shared) for position, item in enumerate(named.items())])
     endings = extensions_of(table["Image_Path"])
     table["Hierarchical_Path"] = hierarchical_paths(table.index.to_numpy(), extensions=endings)
-    return Catalog(
-        name="+".join(named),
-        table=table,
-        targets=shared,
-        root=roots,
-        fixed_split=_fixed_split(list(named.values()), table.index),
-        codes=_codes(list(named.values()), shared, table.index),
-    )
+    fixed = _fixed_split(list(named.values()), table.index)
+    codes = _codes(list(named.values()), shared, table.index)
+    return Catalog("+".join(named), table, shared, roots, fixed_split=fixed, codes=codes)
 
 
 def open_catalog(
@@ -103,20 +96,18 @@ def _expected(found: str) -> str:
 
 
 def _named(catalogs: Mapping[str, Catalog] | Sequence[Catalog]) -> dict[str, Catalog]:
-    if not isinstance(catalogs, Mapping):
-        names = [catalog.name for catalog in catalogs]
-        for name in names:
-            if names.count(name) > 1:
-                raise HilumError(f"merge: two catalogs are named {name!r}. Give a dictionary of them.")
-        catalogs = dict(zip(names, catalogs, strict=True))
-    if len(catalogs) < 2:
-        raise HilumError(f"merge needs two or more catalogs; it has {len(catalogs)}.")
-    for name in catalogs:
+    pairs = [*catalogs.items()] if isinstance(catalogs, Mapping) else [(one.name, one) for one in catalogs]
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise HilumError(f"merge: two catalogs are named {name!r}. Give a dictionary of them.")
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise HilumError(
                 f"merge: {name!r} cannot be a source's name. Use letters, digits, dots, dashes and underscores."
             )
-    return dict(catalogs)
+    if len(names) < 2:
+        raise HilumError(f"merge needs two or more catalogs; it has {len(names)}.")
+    return dict(pairs)
 
 
 def _root(name: str, catalog: Catalog) -> Path:
@@ -144,7 +135,7 @@ def _shared_targets(catalogs: dict[str, Catalog], wanted: str | Sequence[str] | 
 def _prefixed(position: int, name: str, catalog: Catalog, shared: tuple[str, ...]) -> pd.DataFrame:
     if catalog.table.index.min() < 0 or catalog.table.index.max() >= ID_STRIDE:
         raise HilumError(f"merge: the ImageIDs of {name} must be within 0..{ID_STRIDE - 1:,}.")
-    chosen = catalog.select_targets(list(shared))
+    chosen = catalog.select_targets(shared)
     table = chosen.table[[*FEATURE_COLUMNS, *chosen.targets]]
     table = table.set_axis([*FEATURE_COLUMNS, *shared], axis="columns")
     table.insert(len(FEATURE_COLUMNS), "Source", name)
@@ -160,16 +151,12 @@ def _prefixed(position: int, name: str, catalog: Catalog, shared: tuple[str, ...
 def _fixed_split(catalogs: list[Catalog], index: pd.Index) -> pd.Series | None:
     if all(catalog.fixed_split is None for catalog in catalogs):
         return None
-    parts: list[str] = []
-    for catalog in catalogs:
-        split = catalog.fixed_split
-        parts += ["train_val"] * len(catalog) if split is None else split.tolist()
-    return pd.Series(parts, index=index)
+    parts = [["train_val"] * len(each) if each.fixed_split is None else each.fixed_split for each in catalogs]
+    return pd.Series([*chain.from_iterable(parts)], index=index)
 
 
 def _codes(catalogs: list[Catalog], shared: tuple[str, ...], index: pd.Index) -> pd.DataFrame | None:
-    codes = [catalog.select_targets(list(shared)).codes for catalog in catalogs]
+    codes = [catalog.select_targets(shared).codes for catalog in catalogs]
     known = [table.to_numpy() for table in codes if table is not None]
-    if len(known) < len(codes):
-        return None
-    return pd.DataFrame(np.concatenate(known), index=index, columns=list(shared))
+    complete = len(known) == len(codes)
+    return pd.DataFrame(np.concatenate(known), index=index, columns=list(shared)) if complete else None

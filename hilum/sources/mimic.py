@@ -1,13 +1,13 @@
 """MIMIC-CXR-JPG: 377,110 chest radiographs of 65,379 patients, 14 findings read from the reports.
 
-From the Beth Israel Deaconess Medical Center, 2011 to 2016. CheXpert's labeller read the reports of 227,827
-studies: 1 positive, 0 negative, -1 uncertain, blank not mentioned; all images of a study have its
-labels. The official split (train, validate, test) keeps patients apart. Age and sex are not in
-MIMIC-CXR-JPG (they are in MIMIC-IV), and study numbers are not in the order of time.
+From the Beth Israel Deaconess Medical Center, 2011 to 2016. CheXpert's labeller read the reports of 227,827 studies: 1
+positive, 0 negative, -1 uncertain, blank not mentioned; all images of a study have its labels. The official split
+(train, validate, test) keeps patients apart. Age and sex are not in MIMIC-CXR-JPG (they are in MIMIC-IV), and study
+numbers are not in the order of time.
 
-Johnson AEW, Pollard TJ, Greenbaum NR, et al. "MIMIC-CXR-JPG, a large publicly available database of
-labeled chest radiographs". arXiv 1901.07042 (2019). From physionet.org/content/mimic-cxr-jpg, for
-credentialed users under an agreement that forbids passing the data on.
+Johnson AEW, Pollard TJ, Greenbaum NR, et al. "MIMIC-CXR-JPG, a large publicly available database of labeled chest
+radiographs". arXiv 1901.07042 (2019). From physionet.org/content/mimic-cxr-jpg, for credentialed users under an
+agreement that forbids passing the data on.
 """
 
 from collections.abc import Sequence
@@ -35,13 +35,12 @@ VIEWS = (
 def open_catalog(root: Path, views: Sequence[str] = ("AP", "PA"), labeller: str = "chexpert") -> Catalog:
     """The images of these views with CheXpert's 12 targets, by its rule: positive is 1, all else 0.
 
-    The raw codes stay in `Catalog.codes`, for the run's label policies. Images of studies without
-    labels (about ten) are left out. The presence of the image files is not checked here: there are
-    too many folders; `check_images` does. `ImageID` is the row of the metadata file.
+    The raw codes stay in `Catalog.codes`, for the run's label policies. Images of studies without labels (about ten)
+    are left out. `ImageID` is the row of the metadata file. The presence of the image files is not checked here: there
+    are too many folders; `check_images` does.
 
     Args:
-        root: the folder with `mimic-cxr-2.0.0-chexpert.csv` (or .csv.gz), the metadata and split files,
-            and `files/`.
+        root: the folder with `mimic-cxr-2.0.0-chexpert.csv` (or .csv.gz), the metadata and split files, and `files/`.
         views: values of `ViewPosition` to keep; "" is the blank one.
         labeller: whose label file to read, "chexpert" or "negbio".
 
@@ -69,15 +68,9 @@ def open_catalog(root: Path, views: Sequence[str] = ("AP", "PA"), labeller: str 
         devices=binary["Support_Devices"],
         image_paths=images["path"],
     )
-    return Catalog(
-        name="mimic",
-        table=table.join(binary[list(CHEXPERT_TARGETS)]),
-        targets=CHEXPERT_TARGETS,
-        root=root,
-        origin=metadata_path,
-        fixed_split=images["part"],
-        codes=codes[list(CHEXPERT_TARGETS)],
-    )
+    targets = CHEXPERT_TARGETS
+    table, codes, parts = table.join(binary[list(targets)]), codes[list(targets)], images["part"]
+    return Catalog("mimic", table, targets, root, origin=metadata_path, fixed_split=parts, codes=codes)
 
 
 def _file_names(kind: str) -> list[str]:
@@ -97,8 +90,7 @@ def _images(raw: CsvTable) -> pd.DataFrame:
     names, views = raw["dicom_id"], raw["ViewPosition"].str.strip()
     raw.check("dicom_id", names.str.fullmatch(r"[0-9a-f]+(-[0-9a-f]+)*"), "is not a dicom_id")
     raw.check_unique("dicom_id")
-    known = f"is not a view; known are {', '.join(VIEWS[:-1])} or blank"
-    raw.check("ViewPosition", views.isin(VIEWS), known)
+    raw.check("ViewPosition", views.isin(VIEWS), f"is not one of {', '.join(VIEWS[:-1])} or blank")
     patients = raw.whole_numbers("subject_id", "a patient number")
     studies = raw.whole_numbers("study_id", "a study number")
     patient = patients.astype("str")

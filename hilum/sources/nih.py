@@ -2,9 +2,9 @@
 
 From the NIH Clinical Center, 1992 to 2015. A text miner read the labels from the reports.
 
-Wang X, Peng Y, Lu L, Lu Z, Bagheri M, Summers RM. "ChestX-ray8: Hospital-scale Chest X-ray Database and
-Benchmarks on Weakly-Supervised Classification and Localization of Common Thorax Diseases". CVPR 2017,
-3462-3471. The NIH Clinical Center provides the data and asks for this citation.
+Wang X, Peng Y, Lu L, Lu Z, Bagheri M, Summers RM. "ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks on
+Weakly-Supervised Classification and Localization of Common Thorax Diseases". CVPR 2017, 3462-3471. The NIH Clinical
+Center provides the data and asks for this citation.
 """
 
 from pathlib import Path
@@ -33,8 +33,8 @@ def open_catalog(root: Path) -> Catalog:
             `images_001/images/` … `images_012/images/` of the official archives.
 
     Raises:
-        HilumError: a missing index, column or image, an unknown finding, sex or view, an image listed
-            twice, or a split list that does not cover the images.
+        HilumError: a missing index, column or image, an unknown finding, sex or view, an image listed twice, or a split
+            list that does not cover the images.
     """
     raw = read_csv(first_file(root, INDEX_NAMES, "ChestX-ray14"), _COLUMNS)
     raw.check_unique("Image Index")
@@ -48,14 +48,8 @@ def open_catalog(root: Path) -> Catalog:
         image_paths=_image_paths(root, raw),
         keep_extensions=True,
     )
-    return Catalog(
-        name="nih",
-        table=table.join(_findings(raw)),
-        targets=NIH_TARGETS,
-        root=root,
-        origin=raw.path,
-        fixed_split=_official_split(root, raw["Image Index"]),
-    )
+    parts = _official_split(root, raw["Image Index"])
+    return Catalog("nih", table.join(_findings(raw)), NIH_TARGETS, root, origin=raw.path, fixed_split=parts)
 
 
 def _findings(raw: CsvTable) -> pd.DataFrame:
@@ -91,9 +85,8 @@ def _official_split(root: Path, names: pd.Series) -> pd.Series | None:
         return None
     if missing:
         found = next(path for path in lists.values() if path not in missing)
-        raise HilumError(
-            f"{found} is there but {missing[0].name} is not. Add it, or remove both lists to draw a new split."
-        )
+        problem = f"{found} is there but {missing[0].name} is not."
+        raise HilumError(f"{problem} Add it, or remove both lists to draw a new split.")
     part_of: dict[str, str] = {}
     for part, path in lists.items():
         for name in path.read_text().split():

@@ -1,12 +1,12 @@
 """PadChest: 160,861 chest radiographs of 67,625 patients, with 174 findings in a hierarchy.
 
-From Hospital San Juan, Alicante, 2009 to 2017. Physicians labelled the reports of 39,053 images manually;
-a recurrent network, trained on these, labelled the others. The images are 16-bit PNGs whose full range
-is the gray scale: the DICOM window was applied when they were made, so none is applied here.
+From Hospital San Juan, Alicante, 2009 to 2017. Physicians labelled the reports of 39,053 images manually; a recurrent
+network, trained on these, labelled the others. The images are 16-bit PNGs whose full range is the gray scale: the DICOM
+window was applied when they were made, so none is applied here.
 
-Bustos A, Pertusa A, Salinas JM, de la Iglesia-Vayá M. "PadChest: A large chest x-ray image dataset with
-multi-label annotated reports". Medical Image Analysis 2020, 66:101797. From bimcv.cipf.es/bimcv-projects/padchest,
-for research, under an agreement.
+Bustos A, Pertusa A, Salinas JM, de la Iglesia-Vayá M. "PadChest: A large chest x-ray image dataset with multi-label
+annotated reports". Medical Image Analysis 2020, 66:101797. From bimcv.cipf.es/bimcv-projects/padchest, for research,
+under an agreement.
 """
 
 import ast
@@ -38,12 +38,8 @@ FINDINGS = {
     ),
     "Cardiomegaly": ("cardiomegaly",),
     "Pleural_Effusion": (
-        *(
-            "pleural effusion",
-            "loculated pleural effusion",
-            "loculated fissural effusion",
-            "hydropneumothorax",
-        ),
+        *("pleural effusion", "loculated pleural effusion", "loculated fissural effusion"),
+        "hydropneumothorax",
     ),
     "Infiltration": (
         *("infiltrates", "interstitial pattern", "ground glass pattern", "reticular interstitial pattern"),
@@ -82,9 +78,9 @@ _UNINFORMATIVE = {"", "unchanged"}
 def open_catalog(root: Path, views: Sequence[str] = VIEWS[:3], methods: Sequence[str] = METHODS) -> Catalog:
     """The images of these views, with the findings of `FINDINGS`; a label not listed is negative.
 
-    Left out are images without labels, those labelled `exclude`, and those that are only `unchanged`
-    (compared with an image that is not known). Where sex or birth is not recorded, `Sex_Unknown` is 1 and
-    `Age` NaN. `ImageID` is the row in the index.
+    Images without labels, those labelled `exclude`, and those that are only `unchanged` (compared with an unknown
+    image) are left out. Where sex or birth is not recorded, `Sex_Unknown` is 1 and `Age` NaN. `ImageID` is the row in
+    the index.
 
     Args:
         root: the folder with the index; the images are in `<ImageDir>/`, `images/<ImageDir>/` or `images/`.
@@ -92,8 +88,8 @@ def open_catalog(root: Path, views: Sequence[str] = VIEWS[:3], methods: Sequence
         methods: who labelled: "Physician", "RNN_model" or both.
 
     Raises:
-        HilumError: a missing index, column or image, an unknown view, sex or method, labels that are not
-            a list, an image listed twice, or no image left.
+        HilumError: a missing index, column or image, an unknown view, sex or method, labels that are not a list, an
+            image listed twice, or no image left.
     """
     check_choices("views", views, VIEWS)
     check_choices("methods", methods, METHODS)
@@ -103,9 +99,7 @@ def open_catalog(root: Path, views: Sequence[str] = VIEWS[:3], methods: Sequence
     for column, known in (("Projection", VIEWS), ("MethodLabel", METHODS)):
         raw.check(column, raw[column].isin(known), f"is not one of {', '.join(known)}")
     findings = _findings(raw)
-    male = raw.map("PatientSex_DICOM", {"M": 1.0, "F": 0.0, "O": None, "nan": None, "": None}).astype(
-        "float64"
-    )
+    male = raw.map("PatientSex_DICOM", {"M": 1.0, "F": 0.0, **dict.fromkeys(("O", "nan", ""), np.nan)})
     ages = _ages(raw)
     labelled = findings.notna().all(axis=1)
     kept = raw["Projection"].isin(list(views)) & raw["MethodLabel"].isin(list(methods)) & labelled
@@ -121,17 +115,14 @@ def open_catalog(root: Path, views: Sequence[str] = VIEWS[:3], methods: Sequence
         image_paths=_image_paths(root, raw, kept),
         keep_extensions=True,
     )
-    return Catalog(
-        name="padchest", table=table.join(findings), targets=tuple(FINDINGS), root=root, origin=raw.path
-    )
+    return Catalog("padchest", table.join(findings), tuple(FINDINGS), root, origin=raw.path)
 
 
 def _findings(raw: CsvTable) -> pd.DataFrame:
     """A column of 1.0 and 0.0 per target, and `Support Devices`; NaN where the labels are uninformative."""
     labels = raw["Labels"]
     sets = {text: _parse_labels(text) for text in labels.unique()}
-    valid = labels.map({text: found is not None for text, found in sets.items()})
-    raw.check("Labels", valid, "is not a list of labels")
+    raw.check("Labels", labels.map(sets).notna(), "is not a list of labels")
     rows = [
         [np.nan] * (len(FINDINGS) + 1)
         if found is None or "exclude" in found or not found - _UNINFORMATIVE

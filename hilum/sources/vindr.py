@@ -1,13 +1,13 @@
 """VinDr-CXR: 18,000 frontal (PA) radiographs with 27 findings marked by radiologists.
 
-From Hospital 108 and Hanoi Medical University Hospital, 2018 to 2020. Each of the 15,000 training images
-was read by three of 17 radiologists, alone; each of the 3,000 test images by a consensus of five. No
-patient is recorded: each image counts as its own patient, so nobody can check that the parts share none.
-Age and sex are not in the index (some DICOM headers have them).
+From Hospital 108 and Hanoi Medical University Hospital, 2018 to 2020. Each of the 15,000 training images was read by
+three of 17 radiologists, alone; each of the 3,000 test images by a consensus of five. No patient is recorded: each
+image counts as its own patient, so nobody can check that the parts share none. Age and sex are not in the index (some
+DICOM headers have them).
 
-Nguyen HQ, Lam K, Le LT, et al. "VinDr-CXR: An open dataset of chest X-rays with radiologist's
-annotations". Scientific Data 2022, 9:429. From physionet.org/content/vindr-cxr, for credentialed users
-under an agreement that forbids passing the data on.
+Nguyen HQ, Lam K, Le LT, et al. "VinDr-CXR: An open dataset of chest X-rays with radiologist's annotations". Scientific
+Data 2022, 9:429. From physionet.org/content/vindr-cxr, for credentialed users under an agreement that forbids passing
+the data on.
 """
 
 from pathlib import Path
@@ -42,14 +42,14 @@ def open_catalog(root: Path, agreement: int = 2) -> Catalog:
     """All images, with the official test part fixed; `Fracture` is a fracture of a rib or a clavicle.
 
     Args:
-        root: the folder with `train/` and `test/` and the labels, `image_labels_train.csv` and
-            `image_labels_test.csv` (or `train.csv` and `test.csv`), in `annotations/` or in the folder
-            itself. The images may be the DICOM files, or PNG or JPEG files converted from them.
+        root: the folder with `train/` and `test/` and the labels, `image_labels_train.csv` and `image_labels_test.csv`
+            (or `train.csv` and `test.csv`), in `annotations/` or in the folder itself. The images may be the DICOM
+            files, or PNG or JPEG files converted from them.
         agreement: how many of a training image's three radiologists must have marked a finding, 1 to 3.
 
     Raises:
-        HilumError: a missing file, column or image, a label that is not 0 or 1, an image or reader
-            listed twice, or a training image that three have not read.
+        HilumError: a missing file, column or image, a label that is not 0 or 1, an image or reader listed twice, or a
+            training image that three have not read.
     """
     if type(agreement) is not int or not 1 <= agreement <= _READERS:
         raise HilumError(f"agreement must be 1, 2 or 3 of the three radiologists; it is {agreement!r}.")
@@ -62,21 +62,12 @@ def open_catalog(root: Path, agreement: int = 2) -> Catalog:
         paths[part] = _image_paths(root, raw, part, findings[part].index)
     labels = pd.concat(findings.values())
     labels["Fracture"] = labels[["Clavicle_Fracture", "Rib_Fracture"]].max(axis=1)
-    table = feature_table(
-        patients=labels.index.to_numpy(),
-        pa=1,
-        image_paths=pd.concat(paths.values(), ignore_index=True),
-        keep_extensions=True,
-    )
+    images = pd.concat(paths.values(), ignore_index=True)
+    table = feature_table(patients=labels.index.to_numpy(), pa=1, image_paths=images, keep_extensions=True)
+    table = table.join(labels[list(VINDR_TARGETS)].set_axis(table.index))
     parts = np.repeat(["train_val", "test"], [len(findings["train"]), len(findings["test"])])
-    return Catalog(
-        name="vindr",
-        table=table.join(labels[list(VINDR_TARGETS)].set_axis(table.index)),
-        targets=VINDR_TARGETS,
-        root=root,
-        origin=root,
-        fixed_split=pd.Series(parts, index=table.index, dtype=object),
-    )
+    fixed = pd.Series(parts, index=table.index, dtype=object)
+    return Catalog("vindr", table, VINDR_TARGETS, root, origin=root, fixed_split=fixed)
 
 
 def _marks(raw: CsvTable, ids: tuple[str, ...]) -> pd.DataFrame:
@@ -97,9 +88,9 @@ def _marks(raw: CsvTable, ids: tuple[str, ...]) -> pd.DataFrame:
 
 def _majority(raw: CsvTable, marks: pd.DataFrame, agreement: int) -> pd.DataFrame:
     """1.0 where enough radiologists marked the finding, by image in the order of the index."""
-    repeated = raw.cells.duplicated(["image_id", "rad_id"])
+    first = ~raw.cells.duplicated(["image_id", "rad_id"])
     again = "has this radiologist also in an earlier line"
-    raw.check("image_id", ~repeated, again, "Remove one of the two lines.")
+    raw.check("image_id", first, again, "Remove one of the two lines.")
     readers = raw.cells.groupby("image_id")["rad_id"].transform("size")
     raw.check("image_id", readers == _READERS, f"does not have the lines of {_READERS} radiologists")
     return (marks.groupby(raw["image_id"], sort=False).sum() >= agreement).astype("float64")

@@ -110,7 +110,7 @@ def test_a_line_with_other_cells_than_the_header_raises_and_is_not_filled_with_b
 )
 def test_a_file_that_is_not_a_csv_is_named(index, content, name):
     message = message_of(index(content, name))
-    assert message.startswith(": this is not a readable CSV: ")
+    assert message.startswith(": not a readable CSV: ")
     assert message.endswith("Restore it from the data set.")
 
 

@@ -143,7 +143,7 @@ class TestRefusals:
             ("metadata", 2, "dicom_id", "abc", "line 4, .*'abc' has no part in mimic-cxr-2.0.0-split.csv"),
             ("metadata", 2, "subject_id", "p1", "'p1' is not a patient number"),
             ("metadata", 2, "study_id", "", "'' is not a study number"),
-            ("metadata", 2, "ViewPosition", "OBLIQUE", "'OBLIQUE' is not a view; known are AP, PA"),
+            ("metadata", 2, "ViewPosition", "OBLIQUE", "'OBLIQUE' is not one of AP, PA"),
             ("split", 1, "split", "holdout", "line 3, column 'split': 'holdout' is not one of 'train'"),
             (
                 "split",
