@@ -17,7 +17,6 @@ import torch
 from scipy.ndimage import gaussian_filter1d
 from torch import nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
 
 from hilum.config import RunConfig
 from hilum.errors import HilumError
@@ -31,12 +30,6 @@ from hilum.training.setup import (
     prepare_optimizer,
     prepare_weights,
 )
-
-#: The loss has diverged when it is this number of first losses above its lowest value.
-DIVERGED = 3.0
-
-#: Standard deviation of the Gaussian that smooths the losses, as a fraction of the steps.
-SMOOTHING = 0.03
 
 
 @dataclass(frozen=True)
@@ -69,8 +62,8 @@ class RangeTest:
         net: gives raw logits for the batches' images; a copy of it learns.
         criterion: (outputs, labels) -> scalar loss; a copy of it is used.
         batches: dictionaries with `img` and `labels`, such as a training loader; repeated when they end.
-        make_optimizer: (network, loss) -> optimizer of their parameters. Groups with different learning rates
-            keep their ratios; the reported rate is that of the first group, the head's.
+        make_optimizer: (network, loss) -> optimizer of their parameters. Groups with different learning rates keep
+            their ratios; the reported rate is that of the first group, the head's.
         device: where to train.
         precision: makes the context in which outputs and loss are computed, such as an autocast.
         seed: of the network's own random draws in training (dropout).
@@ -92,14 +85,12 @@ class RangeTest:
             HilumError: settings or data that cannot be used.
         """
         config = RunConfig(**settings)
-        device = choose_device(config.device)
-        data = prepare_data(config)
+        device, data = choose_device(config.device), prepare_data(config)
         net = prepare_net(config, data)
         prepare_weights(config, net, data)
-        precision: Callable[[], AbstractContextManager] = contextlib.nullcontext
         # fp16 becomes 32: without a scaled loss the gradients of fp16 vanish.
-        if choose_precision(config.precision, device) == "bf16":
-            precision = partial(torch.autocast, device.type, torch.bfloat16)
+        bf16 = choose_precision(config.precision, device) == "bf16"
+        precision = partial(torch.autocast, device.type, torch.bfloat16, enabled=bf16)
         make_optimizer = partial(prepare_optimizer, config, device=device)
         criterion = prepare_criterion(config, data)
         return cls(net, criterion, data.train_loader, make_optimizer, device, precision, config.seed)
@@ -124,12 +115,12 @@ class RangeTest:
         """
         if not 0 < lowest < highest < math.inf:
             raise HilumError(
-                f"The learning rates must rise from above 0; these are from {lowest:g} to {highest:g}."
+                f"Learning rates must rise from above 0; these are from {lowest:g} to {highest:g}."
             )
         if steps < 10:
             raise HilumError(f"steps: {steps} is too few for a curve; use 10 or more.")
         rates = np.geomspace(lowest, highest, steps)
-        with _restored_generators(self.device), _restored_loader(self.batches):
+        with _restored_state(self.device, self.batches):
             torch.manual_seed(derived_seed(self.seed, "learning rate finder"))
             losses = self._losses(rates, on_step)
         return _result(rates[: len(losses)], np.array(losses), steps)
@@ -152,7 +143,8 @@ class RangeTest:
             value = loss.item() / (len(images) if summed else 1)
             average = 0.7 * average + 0.3 * value if losses else value
             lowest = min(lowest, average) if losses else average
-            if not math.isfinite(value) or average > lowest + DIVERGED * abs((losses or [value])[0]):
+            # Diverged: three times the first loss above the lowest.
+            if not math.isfinite(value) or average > lowest + 3 * abs((losses or [value])[0]):
                 break
             losses.append(value)
             loss.backward()
@@ -170,24 +162,23 @@ def _result(rates: np.ndarray, losses: np.ndarray, steps: int) -> LearningRates:
             f"The loss is not finite, or increases at once, at a learning rate of {rates[-1] if len(rates) else 0:g}. "
             "Start lower, or look at the images and labels."
         )
-    smoothed = gaussian_filter1d(losses, max(1.0, SMOOTHING * steps), mode="nearest")
+    smoothed = gaussian_filter1d(losses, max(1.0, 0.03 * steps), mode="nearest")
     lowest = int(smoothed.argmin())
     if lowest == 0:
         raise HilumError(
             f"The loss never decreases between learning rates of {rates[0]:g} and {rates[-1]:g}. "
             "Start lower, take more steps, or look at the images and labels."
         )
-    slopes = np.gradient(smoothed, np.log(rates))
+    steepest = np.gradient(smoothed, np.log(rates))[:lowest].argmin()
     table = pd.DataFrame({"learning_rate": rates, "loss": losses, "smoothed_loss": smoothed})
-    steepest = float(rates[slopes[:lowest].argmin()])
-    return LearningRates(table, steepest, float(rates[lowest]), diverged=len(losses) < steps)
+    return LearningRates(table, float(rates[steepest]), float(rates[lowest]), diverged=len(losses) < steps)
 
 
 def _repeated(batches: Iterable[Batch]) -> Iterator[Batch]:
     """The batches of epoch after epoch."""
     for epoch in itertools.count(1):
         sampler = getattr(batches, "batch_sampler", None)
-        if sampler is not None and hasattr(sampler, "set_epoch"):
+        if hasattr(sampler, "set_epoch"):
             sampler.set_epoch(epoch)
         batch = None
         for batch in batches:
@@ -197,30 +188,19 @@ def _repeated(batches: Iterable[Batch]) -> Iterator[Batch]:
 
 
 @contextlib.contextmanager
-def _restored_generators(device: torch.device) -> Iterator[None]:
+def _restored_state(device: torch.device, batches: Iterable[Batch]) -> Iterator[None]:
+    """Restores the global random generators, and a loader's epoch and own generator, at the end."""
     # A network or data set of your own may draw from NumPy's old global generator.
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    sampler, generator = getattr(batches, "batch_sampler", None), getattr(batches, "generator", None)
+    epoch, state = getattr(sampler, "epoch", None), generator and generator.get_state()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
             yield
         finally:
             random.setstate(python)
             np.random.set_state(numpy)  # noqa: NPY002
-
-
-@contextlib.contextmanager
-def _restored_loader(batches: Iterable[Batch]) -> Iterator[None]:
-    """Restores a loader's epoch and its own random generator at the end."""
-    if not isinstance(batches, DataLoader):
-        yield
-        return
-    sampler: Any = batches.batch_sampler
-    epoch = getattr(sampler, "epoch", None)
-    state = None if batches.generator is None else batches.generator.get_state()
-    try:
-        yield
-    finally:
-        if hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(epoch)
-        if batches.generator is not None and state is not None:
-            batches.generator.set_state(state)
+            if hasattr(sampler, "set_epoch"):
+                sampler.set_epoch(epoch)
+            if generator is not None:
+                generator.set_state(state)

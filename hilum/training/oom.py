@@ -17,8 +17,7 @@ class OutOfMemoryRetry:
     """Runs a step; if it is out of memory, runs it again on smaller pieces of the batches.
 
     Args:
-        halve: whether to run again, from then on with pieces of half the size; else the error states what
-            would fit.
+        halve: whether to run again, from then on with pieces of half the size; else the error states what would fit.
         pieces: number of pieces of each batch at the start, as found before.
         on_halved: called with the new number of pieces.
         devices: number of devices that share a batch, for the advice.
@@ -36,29 +35,33 @@ class OutOfMemoryRetry:
     def run(self, step: Callable[[list[Batch]], Result], net: nn.Module, batches: Sequence[Batch]) -> Result:
         """The result of `step` for the batches, or for pieces of them that fit.
 
-        A second try starts from the same batch statistics of `net` and the same random generators as the first.
+        A second try starts from the same batch statistics of `net` and the same random generators (dropout draws from
+        them) as the first.
 
         Raises:
             HilumError: out of memory, and halving is off or no smaller piece is possible.
         """
+        on_gpu = torch.cuda.is_available()
         while True:
-            buffers = [buffer.clone() for buffer in net.buffers()] if self.halve else []
-            generators = _generator_states() if self.halve else []
+            if self.halve:
+                buffers = [buffer.clone() for buffer in net.buffers()]
+                cpu_state, gpu_state = torch.get_rng_state(), torch.cuda.get_rng_state() if on_gpu else None
             try:
                 return step([piece for batch in batches for piece in pieces_of(batch, self.pieces)])
-            except RuntimeError as error:  # the base class of OutOfMemoryError
-                # The CPU's allocator has no exception type of its own.
-                if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(
-                    error
+            except (
+                RuntimeError
+            ) as error:  # the base class of OutOfMemoryError, and what the CPU's allocator raises
+                if (
+                    not isinstance(error, torch.OutOfMemoryError)
+                    and "can't allocate memory" not in f"{error}"
                 ):
                     raise
-                largest = max(len(batch["id"]) for batch in batches)
-                self._halve(largest, str(error).splitlines()[0])
+                self._halve(max(len(batch["id"]) for batch in batches), str(error).splitlines()[0])
             # After the `except`: until its end the traceback keeps the tensors of the failed step alive.
-            torch.set_rng_state(generators[0])
-            if torch.cuda.is_available():
+            torch.set_rng_state(cpu_state)
+            if gpu_state is not None:
                 torch.cuda.empty_cache()
-                torch.cuda.set_rng_state(generators[1])
+                torch.cuda.set_rng_state(gpu_state)
             for buffer, value in zip(net.buffers(), buffers, strict=True):
                 buffer.copy_(value)
 
@@ -70,15 +73,11 @@ class OutOfMemoryRetry:
             ) from None
         if not self.halve:
             advice = (
-                "."
-                if self.devices > 1
-                else (
-                    f"; or on_oom halve, which keeps {batch_size} images per step and computes fewer at once."
-                )
+                f"; or on_oom halve, which keeps {batch_size} images per step and computes fewer at once."
             )
             raise HilumError(
                 f"Out of memory with {batch_size} images at once ({message}). "
-                f"Try batch_size {fits * self.devices}{advice}"
+                f"Try batch_size {fits * self.devices}{advice if self.devices == 1 else '.'}"
             ) from None
         self.pieces *= 2
         self.on_halved(self.pieces)
@@ -87,14 +86,5 @@ class OutOfMemoryRetry:
 def pieces_of(batch: Batch, pieces: int) -> list[Batch]:
     """A batch cut into a number of pieces of nearly equal size, without empty ones."""
     size = len(batch["id"])
-    ends = [size * number // pieces for number in range(pieces + 1)]
-    return [
-        {name: values[start:end] for name, values in batch.items()}
-        for start, end in pairwise(ends)
-        if start < end
-    ]
-
-
-def _generator_states() -> list[torch.Tensor]:
-    """Of the CPU's generator and, where there is one, of the current GPU's; dropout draws from them."""
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_available() else [])]
+    ends = sorted({size * number // pieces for number in range(pieces + 1)})
+    return [{name: values[start:end] for name, values in batch.items()} for start, end in pairwise(ends)]

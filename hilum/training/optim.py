@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -31,12 +30,12 @@ def make_optimizer(
     Args:
         net: all parameters are included, so that a frozen one can learn later.
         criterion: its parameters (of the AUC margin loss) are a group `criterion` without weight decay.
-        settings: `optimizer`, `learning_rate` (of the head, and of everything if `layer_decay` is 1),
-            `momentum` (of sgd) and `l2_reg`: weight decay, L2 for adam and sgd, decoupled for adamw
-            (Loshchilov and Hutter 2019, arXiv 1711.05101).
+        settings: `optimizer`, `learning_rate` (of the head, and of everything if `layer_decay` is 1), `momentum` (of
+            sgd) and `l2_reg`: weight decay, L2 for adam and sgd, decoupled for adamw (Loshchilov and Hutter 2019,
+            arXiv 1711.05101).
         layer_decay: the k-th stage away from the head learns at `learning_rate * layer_decay**k`.
-        stages: names and parameters from `hilum.models.layer_groups.stages`, image side first, each parameter
-            once. Each is a group with its `name`. Needed for a `layer_decay` below 1.
+        stages: names and parameters from `hilum.models.layer_groups.stages`, image side first, each parameter once.
+            Each is a group with its `name`. Needed for a `layer_decay` below 1.
         fused: one kernel for all parameters, for a GPU.
 
     Returns:
@@ -48,7 +47,18 @@ def make_optimizer(
     groups: Any = net.parameters()
     criterion_parameters = list(criterion.parameters())
     if layer_decay != 1:
-        groups = _groups_by_stage(net, stages, settings.learning_rate, layer_decay)
+        if not stages:
+            raise HilumError(
+                f"layer_decay: {layer_decay:g} needs the stages of the network, which are not known for "
+                f"{type(net).__name__}. Leave layer_decay at 1, or choose a model that `hilum models` lists."
+            )
+        staged = sorted(id(parameter) for _, parameters in stages for parameter in parameters)
+        once = staged == sorted(id(parameter) for parameter in net.parameters())
+        assert once, "the stages must hold each parameter of the network once"
+        groups = [
+            {"params": parameters, "name": stage, "lr": settings.learning_rate * layer_decay**away}
+            for away, (stage, parameters) in enumerate(reversed(stages))
+        ]
     elif criterion_parameters:
         groups = [{"params": list(groups), "name": "net"}]
     if criterion_parameters:
@@ -59,31 +69,6 @@ def make_optimizer(
     if fused:
         arguments["fused"] = True
     return _OPTIMIZERS[settings.optimizer](groups, **arguments)
-
-
-def _groups_by_stage(
-    net: nn.Module,
-    stages: list[tuple[str, list[nn.Parameter]]] | None,
-    learning_rate: float,
-    layer_decay: float,
-) -> list[dict[str, Any]]:
-    if not stages:
-        raise HilumError(
-            f"layer_decay: {layer_decay:g} needs the stages of the network, which are not known for "
-            f"{type(net).__name__}. Leave layer_decay at 1, or choose a model that `hilum models` lists."
-        )
-    staged = [id(parameter) for _, parameters in stages for parameter in parameters]
-    assert sorted(staged) == sorted(id(parameter) for parameter in net.parameters()), (
-        "the stages must hold each parameter of the network once"
-    )
-    return [
-        {"params": parameters, "name": stage, "lr": learning_rate * layer_decay**away}
-        for away, (stage, parameters) in enumerate(reversed(stages))
-    ]
-
-
-#: Factor of the plateau schedule on the learning rate.
-PLATEAU_FACTOR = 0.1
 
 
 class Schedule:
@@ -122,15 +107,14 @@ class Schedule:
 
     def state_dict(self) -> dict[str, Any]:
         """Numbers, text and lists of them alone, so that `torch.load(weights_only=True)` reads it."""
-        return {} if self.scheduler is None else self.scheduler.state_dict()
+        return self.scheduler.state_dict() if self.scheduler else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores a `state_dict()`, before or after the optimizer's own state is loaded."""
-        if self.scheduler is None:
-            return
-        self.scheduler.load_state_dict(state)
-        for group, rate in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(), strict=True):
-            group["lr"] = rate
+        if self.scheduler:
+            self.scheduler.load_state_dict(state)
+            for group, rate in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(), strict=True):
+                group["lr"] = rate
 
 
 def make_schedule(optimizer: Optimizer, settings: TrainingSettings, steps_per_epoch: int) -> Schedule:
@@ -145,8 +129,8 @@ def make_schedule(optimizer: Optimizer, settings: TrainingSettings, steps_per_ep
 
     Args:
         optimizer: before it is set up for a device or for several.
-        settings: `schedule`, `num_epochs`, `plateau_patience` and `warmup_epochs`: length of a linear rise
-            from nearly 0, for constant and cosine.
+        settings: `schedule`, `num_epochs`, `plateau_patience` and `warmup_epochs`: length of a linear rise from nearly
+            0, for constant and cosine.
         steps_per_epoch: optimizer steps, not batches, if several batches make one step.
 
     Raises:
@@ -169,42 +153,32 @@ def make_schedule(optimizer: Optimizer, settings: TrainingSettings, steps_per_ep
         # Any lower loss is an improvement: torch's relative threshold is wrong for losses below 0.
         exact: dict[str, Any] = {"threshold": 0, "threshold_mode": "abs", "eps": 0}
         patience = settings.plateau_patience
-        return Schedule(
-            optimizer, ReduceLROnPlateau(optimizer, factor=PLATEAU_FACTOR, patience=patience, **exact)
-        )
+        return Schedule(optimizer, ReduceLROnPlateau(optimizer, factor=0.1, patience=patience, **exact))
     if name == "one_cycle":
         # In a resumed optimizer "lr" is a point of the cycle; this scheduler has noted the peak as "max_lr".
         peaks = [group.get("max_lr", group["lr"]) for group in optimizer.param_groups]
         scheduler = OneCycleLR(optimizer, peaks, total_steps=steps, cycle_momentum=False)
-        return Schedule(
-            optimizer, scheduler, steps - 1
-        )  # the last step has the lowest rate; one more would rise
-    if name == "cosine":
-        return Schedule(optimizer, LambdaLR(optimizer, _cosine(warmup, steps)), steps)
-    if warmup:
-        return Schedule(
-            optimizer, LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / (warmup + 1))), steps
-        )
-    return Schedule(optimizer)
-
-
-def _cosine(warmup: int, steps: int) -> Callable[[int], float]:
-    """Step, counted from 0, to the factor on the peak learning rate, which is that of step `warmup`."""
+        return Schedule(optimizer, scheduler, steps - 1)  # one more step would rise again
+    if name == "constant" and not warmup:
+        return Schedule(optimizer)
 
     def factor(step: int) -> float:
+        """On the peak learning rate, which is that of step `warmup`; steps are counted from 0."""
         if step < warmup:
             return (step + 1) / (warmup + 1)
+        if name == "constant":
+            return 1.0
         return (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
 
-    return factor
+    return Schedule(optimizer, LambdaLR(optimizer, factor), steps)
 
 
 class AveragedWeights:
     """An exponential moving average of a network's weights and buffers.
 
-    After step n the average is d * average + (1 - d) * weights with d = min(decay, (1 + n) / (10 + n)): the
-    first weights, which are noise, lose their share soon. Averaging: Polyak & Juditsky 1992
-    (doi 10.1137/0330046); the rising decay: TensorFlow's ExponentialMovingAverage.
+    After step n the average is d * average + (1 - d) * weights with d = min(decay, (1 + n) / (10 + n)): the first
+    weights, which are noise, lose their share soon. Averaging: Polyak & Juditsky 1992 (doi 10.1137/0330046); the rising
+    decay: TensorFlow's ExponentialMovingAverage.
 
     Args:
         net: its weights are averaged, the current ones first.
@@ -217,8 +191,7 @@ class AveragedWeights:
 
     def __init__(self, net: nn.Module, decay: float):
         self.net = deepcopy(net).eval().requires_grad_(False)
-        self.decay = decay
-        self.steps = 0
+        self.decay, self.steps = decay, 0
 
     def to(self, device: torch.device) -> "AveragedWeights":
         """Moves the average to a device."""

@@ -4,7 +4,6 @@ import inspect
 import sys
 import time
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
 import pandas as pd
@@ -45,21 +44,14 @@ class EpochProgress(Callback):
     """
 
     def __init__(self, num_epochs: int, images: Mapping[str, tuple[int, int]], quiet: bool):
-        self.num_epochs = num_epochs
-        self.images = images
+        self.num_epochs, self.images = num_epochs, images
         console = Console(file=sys.stdout)
+        columns = BarColumn(), MofNCompleteColumn(), _ImagesPerSecond(), TimeRemainingColumn()
+        off = quiet or not console.is_terminal
         self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            _ImagesPerSecond(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=quiet or not console.is_terminal,
+            TextColumn("{task.description}"), *columns, console=console, transient=True, disable=off
         )
-        self.epoch = 0
-        self.done = 0
+        self.epoch = self.done = 0
         self.seconds = dict.fromkeys(images, 0.0)
         self._task: TaskID | None = None
         self._part_started = time.perf_counter()
@@ -68,7 +60,7 @@ class EpochProgress(Callback):
         self.bars.start()
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self.bars.stop()
 
     def on_epoch_begin(self, epoch: int) -> None:
@@ -85,15 +77,13 @@ class EpochProgress(Callback):
         self.done += images
         if self.done >= own:
             now = time.perf_counter()
-            self.seconds[part] = now - self._part_started
-            self._part_started = now
+            self.seconds[part], self._part_started = now - self._part_started, now
             self.bars.remove_task(self._task)
             self._task, self.done = None, 0
 
     def images_per_second(self, part: str) -> float:
         """Rate of the part's last pass, over all devices; NaN before the first."""
-        _, total = self.images[part]
-        return total / self.seconds[part] if self.seconds[part] else float("nan")
+        return self.images[part][1] / self.seconds[part] if self.seconds[part] else float("nan")
 
 
 class EpochLines(Callback):
@@ -114,49 +104,35 @@ class EpochLines(Callback):
         chosen = config.output.epoch_args
         self.tables: dict[str, Any] = EPOCH_ARGS[chosen] if isinstance(chosen, str) else chosen
         known = [name for name in inspect.signature(Metrics.display_metrics).parameters if name != "epoch"]
-        for name in self.tables:
-            if name not in known:
-                raise HilumError(
-                    f"epoch_args: there is no {name!r}.{nearest(name, known)} It takes {', '.join(known)}."
-                )
+        for name in self.tables.keys() - known:
+            raise HilumError(
+                f"epoch_args: there is no {name!r}.{nearest(name, known)} It takes {', '.join(known)}."
+            )
 
     def on_epoch_end(self, epoch: int, metrics: Metrics) -> None:
         """Prints losses and mean validation scores, whether the epoch is the best, and the tables."""
+        losses = metrics.combined.query("epoch == @epoch").set_index("part")["loss"]
+        scores = metrics.scores.query("epoch == @epoch and part == 'val'")
+        means = [_score_text(score, scores[score]) for score in ("recall", "roc_auc", "precision")]
         self.folder.print_and_log(
-            f"epoch {epoch}/{self.config.num_epochs}: {epoch_text(metrics, epoch)}; "
-            f"{self.progress.images_per_second('train'):,.0f} images/s"
+            f"epoch {epoch}/{self.config.num_epochs}: loss {losses['train']:.4f} train, {losses['val']:.4f} val; "
+            f"val {', '.join(means)}; {self.progress.images_per_second('train'):,.0f} images/s"
         )
         if 1 < epoch == self.best.epoch:
-            self.folder.print_and_log(f"  {best_text(self.best)}")
+            values = [f"{_name(rule.score)} {self.best.scores[rule.score]:.3f}" for rule in self.best.rule]
+            text = f"  the best so far: {', '.join(values)} at the thresholds of the policy"
+            self.folder.print_and_log(text)
         if not self.config.quiet and self.config.epoch_args != "none":
-            metrics.display_metrics(
-                **{"show_roc_curves": False, "show_precision_recall_curves": False} | self.tables
-            )
+            curves = {"show_roc_curves": False, "show_precision_recall_curves": False}
+            metrics.display_metrics(**curves | self.tables)
 
 
-def epoch_text(metrics: Metrics, epoch: int) -> str:
-    """Losses, and the mean validation scores at the thresholds of the settings."""
-    losses = metrics.combined.query("epoch == @epoch").set_index("part")["loss"]
-    scores = metrics.scores.query("epoch == @epoch and part == 'val'")
-    means = [
-        _mean_text(name, scores[column])
-        for name, column in (("recall", "recall"), ("ROC AUC", "roc_auc"), ("precision", "precision"))
-    ]
-    return f"loss {losses['train']:.4f} train, {losses['val']:.4f} val; val {', '.join(means)}"
+def _name(score: str) -> str:
+    return score.replace("_", " ").replace("roc auc", "ROC AUC")
 
 
-def _mean_text(name: str, values: pd.Series) -> str:
+def _score_text(score: str, values: pd.Series) -> str:
     """The mean over the targets that have the score, with their number unless it is all of them."""
     defined = int(values.notna().sum())
-    if not defined:
-        return f"{name} n/a"
-    return f"{name} {values.mean():.3f}" + ("" if defined == len(values) else f" (of {defined} targets)")
-
-
-def best_text(best: BestEpoch) -> str:
-    """The scores by which an epoch is the best so far."""
-    names = [criterion.score for criterion in best.rule]
-    values = [
-        f"{name.replace('_', ' ').replace('roc auc', 'ROC AUC')} {best.scores[name]:.3f}" for name in names
-    ]
-    return f"the best so far: {', '.join(values)} at the thresholds of the policy"
+    number = "" if defined == len(values) else f" (of {defined} targets)"
+    return f"{_name(score)} {values.mean():.3f}{number}" if defined else f"{_name(score)} n/a"

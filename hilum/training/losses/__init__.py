@@ -10,10 +10,9 @@ import torch
 
 from hilum.config import TrainingSettings
 from hilum.errors import HilumError, nearest
-from hilum.training.losses.asymmetric import AsymmetricLoss
 from hilum.training.losses.auc_margin import AUCMarginLoss
 from hilum.training.losses.bce import MaskedBCEWithLogitsLoss, MaskedLoss, positivity_weights
-from hilum.training.losses.focal import FocalLoss
+from hilum.training.losses.focal import AsymmetricLoss, FocalLoss
 from hilum.training.losses.multiclass import MultiClassLoss
 
 #: Name in the settings -> loss.
@@ -47,7 +46,7 @@ def make_loss(
     classed: np.ndarray,
     prevalence: np.ndarray,
     pos_weight: torch.Tensor | None = None,
-) -> MaskedLoss | MultiClassLoss:
+) -> MaskedLoss:
     """The loss of a run.
 
     Args:
@@ -65,8 +64,10 @@ def make_loss(
     known = [key for key in inspect.signature(LOSSES[name]).parameters if key not in _GIVEN]
     for key in settings.loss_kwargs:
         if key not in known:
-            takes = f"It takes {', '.join(known)}." if known else "It takes none."
-            raise HilumError(f"loss_kwargs: {name} has no setting {key!r}.{nearest(key, known)} {takes}")
+            takes = ", ".join(known) or "none"
+            raise HilumError(
+                f"loss_kwargs: {name} has no setting {key!r}.{nearest(key, known)} It takes {takes}."
+            )
     if name == "bce":
         if classed.any():
             return MultiClassLoss(torch.from_numpy(classed), pos_weight, reduction)

@@ -31,10 +31,9 @@ class MaskedLoss(nn.Module):
         Raises:
             HilumError: the network has another number of outputs.
         """
-        check_shape(outputs, tuple(labels.shape))
+        outputs = checked_outputs(outputs, tuple(labels.shape))
         known = ~torch.isnan(labels)
-        terms = self.terms(at_least_float32(outputs), torch.where(known, labels, 0.0))
-        total = torch.where(known, terms, 0.0).sum()
+        total = torch.where(known, self.terms(outputs, torch.where(known, labels, 0.0)), 0.0).sum()
         return total if self.reduction == "sum" else total / known.sum().clamp(min=1)
 
     def weight(self, labels: torch.Tensor) -> torch.Tensor:
@@ -49,18 +48,17 @@ class MaskedLoss(nn.Module):
         return outputs
 
 
-def at_least_float32(outputs: torch.Tensor) -> torch.Tensor:
-    """Outputs in float32 or finer: 16 bits are too coarse for a logarithm."""
-    return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+def checked_outputs(outputs: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Outputs (B, outputs) in float32 or finer: 16 bits are too coarse for a logarithm.
 
-
-def check_shape(outputs: torch.Tensor, expected: tuple[int, ...]) -> None:
-    """Raises a HilumError unless the outputs have the shape (B, outputs)."""
-    if tuple(outputs.shape) != expected:
+    Raises:
+        HilumError: another shape.
+    """
+    if tuple(outputs.shape) != shape:
         raise HilumError(
-            f"The network gives outputs of shape {tuple(outputs.shape)}; the run needs {expected}: "
-            f"{expected[1]} for each image."
+            f"The network gives outputs of shape {tuple(outputs.shape)}; the run needs {shape}: {shape[1]} per image."
         )
+    return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
 
 
 class MaskedBCEWithLogitsLoss(MaskedLoss):
@@ -74,9 +72,10 @@ class MaskedBCEWithLogitsLoss(MaskedLoss):
         reduction: "mean" over the batch's known labels, or "sum".
     """
 
+    pos_weight: torch.Tensor | None
+
     def __init__(self, pos_weight: torch.Tensor | None = None, reduction: str = "mean"):
         super().__init__(reduction)
-        self.pos_weight: torch.Tensor | None
         self.register_buffer("pos_weight", pos_weight)
 
     def terms(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -104,9 +103,9 @@ def positivity_weights(
     weight = np.ones((len(labels), 1)) if chances is None else chances[:, None]
     positives, negatives = np.nansum(weight * positive, axis=0), np.nansum(weight * (1 - positive), axis=0)
     if not positives.all():
-        without = ", ".join(np.array(targets)[positives == 0])
         raise HilumError(
-            f"use_positivity_weights: the training part has no positive image of {without}. "
+            "use_positivity_weights: the training part has no positive image of "
+            f"{', '.join(np.array(targets)[positives == 0])}. "
             "Leave the target out of target_columns, or train on more images."
         )
     return torch.from_numpy(negatives / positives).float()

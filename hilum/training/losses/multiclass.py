@@ -1,13 +1,12 @@
 """Targets that have three classes in training: negative, positive and uncertain."""
 
 import torch
-from torch import nn
 from torch.nn import functional
 
-from hilum.training.losses.bce import MaskedBCEWithLogitsLoss, at_least_float32, check_shape
+from hilum.training.losses.bce import MaskedBCEWithLogitsLoss, MaskedLoss, checked_outputs
 
 
-class MultiClassLoss(nn.Module):
+class MultiClassLoss(MaskedLoss):
     """Cross-entropy over three classes for some targets, binary cross-entropy for the others.
 
     The network has an output for each target, then two more for each target with classes: first T outputs with
@@ -21,15 +20,15 @@ class MultiClassLoss(nn.Module):
         reduction: "mean" over the batch's known labels, or "sum".
     """
 
+    classed: torch.Tensor
+    pos_weight: torch.Tensor | None
+
     def __init__(
         self, classed: torch.Tensor, pos_weight: torch.Tensor | None = None, reduction: str = "mean"
     ):
-        super().__init__()
-        self.classed: torch.Tensor
-        self.pos_weight: torch.Tensor | None
+        super().__init__(reduction)
         self.register_buffer("classed", classed)
         self.register_buffer("pos_weight", pos_weight)
-        self.reduction = reduction
         binary_weight = None if pos_weight is None else pos_weight[~classed]
         self.binary = MaskedBCEWithLogitsLoss(binary_weight, reduction="sum")
 
@@ -46,8 +45,7 @@ class MultiClassLoss(nn.Module):
         Raises:
             HilumError: the network has another number of outputs.
         """
-        check_shape(outputs, (len(labels), self.outputs))
-        outputs = at_least_float32(outputs)
+        outputs = checked_outputs(outputs, (len(labels), self.outputs))
         total = self.binary(outputs[:, : len(self.classed)][:, ~self.classed], labels[:, ~self.classed])
         scores = torch.stack(self._classes(outputs), dim=-1)
         expected = labels[:, self.classed]
@@ -59,10 +57,6 @@ class MultiClassLoss(nn.Module):
             losses = losses * factors.flatten()
         total = total + torch.where(known.flatten(), losses, 0.0).sum()
         return total if self.reduction == "sum" else total / self.weight(labels).clamp(min=1)
-
-    def weight(self, labels: torch.Tensor) -> torch.Tensor:
-        """Number of known labels of (B, targets), which is the number of terms of a mean."""
-        return (~torch.isnan(labels)).sum()
 
     def target_logits(self, outputs: torch.Tensor) -> torch.Tensor:
         """Outputs (B, outputs) to one logit per target (B, targets), as the metrics need them."""
