@@ -177,7 +177,7 @@ def _result(rates: np.ndarray, losses: np.ndarray, steps: int) -> LearningRates:
 def _repeated(batches: Iterable[Batch]) -> Iterator[Batch]:
     """The batches of epoch after epoch."""
     for epoch in itertools.count(1):
-        sampler = getattr(batches, "batch_sampler", None)
+        sampler: Any = getattr(batches, "batch_sampler", None)
         if hasattr(sampler, "set_epoch"):
             sampler.set_epoch(epoch)
         batch = None
@@ -192,7 +192,8 @@ def _restored_state(device: torch.device, batches: Iterable[Batch]) -> Iterator[
     """Restores the global random generators, and a loader's epoch and own generator, at the end."""
     # A network or data set of your own may draw from NumPy's old global generator.
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    sampler, generator = getattr(batches, "batch_sampler", None), getattr(batches, "generator", None)
+    sampler: Any = getattr(batches, "batch_sampler", None)
+    generator = getattr(batches, "generator", None)
     epoch, state = getattr(sampler, "epoch", None), generator and generator.get_state()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:

@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
+from functools import partial
 from typing import Protocol
 
 import pandas as pd
@@ -12,10 +12,7 @@ from hilum.metrics import Metrics
 from hilum.run_folder import RunFolder
 from hilum.training.loop import Callback, TrainingLoop
 from hilum.training.run_writer import failure_text
-from hilum.training.trackers.payload import Conclusion, conclusion, epoch_scalars
-
-#: Tracker -> the package that it needs.
-_PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow"}
+from hilum.training.trackers.payload import Conclusion, epoch_scalars
 
 
 class Tracker(Protocol):
@@ -51,11 +48,10 @@ class Trackers(Callback):
         self._folder, self._trackers = folder, dict(trackers)
         self._logged: dict[str, set[int]] = {}
         self._failed: set[str] = set()
-        self._learning_rates: dict[int, float | None] = {}
-        self._loop: TrainingLoop | None = None
-        for name, tracker in self._trackers.items():
+        self._learning_rates: dict[int, float] = {}
+        for name in trackers:
             try:
-                self._logged[name] = tracker.open()
+                self._open(name)
             except HilumError:
                 raise
             except Exception as error:
@@ -63,10 +59,13 @@ class Trackers(Callback):
                     f"loggers: {name} cannot be opened: {_first_line(error)} Correct it, or leave {name} out."
                 ) from error
 
+    def _open(self, name: str) -> None:
+        self._logged[name] = self._trackers[name].open()
+
     def __enter__(self) -> "Trackers":
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         if error is not None and self._folder.record["status"] != "finished":
             self.fail(failure_text(error))
 
@@ -76,7 +75,7 @@ class Trackers(Callback):
 
     def on_epoch_end(self, epoch: int, metrics: Metrics) -> None:
         """Sends an epoch, and earlier ones that a tracker does not have."""
-        self._learning_rates[epoch] = self._loop.learning_rate if self._loop else None
+        self._learning_rates[epoch] = self._loop.learning_rate
         if self._trackers:
             self._send(metrics.scores, metrics.combined, epoch)
 
@@ -86,44 +85,41 @@ class Trackers(Callback):
         A tracker that failed is tried once more, with all epochs that it does not have.
         """
         for name in sorted(self._failed):
-            if self._try(name, self._reopen):
+            if self._try(name, partial(self._open, name)):
                 self._failed.discard(name)
                 self._folder.print_and_log(f"{name} can be reached again; it gets the epochs that it missed.")
-        if not self._working():
-            return
-        self._send(self._folder.scores(), self._folder.combined())
-        end = conclusion(self._folder)
-        for name in self._working():
-            self._try(name, lambda tracker: tracker.finish(end))
+        if self._working():
+            self._send(self._folder.scores(), self._folder.combined())
+            end = Conclusion(self._folder)
+            for name, tracker in self._working().items():
+                self._try(name, partial(tracker.finish, end))
 
     def fail(self, reason: str) -> None:
         """Sends why the run stopped, such as "interrupted"; never raises."""
-        for name in self._working():
-            self._try(name, lambda tracker: tracker.fail(reason))
+        for name, tracker in self._working().items():
+            self._try(name, partial(tracker.fail, reason))
 
-    def _working(self) -> list[str]:
-        return [name for name in self._trackers if name not in self._failed]
-
-    def _reopen(self, tracker: Tracker) -> None:
-        name = next(name for name, known in self._trackers.items() if known is tracker)
-        self._logged[name] = tracker.open()
+    def _working(self) -> dict[str, Tracker]:
+        return {name: tracker for name, tracker in self._trackers.items() if name not in self._failed}
 
     def _send(self, scores: pd.DataFrame, combined: pd.DataFrame, last: int | None = None) -> None:
         for epoch in sorted(combined["epoch"].unique().tolist()):
             if last is not None and epoch > last:
                 break
-            waiting = [name for name in self._working() if epoch not in self._logged[name]]
+            waiting = {
+                name: tracker for name, tracker in self._working().items() if epoch not in self._logged[name]
+            }
             if not waiting:
                 continue
             scalars = epoch_scalars(scores, combined, epoch, self._learning_rates.get(epoch))
-            for name in waiting:
-                if self._try(name, lambda tracker: tracker.epoch(epoch, scalars)):  # noqa: B023
+            for name, tracker in waiting.items():
+                if self._try(name, partial(tracker.epoch, epoch, scalars)):
                     self._logged[name].add(epoch)
 
-    def _try(self, name: str, action: Callable[[Tracker], None]) -> bool:
-        """Whether the action succeeded; its first error is printed."""
+    def _try(self, name: str, action: Callable[[], None]) -> bool:
+        """Whether the action succeeded; the first error of a tracker is printed."""
         try:
-            action(self._trackers[name])
+            action()
         except Exception as error:
             if name not in self._failed:
                 self._failed.add(name)
@@ -136,12 +132,12 @@ class Trackers(Callback):
 
 
 def check_trackers(loggers: Sequence[str]) -> None:
-    """Checks that the packages of trackers are installed, before anything is read.
+    """Checks that the packages of trackers, which have the same names, are installed, before anything is read.
 
     Raises:
         HilumError: with the missing package and how to install it.
     """
-    missing = [name for name in loggers if importlib.util.find_spec(_PACKAGES[name]) is None]
+    missing = [name for name in loggers if importlib.util.find_spec(name) is None]
     if missing:
         packages = "the package is" if len(missing) == 1 else "the packages are"
         raise HilumError(
@@ -177,4 +173,4 @@ def open_trackers(loggers: Sequence[str], folder: RunFolder, mlflow_uri: str | N
 def _first_line(error: Exception) -> str:
     """The first line of an error's message, as a sentence."""
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return line if line.endswith((".", "!", "?")) else line + "."
+    return line if line.endswith((".", "!", "?")) else f"{line}."

@@ -7,42 +7,32 @@ import re
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from hilum.run_folder import RunFolder
-from hilum.training.trackers.payload import Conclusion, flat_settings
+from hilum.training.trackers.payload import LAST_SCALAR, Conclusion, flat_settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-#: Characters of a parameter that every MLflow server accepts; all settings are in settings.json too.
-PARAMETER_LENGTH = 500
-
-#: Largest numbers of parameters and of metrics in one request.
-PARAMETERS_AT_ONCE, METRICS_AT_ONCE = 100, 1000
-
-#: The last metric of an epoch: an epoch that has it is complete.
-LAST_METRIC = "loss/train"
+    from mlflow.entities import Metric, Param
 
 
 @contextmanager  # also a decorator
 def _quiet() -> Iterator[None]:
     """Without messages about a new SQLite file, and without deprecation warnings about MLflow's own code."""
-    loggers = [logging.getLogger(name) for name in ("alembic", "mlflow.store")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
+    levels = {logger: logger.level for logger in map(logging.getLogger, ("alembic", "mlflow.store"))}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
+        for logger in levels:
+            logger.setLevel(logging.WARNING)
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
+        for logger, level in levels.items():
             logger.setLevel(level)
 
 
@@ -55,56 +45,54 @@ class MLflowTracker:
     """
 
     _client: "MlflowClient"
+    _run_id: str
 
     def __init__(self, folder: RunFolder, uri: str | None):
         self._folder = folder
         self._uri = uri or f"sqlite:///{(folder.path.parent / 'mlflow.db').resolve().as_posix()}"
         is_file = self._uri.startswith("sqlite:///")
         self._database = Path(self._uri.removeprefix("sqlite:///")) if is_file else None
-        self._run_id = ""
 
+    @_quiet()
     def open(self) -> set[int]:
         """Creates a run with the settings, or continues the one that run.json names."""
-        with _quiet(), self._locked():
-            self._client = _client(self._uri)
-            known = self._known_run()
-            if known is None:
-                self._run_id = self._create()
+        # No telemetry, and no minutes of waiting for a server that is gone, unless the user has set these variables.
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        from mlflow import MlflowClient
+
+        with ExitStack() as stack:
+            if self._database is not None:
+                # Only one run of a sweep at a time may create the SQLite file or the experiment.
+                self._database.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(FileLock(self._database.with_name(f".{self._database.name}.lock")))
+            self._client = MlflowClient(tracking_uri=self._uri)
+            if not self._has_run():
+                self._create()
                 return set()
-            self._run_id = known
-            self._client.update_run(known, status="RUNNING")
-            return {metric.step for metric in self._client.get_metric_history(known, LAST_METRIC)}
+            self._run_id = self._folder.record["mlflow"]["run_id"]
+            self._client.update_run(self._run_id, status="RUNNING")
+            return {metric.step for metric in self._client.get_metric_history(self._run_id, LAST_SCALAR)}
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Only one run of a sweep at a time may create the SQLite file or the experiment."""
-        if self._database is None:
-            yield
-            return
-        self._database.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._database.with_name(f".{self._database.name}.lock")):
-            yield
-
-    def _known_run(self) -> str | None:
-        """The run that an earlier process created, if the store still has it."""
+    def _has_run(self) -> bool:
+        """Whether the store still has the run that an earlier process created."""
         from mlflow.exceptions import MlflowException
 
         known = self._folder.record.get("mlflow") or {}
         if known.get("uri") != self._uri:
-            return None
+            return False
         try:
-            run = self._client.get_run(known["run_id"])
+            return self._client.get_run(known["run_id"]).info.lifecycle_stage == "active"
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return None
+                return False
             raise
-        return known["run_id"] if run.info.lifecycle_stage == "active" else None
 
-    def _create(self) -> str:
+    def _create(self) -> None:
         from mlflow.entities import Param
 
         record = self._folder.record
-        experiment = self._experiment(record.get("catalog", {}).get("name") or "hilum")
         tags = {
             "mlflow.source.name": "hilum",
             "folder": str(self._folder.path.resolve()),
@@ -117,14 +105,13 @@ class MLflowTracker:
             for name in ("catalog", "split")
             if name in record
         }
+        experiment = self._experiment(record.get("catalog", {}).get("name") or "hilum")
         run = self._client.create_run(experiment, run_name=self._folder.path.name, tags=tags)
-        run_id: str = run.info.run_id
-        self._folder.update(mlflow={"uri": self._uri, "run_id": run_id})
-        parameters = [Param(name, _shortened(str(value))) for name, value in flat_settings(record).items()]
-        for first in range(0, len(parameters), PARAMETERS_AT_ONCE):
-            self._client.log_batch(run_id, params=parameters[first : first + PARAMETERS_AT_ONCE])
-        self._client.log_dict(run_id, record["settings"], "settings.json")
-        return run_id
+        self._run_id = run.info.run_id
+        self._folder.update(mlflow={"uri": self._uri, "run_id": self._run_id})
+        parameters = flat_settings(record).items()
+        self._log(params=[Param(name, _shortened(str(value))) for name, value in parameters])
+        self._client.log_dict(self._run_id, record["settings"], "settings.json")
 
     def _experiment(self, name: str) -> str:
         """The id of the experiment of that name, which is created if necessary."""
@@ -132,33 +119,30 @@ class MLflowTracker:
         if experiment is not None:
             return experiment.experiment_id
         # For SQLite, MLflow's default is a folder in the working directory.
-        artefacts = None
-        if self._database is not None:
-            artefacts = (self._database.resolve().parent / "mlflow-artefacts").as_uri()
-        return self._client.create_experiment(name, artifact_location=artefacts)
+        folder = self._database and self._database.resolve().parent / "mlflow-artefacts"
+        return self._client.create_experiment(name, artifact_location=folder and folder.as_uri())
+
+    def _log(self, params: Sequence["Param"] = (), metrics: Sequence["Metric"] = ()) -> None:
+        """Stores parameters or metrics, not more in one request than MLflow accepts."""
+        for first in range(0, len(params), 100):
+            self._client.log_batch(self._run_id, params=params[first : first + 100])
+        for first in range(0, len(metrics), 1000):
+            self._client.log_batch(self._run_id, metrics=metrics[first : first + 1000])
 
     @_quiet()
     def epoch(self, epoch: int, scalars: Mapping[str, float]) -> None:
         """Stores an epoch's numbers."""
-        self._log_metrics(scalars, epoch)
-
-    def _log_metrics(self, values: Mapping[str, float], step: int) -> None:
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)
-        metrics = [
-            Metric(key, values[name], now, step)
-            for name, key in zip(values, _metric_names(values), strict=True)
-        ]
-        for first in range(0, len(metrics), METRICS_AT_ONCE):
-            self._client.log_batch(self._run_id, metrics=metrics[first : first + METRICS_AT_ONCE])
+        now, names = int(time.time() * 1000), _metric_names(scalars)
+        self._log(metrics=[Metric(*named, now, epoch) for named in zip(names, scalars.values(), strict=True)])
 
     @_quiet()
     def finish(self, end: Conclusion) -> None:
         """Stores operating points, digest, figures, mistakes, report and run.json; the run is FINISHED."""
         from mlflow.entities import RunTag
 
-        self._log_metrics(end.points, end.best_epoch)
+        self.epoch(end.best_epoch, end.points)
         tags = [RunTag(name, value) for name, value in end.summary.items()]
         self._client.log_batch(self._run_id, tags=tags)
         for path in end.files:
@@ -179,18 +163,9 @@ class MLflowTracker:
         self._client.set_terminated(self._run_id, "KILLED" if reason == "interrupted" else "FAILED")
 
 
-def _client(uri: str) -> "MlflowClient":
-    # No telemetry, and no minutes of waiting for a server that is gone, unless the user has set these variables.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=uri)
-
-
 def _shortened(text: str) -> str:
-    return text if len(text) <= PARAMETER_LENGTH else text[: PARAMETER_LENGTH - 1] + "…"
+    """At most the 500 characters that every MLflow server accepts; all settings are in settings.json too."""
+    return text if len(text) <= 500 else f"{text[:499]}…"
 
 
 def _plain(name: str) -> str:

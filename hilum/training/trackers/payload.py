@@ -2,8 +2,6 @@
 
 import base64
 import json
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,13 +17,18 @@ TARGET_SCORES = ("recall", "precision", "f1", "roc_auc", "avg_precision")
 #: The scalar for comparing runs.
 HEADLINE = "mean/val/roc_auc"
 
+#: The last of an epoch's scalars: an epoch that has it is complete.
+LAST_SCALAR = "loss/train"
+
 #: Number of images of each kind of mistake.
 MISTAKES = 4
 
 
-@dataclass(frozen=True)
 class Conclusion:
     """Results of a finished run.
+
+    Args:
+        folder: of the run.
 
     Attributes:
         record: run.json.
@@ -33,31 +36,48 @@ class Conclusion:
         points: `operating_point_<value>/<target>` -> the value; without undefined values.
         files: run.json and the report.
         figures: PNG files.
-        mistakes: name, such as `missed-1-Edema-0.03-image-1012` with the probability, -> JPEG bytes of a small
-            copy; the worst of each kind, if the images can be read.
+        mistakes: name, such as `missed-1-Edema-0.03-image-1012` with the probability, -> JPEG bytes of a small copy;
+            the worst of each kind, if the images can be read.
+        summary: the end of the run, as text.
+
+    Raises:
+        HilumError: no epoch has ended, or a file is damaged.
     """
 
-    record: dict[str, Any]
-    best_epoch: int
-    points: dict[str, float]
-    files: list[Path]
-    figures: list[Path]
-    mistakes: dict[str, bytes]
-
-    @property
-    def summary(self) -> dict[str, str]:
-        """The end of the run, as text."""
+    def __init__(self, folder: RunFolder):
+        self.record, self.best_epoch = folder.record, folder.best_epoch
+        points = self.record.get("operating_points") or {}
+        self.points = {
+            f"operating_point_{name}/{target}": float(point[name])
+            for name in ("threshold", "recall", "precision", "specificity")
+            for target, point in points.items()
+            if point[name] is not None and np.isfinite(point[name])
+        }
+        self.files = [path for name in ("run.json", "report.html") if (path := folder.path / name).is_file()]
+        self.figures = sorted(folder.figures.glob("*.png"))
+        self.mistakes = _worst_mistakes(folder)
         names = ("status", "digest", "best_epoch", "best_roc_auc", "epochs_done", "seconds", "finished")
-        return {name: str(self.record[name]) for name in names if self.record.get(name) is not None}
+        self.summary = {name: str(self.record[name]) for name in names if self.record.get(name) is not None}
+
+
+def _worst_mistakes(folder: RunFolder) -> dict[str, bytes]:
+    predictions, images = Predictions.from_run(folder), RunImages(folder)
+    mistakes: dict[str, bytes] = {}
+    for kind in ("missed", "false-alarm"):
+        errors = largest_errors(predictions, images, missed=kind == "missed", most=MISTAKES)
+        for place, error in enumerate(errors, 1):
+            if error.thumbnail is not None:
+                name = f"{kind}-{place}-{error.target}-{error.probability:.2f}-image-{error.image_id}"
+                mistakes[name] = base64.b64decode(error.thumbnail.partition(",")[2])
+    return mistakes
 
 
 def flat_settings(record: dict[str, Any]) -> dict[str, bool | int | float | str]:
     """The settings of a run, each as one value: tables and lists are JSON, None is `none`."""
+    settings = {name: "none" if value is None else value for name, value in record["settings"].items()}
+    simple = bool | int | float | str
     return {
-        name: value
-        if isinstance(value, bool | int | float | str)
-        else ("none" if value is None else json.dumps(value))
-        for name, value in record["settings"].items()
+        name: value if isinstance(value, simple) else json.dumps(value) for name, value in settings.items()
     }
 
 
@@ -66,8 +86,8 @@ def epoch_scalars(
 ) -> dict[str, float]:
     """An epoch's numbers by name: `roc_auc/val/Edema`, `mean/val/roc_auc`, `combined/val/f1`, `loss/val`.
 
-    Undefined scores, as of a target without a positive image, are left out; a mean is over the targets that
-    have the score. `loss/train` is the last: an epoch that has it is complete.
+    Undefined scores, as of a target without a positive image, are left out; a mean is over the targets that have the
+    score. `LAST_SCALAR` is the last.
 
     Args:
         scores: one row per epoch, part and target, as `Metrics.scores`.
@@ -78,7 +98,7 @@ def epoch_scalars(
     named: dict[str, float] = {}
     itemized = scores[scores["epoch"] == epoch]
     for score in TARGET_SCORES:
-        for part, target, value in zip(itemized["part"], itemized["target"], itemized[score], strict=True):
+        for part, target, value in itemized[["part", "target", score]].itertuples(index=False):
             named[f"{score}/{part}/{target}"] = value
         for part, values in itemized.groupby("part", sort=False)[score]:
             named[f"mean/{part}/{score}"] = values.mean()
@@ -89,38 +109,3 @@ def epoch_scalars(
         named |= {f"combined/{part}/{score}": value for part, value in together[score].items()}
     named |= {f"loss/{part}": value for part, value in together["loss"][::-1].items()}
     return {name: float(value) for name, value in named.items() if np.isfinite(value)}
-
-
-def conclusion(folder: RunFolder) -> Conclusion:
-    """The results in the folder of a run.
-
-    Raises:
-        HilumError: no epoch has ended, or a file is damaged.
-    """
-    points = folder.record.get("operating_points") or {}
-    names = ("threshold", "recall", "precision", "specificity")
-    return Conclusion(
-        record=folder.record,
-        best_epoch=folder.best_epoch,
-        points={
-            f"operating_point_{name}/{target}": float(point[name])
-            for name in names
-            for target, point in points.items()
-            if point[name] is not None and np.isfinite(point[name])
-        },
-        files=[path for path in (folder.path / "run.json", folder.path / "report.html") if path.is_file()],
-        figures=sorted(folder.figures.glob("*.png")),
-        mistakes=_worst_mistakes(folder),
-    )
-
-
-def _worst_mistakes(folder: RunFolder) -> dict[str, bytes]:
-    predictions, images = Predictions.from_run(folder), RunImages(folder)
-    mistakes: dict[str, bytes] = {}
-    for kind, missed in (("missed", True), ("false-alarm", False)):
-        errors = largest_errors(predictions, images, missed=missed, most=MISTAKES)
-        for place, error in enumerate(errors, 1):
-            if error.thumbnail is not None:
-                name = f"{kind}-{place}-{error.target}-{error.probability:.2f}-image-{error.image_id}"
-                mistakes[name] = base64.b64decode(error.thumbnail.partition(",")[2])
-    return mistakes

@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 
-from hilum.training.trackers.payload import HEADLINE, conclusion, epoch_scalars, flat_settings
+from hilum.training.trackers.payload import HEADLINE, Conclusion, epoch_scalars, flat_settings
 
 
 def test_flat_settings():
@@ -51,7 +51,7 @@ def test_scores_without_a_value_are_left_out(finished):
 
 def test_conclusion(copy_of_finished):
     folder, _ = copy_of_finished()
-    end = conclusion(folder)
+    end = Conclusion(folder)
     assert end.best_epoch == folder.best_epoch
     assert end.points["operating_point_threshold/Edema"] == 0.3
     recall = folder.record["operating_points"]["Mine"]["recall"]
@@ -68,4 +68,4 @@ def test_conclusion(copy_of_finished):
 def test_conclusion_without_images(copy_of_finished):
     folder, _ = copy_of_finished()
     folder.update(catalog=folder.record["catalog"] | {"image_root": "/nowhere"})
-    assert conclusion(folder).mistakes == {}
+    assert Conclusion(folder).mistakes == {}
