@@ -52,9 +52,7 @@ def run_demo(out: Path) -> None:
     standard_console().print(target_table(best))
     competition = best[best["target"].isin(COMPETITION_TARGETS)]["roc_auc"].mean()
     print(f"\nMean ROC AUC over the five targets of the CheXpert competition: {competition:.3f}")
-    print(
-        "Synthetic radiographs are easier than real ones: the scores show that training works, nothing more."
-    )
+    print("Synthetic radiographs are easier than real ones: the scores only show that training works.")
     _print_pointing_game(folder)
     print("\n5. Files")
     print(f"report    {folder.path / 'report.html'}  (open it in a browser)")

@@ -43,14 +43,10 @@ def write_json(path: str | Path, record: Any) -> None:
 
 @contextmanager
 def locked(path: str | Path, busy: str | None = None) -> Iterator[None]:
-    """Holds a lock file. The lock is released when the block or the process ends, for any reason.
-
-    Args:
-        path: the lock file; its folder must exist.
-        busy: the error message if another process holds the lock; None waits for that process.
+    """Holds a lock file, in a folder that exists, until the block or the process ends, for any reason.
 
     Raises:
-        HilumError: another process holds the lock.
+        HilumError: another process holds the lock; the message is `busy`. If that is None, waits for that process.
         OSError: the file cannot be written.
     """
     from filelock import FileLock, Timeout  # not needed to read a bundle

@@ -63,7 +63,7 @@ class Place:
         return small if self.small else full
 
     def folder(self, source: str) -> Path | None:
-        """The folder of a data set, or None if it is absent.
+        """The folder of a data set of `FOLDERS`, or None if it is absent.
 
         Raises:
             HilumError: if there is no data set of this name.
@@ -74,16 +74,11 @@ class Place:
         return next((folder for folder in found if folder.is_dir()), None)
 
     def settings(self, source: str, image_width: int, image_height: int) -> dict[str, Any]:
-        """Settings of a run on a data set: `source`, `root`, sizes, device, and the fastest access to its pixels.
+        """Settings of a run on a data set: `source`, `root`, size in pixels, device, and the fastest access to pixels.
 
         A pack of this data set at this size comes first (one file, read through a memory map), then a folder
         hierarchy (Colab's Drive times out on a folder of 200,000 names), then the image files. If the data set is
         absent, the settings are those of the phantom, and a line is printed.
-
-        Args:
-            source: chexpert, nih, mimic, padchest, vindr or kaggle.
-            image_width: pixels.
-            image_height: pixels.
         """
         chosen: dict[str, Any] = {"image_width": image_width, "image_height": image_height}
         chosen |= {"device": self.device, "save_path": self.runs} | ({"num_workers": 0} if self.small else {})
@@ -107,11 +102,8 @@ class Place:
 def bootstrap(drive: Path = DRIVE) -> Place:
     """Finds the notebook's folders, changes to the home folder, chooses the device, and sets the style of figures.
 
-    On Colab the Drive is mounted first if it is not. On a local machine, home is the clone that contains the working
-    directory (the nearest folder upwards with notebooks/ and hilum/), or else the working directory.
-
-    Args:
-        drive: the mount point of the Drive on Colab.
+    On Colab the Drive is first mounted at `drive`, if it is not. On a local machine, home is the clone that contains
+    the working directory (the nearest folder upwards with notebooks/ and hilum/), or else the working directory.
 
     Raises:
         HilumError: if the Drive has no clone of the repository.

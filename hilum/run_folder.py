@@ -1,6 +1,6 @@
 """The run folder: everything about a run, in common formats.
 
-run.json                         settings, versions, fingerprints, status, times, digest
+run.json                         settings, versions, fingerprints, status (running, finished, failed), times, digest
 split.parquet                    ImageID, PatientID, part
 images.parquet                   the same images with the catalog's other columns, without the targets
 predictions/epoch-0001.parquet   part, ImageID, draw, label_<target>…, prob_<target>…
@@ -34,9 +34,6 @@ FORMAT_VERSION = 2
 _ALWAYS_THERE = ("status", "started", "settings", "targets")
 _ALWAYS_IN_EVALUATION = ("name", "run", "epoch", "images", "patients", "remarks", "left_out", "evaluated")
 
-#: A run is running until it is finished or has failed.
-STATUSES = ("running", "finished", "failed")
-
 
 class RunFolder:
     """One run on disk. Every file is written atomically.
@@ -66,13 +63,11 @@ class RunFolder:
                 f"{file}: the run was written by a newer Hilum ({record.get('versions', {}).get('hilum')}). "
                 "Update hilum to read it."
             )
-        if record["format"] < FORMAT_VERSION:
-            # Format 1 has the founding document's names of settings; the next `update` writes today's.
-            if isinstance(record.get("settings"), dict):
-                record["settings"] = with_current_names(record["settings"])
-            record["format"] = FORMAT_VERSION
-        missing = [name for name in _ALWAYS_THERE if name not in record]
-        if missing:
+        # Format 1 has the founding document's names of settings; the next `update` writes today's.
+        if record["format"] < FORMAT_VERSION and isinstance(record.get("settings"), dict):
+            record["settings"] = with_current_names(record["settings"])
+        record["format"] = FORMAT_VERSION
+        if missing := [name for name in _ALWAYS_THERE if name not in record]:
             raise HilumError(f"{file}: this record of a run is incomplete: it lacks {', '.join(missing)}.")
         self.record: dict[str, Any] = record
 
@@ -80,13 +75,9 @@ class RunFolder:
     def create(
         cls, save_path: str | Path, name: str | None, default_name: str, record: dict[str, Any]
     ) -> "RunFolder":
-        """Makes a new run folder.
+        """Makes a new run folder in `save_path`, with `record` in its run.json.
 
-        Args:
-            save_path: the folder of run folders.
-            name: of the run; None for `default_name` with the next free number.
-            default_name: the name to number.
-            record: the content of run.json.
+        It is called `name` or, if that is None, `default_name` with the next free number.
 
         Raises:
             HilumError: if the name is taken, or the folder cannot be written.
@@ -141,8 +132,8 @@ class RunFolder:
 
     def epochs(self) -> list[int]:
         """The epochs that have predictions."""
-        names = (self.path / "predictions").glob("epoch-*.parquet")
-        return sorted(int(path.stem.removeprefix("epoch-")) for path in names)
+        files = self.path.glob("predictions/epoch-*.parquet")
+        return sorted(int(file.stem.removeprefix("epoch-")) for file in files)
 
     def split(self) -> pd.DataFrame:
         """Columns ImageID, PatientID, part."""
@@ -187,8 +178,7 @@ class RunFolder:
 
     def evaluations(self) -> list[str]:
         """The names of the evaluations on other images."""
-        found = self.path.glob("evaluations/[!.]*/evaluation.json")
-        return sorted(file.parent.name for file in found)
+        return sorted(file.parent.name for file in self.path.glob("evaluations/[!.]*/evaluation.json"))
 
     def predictions(self, epoch: int) -> pd.DataFrame:
         """Columns part, ImageID, draw, label_<target>…, prob_<target>…"""
@@ -235,10 +225,9 @@ class RunFolder:
         try:
             return pd.read_parquet(self.path / name)
         except FileNotFoundError:
-            status = self.record["status"]
             raise HilumError(
-                f"{self.path / name}: the file is missing; the run is {status}. "
-                "A run has scores once its first epoch has ended."
+                f"{self.path / name}: the file is missing; the run is {self.record['status']}. A run has scores once "
+                "its first epoch has ended."
             ) from None
         except (OSError, ValueError) as error:
             raise HilumError(f"{self.path / name}: the file is damaged: {error}.") from None
@@ -257,29 +246,21 @@ def _make_first(names: Iterable[str], save_path: Path) -> Path:
 
 @dataclass(frozen=True, eq=False)
 class EvaluationTables:
-    """The tables of one evaluation of a run on other images.
+    """The tables of one evaluation of a run on other images."""
 
-    Attributes:
-        record: `evaluation.json`.
-        scores: by image, see `hilum.metrics.scores.scores_with_intervals`.
-        study_scores: the same by study; None if the data set has no studies.
-        calibration: see `hilum.metrics.calibration.calibration_table`; `calibrated` marks the rows after the
-            run's own calibration.
-    """
-
-    record: dict[str, Any]
-    scores: pd.DataFrame
-    study_scores: pd.DataFrame | None
+    record: dict[str, Any]  # evaluation.json
+    scores: pd.DataFrame  # by image, see `hilum.metrics.scores.scores_with_intervals`
+    study_scores: pd.DataFrame | None  # the same by study; None if the data set has no studies
+    #: See `hilum.metrics.calibration.calibration_table`; `calibrated` marks the rows after the run's own calibration.
     calibration: pd.DataFrame
 
     def as_json(self) -> str:
         """The record and the tables as one JSON object; undefined scores are null."""
-        tables = {name: value for name, value in vars(self).items() if name != "record"}
-        rows = {
-            name: None if table is None else json.loads(table.to_json(orient="records"))
-            for name, table in tables.items()
-        }
-        return json.dumps(self.record | rows, indent=2)
+        record = dict(self.record)
+        for name in ("scores", "study_scores", "calibration"):
+            table = getattr(self, name)
+            record[name] = None if table is None else json.loads(table.to_json(orient="records"))
+        return json.dumps(record, indent=2)
 
 
 def read_evaluation(path: Path) -> EvaluationTables:
@@ -291,8 +272,7 @@ def read_evaluation(path: Path) -> EvaluationTables:
     try:
         by_study = path / "study_scores.parquet"
         record = json.loads((path / "evaluation.json").read_text(encoding="utf-8"))
-        missing = [name for name in _ALWAYS_IN_EVALUATION if name not in record]
-        if missing:
+        if missing := [name for name in _ALWAYS_IN_EVALUATION if name not in record]:
             raise ValueError(f"evaluation.json lacks {', '.join(missing)}")
         return EvaluationTables(
             record=record,

@@ -31,10 +31,9 @@ def replicates_option(least: int, default: int) -> Callable[[Callable], Callable
 
 
 class SettingsCommand(click.Command):
-    """A command with an option for each setting of a run, made from `RunConfig` when it is needed.
+    """A command with an option for each of `settings`, made from `RunConfig` when it is needed.
 
-    Args:
-        settings: names of the settings; None: all, and the help shows them in their groups.
+    None: an option for every setting; the help shows them in their groups.
     """
 
     def __init__(self, *arguments: Any, settings: Sequence[str] | None = None, **options: Any):

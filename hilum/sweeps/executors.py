@@ -14,6 +14,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,31 +45,18 @@ class _Running(NamedTuple):
     started: float
 
 
+@dataclass
 class Executor:
-    """Trains every pending run of a sweep in a process of this machine, at most one per slot.
+    """Trains every pending run of a sweep in a process of this machine, at most one per slot."""
 
-    Args:
-        state: of the sweep.
-        view: shows the progress.
-        command: how a run is started.
-        parallel: number of slots; None: one per CUDA device, or one.
-        refill: called with the number of free slots before runs are chosen; a search adds runs in it.
-        address: of the Ray cluster; None: RAY_ADDRESS, or a new cluster of this machine.
-    """
-
-    def __init__(
-        self,
-        state: SweepState,
-        view: SweepView,
-        command: Command,
-        parallel: int | None = None,
-        refill: Callable[[int], None] | None = None,
-        address: str | None = None,
-    ):
-        self.state, self.view, self.command, self.parallel = state, view, command, parallel
-        self.refill, self.address = refill or (lambda free: None), address
-        self.slots: list[str | None] = []
-        self.running: list[_Running] = []
+    state: SweepState
+    view: SweepView
+    command: Command  # how a run is started
+    parallel: int | None  # number of slots; None: one per CUDA device, or one
+    refill: Callable[[int], None]  # called with the number of free slots; a search adds runs in it
+    address: str | None  # of the Ray cluster; None: RAY_ADDRESS, or a new cluster of this machine
+    slots: list[str | None] = field(default_factory=list)
+    running: list[_Running] = field(default_factory=list)
 
     def run(self) -> None:
         """Returns when no run is pending or running.
@@ -192,11 +180,7 @@ def mark_ended(state: SweepState, run: SweepRun, exit_code: int, output: str, se
 def local_slots(settings: Iterable[Mapping[str, Any]], parallel: int | None) -> list[str | None]:
     """The device of each slot; None leaves it to the run's settings.
 
-    If there are more slots than devices, runs share them evenly.
-
-    Args:
-        settings: of the runs, or their common part.
-        parallel: number of slots; None: one per CUDA device, or one.
+    If there are more slots than devices, runs share them evenly. `settings` are of the runs, or their common part.
     """
     settings = list(settings)
     # A run on several devices, or on a device that its settings name, is not moved to another.
@@ -216,8 +200,7 @@ def cuda_devices() -> int:
 
     Another process counts them, if this machine has device files: this one does not load PyTorch or use their memory.
     """
-    patterns = ("nvidia[0-9]*", "dxg", "kfd")
-    has_files = any(any(Path("/dev").glob(pattern)) for pattern in patterns)
+    has_files = any(any(Path("/dev").glob(name)) for name in ("nvidia[0-9]*", "dxg", "kfd"))
     if sys.platform == "darwin" or (sys.platform == "linux" and not has_files):
         return 0
     code = "import torch; print(torch.cuda.device_count())"
@@ -252,9 +235,19 @@ class RayExecutor(Executor):
         import ray
 
         self.ray: Any = ray
-        connect = not ray.is_initialized()
-        if connect:
-            _connect(self.address)
+        if connect := not ray.is_initialized():
+            # By default Ray reports its use to its makers; Hilum does not connect to any network by itself.
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+            dashboard = None if self.address else False
+            try:
+                ray.init(address=self.address, include_dashboard=dashboard, log_to_driver=False)
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                where = self.address or os.environ.get("RAY_ADDRESS") or "this machine"
+                raise HilumError(
+                    f"There is no Ray cluster at {where}: {str(error).strip().splitlines()[0]} "
+                    "Give the address that `ray start --head` printed."
+                ) from None
         try:
             resources, fit = _resources(ray.cluster_resources(), self.state)
             self.slots = [None] * min(self.parallel or fit, fit)
@@ -351,22 +344,6 @@ def _packed(folder: Path) -> bytes:
 def _unpack(archive: bytes, folder: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r") as packed:
         packed.extractall(folder, filter="data")
-
-
-def _connect(address: str | None) -> None:
-    import ray
-
-    # By default Ray reports its use to its makers; Hilum does not connect to any network by itself.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        ray.init(address=address, include_dashboard=None if address else False, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        where = address or os.environ.get("RAY_ADDRESS") or "this machine"
-        raise HilumError(
-            f"There is no Ray cluster at {where}: {str(error).strip().splitlines()[0]} "
-            "Give the address that `ray start --head` printed."
-        ) from None
 
 
 def _resources(cluster: Mapping[str, float], state: SweepState) -> tuple[dict[str, float], int]:

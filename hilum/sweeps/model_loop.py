@@ -20,7 +20,7 @@ from hilum.sweeps.state import open_state, sweep_lock
 
 
 class ModelLoop:
-    """A sweep of runs. The arguments are the keys of a sweep file, which docs/sweeps.md explains.
+    """A sweep of runs. Its arguments, checked in `spec`, are the keys of a sweep file, which docs/sweeps.md explains.
 
     Each run is a process: its memory is free afterwards, and a crash ends only that run.
 
@@ -36,9 +36,6 @@ class ModelLoop:
         save_path: the folder that contains it.
         threads: of each run's process; the same for all runs, because it decides the last bits of a CPU's sums.
 
-    Attributes:
-        spec: the checked arguments, as a `SweepSpec`.
-
     Raises:
         HilumError: a setting cannot be used; the message lists all mistakes.
 
@@ -47,8 +44,6 @@ class ModelLoop:
         >>> [run.name for run in loop.spec.plan_runs()][:2]
         ['lr-learning_rate-0.0001-seed-0', 'lr-learning_rate-0.0001-seed-1']
     """
-
-    spec: SweepSpec
 
     def __init__(
         self,
@@ -65,15 +60,13 @@ class ModelLoop:
     ):
         varied = {"grid": grid, "runs": runs, "seeds": seeds, "repeats": repeats, "search": search}
         own = {"base": base, "name": name, "save_path": save_path, "threads": threads}
-        self.spec = make_spec(own | varied)
+        self.spec: SweepSpec = make_spec(own | varied)
 
     @classmethod
     def from_toml(cls, path: str | Path, **flags: Any) -> "ModelLoop":
-        """The sweep of a TOML file.
+        """The sweep of a TOML file; its name is the file's, unless the file gives one.
 
-        Args:
-            path: of the file; its name is the sweep's, unless the file gives one.
-            flags: settings that overrule its base; `name` and `save_path` are the sweep's.
+        `flags` are settings that overrule its base; `name` and `save_path` are the sweep's.
 
         Raises:
             HilumError: the file cannot be read, or something in it cannot be used; the message lists all mistakes.
@@ -116,7 +109,7 @@ class ModelLoop:
                 run.state = "pending"
             state.save()
             trials = Trials(self.spec, self.spec.search, state) if self.spec.search else None
-            refill, total = (trials.refill, trials.max_runs()) if trials else (None, None)
+            refill, total = (trials.refill, trials.max_runs()) if trials else (lambda free: None, None)
             with SweepView(state, console or Console(file=sys.stdout), total) as view:
                 train = RayExecutor if executor == "ray" else Executor
                 try:

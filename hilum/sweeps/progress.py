@@ -2,7 +2,6 @@
 
 import time
 from datetime import UTC, datetime
-from types import TracebackType
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -38,12 +37,12 @@ class SweepView:
         counts = {name: len(self.state.in_state(name)) for name in ("finished", "failed", "pending")}
         if counts["finished"] or counts["failed"]:
             listed = ", ".join(f"{count} {name}" for name, count in counts.items())
-            self.print(f"Sweep {self.state.name} continues: {listed}.")
+            self.print(f"Sweep {self.state.folder.name} continues: {listed}.")
         if counts["failed"]:
             self.print("Failed runs are not started again; --retry-failed does so.")
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._live:
             self._live.stop()
 

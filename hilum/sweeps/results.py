@@ -5,6 +5,7 @@ import json
 import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,17 +60,14 @@ class SweepResult:
     def compare(self, **options: Any) -> Comparison:
         """Compares the best combination with the reference, see `reference_and_best`, as `hilum compare` does.
 
-        Args:
-            options: `replicates` and `seed` of `hilum.report.comparison.compare_runs`.
+        `options` are `replicates` and `seed` of `hilum.report.comparison.compare_runs`.
 
         Raises:
             HilumError: fewer than two combinations have finished runs.
         """
         folders = self._compared_folders()
         if not folders:
-            raise HilumError(
-                f"{self.state.folder}: to compare, two combinations with finished runs are needed."
-            )
+            raise HilumError(f"{self.state.folder}: a comparison needs two combinations with finished runs.")
         return compare_runs([RunFolder(folder) for folder in folders], **options)
 
     def _compared_folders(self) -> list[Path]:
@@ -81,7 +79,7 @@ class SweepResult:
         settings = setting_columns(self.table)
         rows = self.table.astype(object).where(self.table.notna(), None).to_dict("records")
         return {
-            "sweep": self.state.name,
+            "sweep": self.state.folder.name,
             "folder": str(self.state.folder),
             "threads": self.state.threads,
             "table": [{"settings": {name: row.pop(name) for name in settings}, **row} for row in rows],
@@ -134,11 +132,8 @@ class SweepResult:
             console.print(f"\n[bold]{title}[/]")
             rows = new_table(*map(escape, settings), *TABLE_SCORES.values(), "seeds", text=len(settings))
             for row in self.table.to_dict("records"):
-                deviations = {name: row[f"{name}_sd"] for name in TABLE_SCORES}
-                scores = (
-                    format_number(row[name]) + ("" if math.isnan(deviation) else f" ± {deviation:.3f}")
-                    for name, deviation in deviations.items()
-                )
+                pairs = [(format_number(row[name]), row[f"{name}_sd"]) for name in TABLE_SCORES]
+                scores = (mean if math.isnan(sd) else f"{mean} ± {sd:.3f}" for mean, sd in pairs)
                 seeds = f"{row['seeds']} of {row['seeds'] + row['failed']}" if row["failed"] else row["seeds"]
                 rows.add_row(*(escape(format_setting(row[name])) for name in settings), *scores, str(seeds))
             console.print(rows)
@@ -252,8 +247,7 @@ def _row(
         means = [(each[common[score]] if common[score] else each).mean() for each in of_runs]
         values = pd.Series(means, dtype=float)
         row |= {score: values.mean(), f"{score}_sd": values.std()}
-    failed = sum(run.state == "failed" for run in runs)
-    return row | {"seeds": len(names), "failed": failed, "runs": names}
+    return row | {"seeds": len(names), "failed": sum(run.state == "failed" for run in runs), "runs": names}
 
 
 def _varying(settings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -287,11 +281,10 @@ def _value_at(settings: Mapping[str, Any], key: str) -> Any:
 
 def _rule(state: SweepState) -> list[tuple[str, float]]:
     """The base's `best_rule`, limited to the scores of the table."""
-    try:
+    found = []
+    with suppress(HilumError):
         rule = parse_rule(RunConfig(**state.spec["base"]).best_rule)
-    except HilumError:
-        rule = ()
-    found = [(criterion.score, criterion.tolerance) for criterion in rule if criterion.score in TABLE_SCORES]
+        found = [(each.score, each.tolerance) for each in rule if each.score in TABLE_SCORES]
     return found or [("roc_auc", 0.0)]
 
 

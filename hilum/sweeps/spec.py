@@ -76,8 +76,7 @@ def run_name(sweep: str, overrides: Mapping[str, Any], names: set[str]) -> str:
     >>> run_name("lr", {"learning_rate": 1e-05, "seed": 0}, set())
     'lr-learning_rate-1e-5-seed-0'
     """
-    changes = "-".join(f"{key}-{_name_part(value)}" for key, value in overrides.items()) or "base"
-    name = re.sub(r"[^A-Za-z0-9._]+", "-", f"{sweep}-{changes}").strip("-")
+    name = re.sub(r"[^A-Za-z0-9._]+", "-", f"{sweep}-{_name_part(overrides) or 'base'}").strip("-")
     if len(name) > _LONGEST_NAME:
         whole = hashlib.sha256(json.dumps(overrides, sort_keys=True, default=str).encode()).hexdigest()
         name = f"{name[:_LONGEST_NAME]}-{whole[:8]}"

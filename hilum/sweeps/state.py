@@ -42,11 +42,6 @@ class SweepState:
     trials: dict[int, list[str]] = field(default_factory=dict)  # of a search: number -> names of its runs
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
-    @property
-    def name(self) -> str:
-        """Of the sweep."""
-        return self.folder.name
-
     def run(self, name: str) -> SweepRun:
         """The run of a name."""
         return next(run for run in self.runs if run.name == name)
@@ -74,7 +69,12 @@ class SweepState:
 
     def save(self) -> None:
         """Writes sweep.json."""
-        record = {"format": FORMAT_VERSION, "name": self.name, "hilum": __version__, "started": self.started}
+        record = {
+            "format": FORMAT_VERSION,
+            "name": self.folder.name,
+            "hilum": __version__,
+            "started": self.started,
+        }
         record |= {"threads": self.threads, "spec": self.spec, "trials": self.trials}
         write_json(self.folder / "sweep.json", record | {"runs": [asdict(run) for run in self.runs]})
 
