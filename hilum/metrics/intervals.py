@@ -6,7 +6,6 @@ number per patient: how often the patient is drawn. The probabilities are sorted
 samples in that order are one sparse product, and every score follows from their running sums.
 """
 
-from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,13 +23,8 @@ if TYPE_CHECKING:
 
 #: The scores that have replicates and intervals, the most important first.
 REPLICATED_SCORES = (
-    "recall",
-    "roc_auc",
-    "precision",
-    "specificity",
-    "f1",
-    "avg_precision",
-    "predicted_positive_rate",
+    *("recall", "roc_auc", "precision", "specificity"),
+    *("f1", "avg_precision", "predicted_positive_rate"),
 )
 
 _EXACT_IN_FLOAT32 = 2**24
@@ -53,18 +47,10 @@ def patient_weights(patient_count: int, replicates: int, seed: int, first: int =
 
 
 def cell_counts(weights: np.ndarray, patients: np.ndarray, cells: np.ndarray, cell_count: int) -> np.ndarray:
-    """Images in each cell, such as a target vector, over the bootstrap samples.
+    """Images in each cell, such as a target vector, over the bootstrap samples: float64 (replicates, cell_count).
 
-    There are few cells, so a replicate costs one row of a sparse product and no pass over the images.
-
-    Args:
-        weights: (replicates, patients) of `patient_weights`.
-        patients: (images,) position of each image's patient in the columns of `weights`.
-        cells: (images,) cell of each image, 0 to cell_count - 1.
-        cell_count: number of cells.
-
-    Returns:
-        float64 of shape (replicates, cell_count).
+    There are few cells, so a replicate costs one row of a sparse product and no pass over the images. `weights` are
+    (replicates, patients) of `patient_weights`; patients and cells (images,) are each image's column and cell.
     """
     ones = np.ones(len(patients), dtype=np.float32)  # exact to 16 million images in a cell
     table = sparse.csr_array((ones, (cells, patients)), shape=(cell_count, weights.shape[1]))
@@ -76,14 +62,9 @@ def cell_counts(weights: np.ndarray, patients: np.ndarray, cells: np.ndarray, ce
 
 
 def percentile_interval(replicates: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """The percentile interval over the first axis; NaN where fewer than half of the replicates are defined.
+    """The percentile interval over the first axis; NaN where fewer than half of the replicates are defined (not NaN).
 
-    Args:
-        replicates: (replicates, ...) of a statistic, NaN where it is not defined.
-        confidence: of the interval, 0..1.
-
-    Returns:
-        Lower and upper bounds, each of the shape after the first axis.
+    Lower and upper bounds each have the shape after the first axis; confidence is 0..1.
     """
     defined = np.isfinite(replicates).sum(axis=0) * 2 >= len(replicates)
     values = np.where(defined, replicates, 0.0)  # a column of only NaN would warn
@@ -97,13 +78,8 @@ def wilson_interval(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Wilson's score interval of a share (1927, "Probable inference", J. Am. Stat. Assoc. 22, 209-212).
 
-    Args:
-        share: 0..1, any shape.
-        size: number of independent images, which need not be whole; above 0.
-        confidence: of the interval, above 0 and below 1.
-
-    Returns:
-        Lower and upper bounds within 0..1, each of the shape of `share`.
+    The share is 0..1, of any shape, and so are the lower and upper bounds. The size, above 0, is the number of
+    independent images and need not be whole; the confidence is above 0 and below 1.
     """
     z = stats.norm.ppf((1 + confidence) / 2)
     centre = share + z**2 / (2 * size)
@@ -156,18 +132,12 @@ class ScoreReplicates:
         do in 91 or more: the few positives with low scores, which decide, may be missing from a sample. Where the
         bootstrap samples do not differ, each is Wilson's interval at `least_sample_size`.
 
-        Args:
-            score: one of `REPLICATED_SCORES`.
-            confidence: of the interval, above 0 and below 1.
-
         Raises:
-            HilumError: if the score is unknown, or the confidence is not between 0 and 1.
+            HilumError: if the score is not in `REPLICATED_SCORES`, or the confidence is not between 0 and 1.
         """
         if score not in REPLICATED_SCORES:
-            known = ", ".join(REPLICATED_SCORES)
-            raise HilumError(
-                f"There is no score {score!r}.{nearest(score, REPLICATED_SCORES)} Known: {known}."
-            )
+            near, known = nearest(score, REPLICATED_SCORES), ", ".join(REPLICATED_SCORES)
+            raise HilumError(f"There is no score {score!r}.{near} Known: {known}.")
         if not 0 < confidence < 1:
             raise HilumError(f"confidence is {confidence!r}; expected a number above 0 and below 1.")
         bounds = np.array([self._bounds(score, column, confidence) for column in range(len(self.pairs))])
@@ -183,35 +153,22 @@ class ScoreReplicates:
             return NAN, NAN
         # The bootstrap's variance is that of a mean with denominator k, not k - 1.
         few = patients / (patients - 1)
-        size = float(self.least_sample_size[score][column])
+        size, reach = self.least_sample_size[score][column], stats.t.ppf((1 + confidence) / 2, patients - 1)
         if np.ptp(values) < 1e-12:
             low, high = wilson_interval(estimate, size, confidence)
-            return float(low), float(high)
-        if score == "roc_auc":
-            return _logit_interval(estimate, values, self.pairs[column], patients, confidence)
-        if score == "avg_precision":
-            reach = stats.t.ppf((1 + confidence) / 2, patients - 1) * few**0.5
+        elif score == "roc_auc":
+            pairs = self.pairs[column]
+            logits = special.logit((values * pairs + 0.5) / (pairs + 1))
+            centre = 2 * special.logit((estimate * pairs + 0.5) / (pairs + 1)) - logits.mean()
+            reach *= logits.std(ddof=1) * few**0.5
+            low, high = special.expit([centre - reach, centre + reach])
+        elif score == "avg_precision":
+            reach *= few**0.5
             low, high = np.quantile(values, stats.norm.cdf([-reach, reach]))
-            return float(low), float(high)
-        size = estimate * (1 - estimate) / (values.var(ddof=1) * few) or size
-        low, high = wilson_interval(estimate, size, confidence)
+        else:
+            size = estimate * (1 - estimate) / (values.var(ddof=1) * few) or size
+            low, high = wilson_interval(estimate, size, confidence)
         return float(low), float(high)
-
-
-def _logit_interval(
-    area: float, areas: np.ndarray, pairs: float, patients: int, confidence: float
-) -> tuple[float, float]:
-    """The interval of ROC AUC; areas are those of the bootstrap samples. See `ScoreReplicates.interval`."""
-
-    def logit(values: np.ndarray | float) -> np.ndarray:
-        right = (np.asarray(values) * pairs + 0.5) / (pairs + 1)
-        return special.logit(right)
-
-    logits = logit(areas)
-    centre = 2 * logit(area) - logits.mean()
-    error = logits.std(ddof=1) * (patients / (patients - 1)) ** 0.5
-    reach = stats.t.ppf((1 + confidence) / 2, patients - 1) * error
-    return float(special.expit(centre - reach)), float(special.expit(centre + reach))
 
 
 def score_replicates(predictions: "Predictions", *, replicates: int = 1000, seed: int = 0) -> ScoreReplicates:
@@ -225,10 +182,7 @@ def score_replicates(predictions: "Predictions", *, replicates: int = 1000, seed
         HilumError: if the patients are text and numbers mixed.
     """
     patient_of, patient_count = predictions.patient_codes, predictions.patient_count
-    targets = [
-        _Target.of(predictions, column, patient_of, patient_count)
-        for column in range(len(predictions.targets))
-    ]
+    targets = [_Target.of(predictions, column) for column in range(len(predictions.targets))]
     scores = np.empty((len(REPLICATED_SCORES), replicates, len(targets)))
     block = int(np.clip(_WEIGHTS_AT_ONCE // max(patient_count, 1), 32, 256))
 
@@ -243,23 +197,23 @@ def score_replicates(predictions: "Predictions", *, replicates: int = 1000, seed
     # NumPy's and SciPy's loops run outside Python's lock. Blocks do not depend on the number of threads.
     with ThreadPoolExecutor(cores()) as pool:
         list(pool.map(fill, range(0, replicates, block)))
+    behind = {
+        score: np.array([target.behind[score] for target in targets], dtype=np.float64).reshape(-1, 2)
+        for score in REPLICATED_SCORES
+    }
     return ScoreReplicates(
-        estimate=_by_score([target.estimate for target in targets]),
+        estimate={score: np.array([of.estimate[score] for of in targets]) for score in REPLICATED_SCORES},
         replicates=dict(zip(REPLICATED_SCORES, scores, strict=True)),
-        patients=_by_score([target.patients for target in targets], np.int64),
-        least_sample_size=_by_score([target.least_sample_size for target in targets]),
+        patients={score: pairs[:, 1].astype(np.int64) for score, pairs in behind.items()},
+        least_sample_size={score: pairs[:, 0] for score, pairs in behind.items()},
         pairs=np.array([target.pairs for target in targets], dtype=np.float64),
     )
 
 
-def _by_score(rows: Sequence[Mapping[str, float]], dtype: type = np.float64) -> dict[str, np.ndarray]:
-    return {score: np.array([row[score] for row in rows], dtype=dtype) for score in REPLICATED_SCORES}
-
-
 def _weight_dtype(patient_of: np.ndarray) -> type:
     """float32 if even the largest possible sample, the largest patient drawn each time, is counted exactly."""
-    images = np.bincount(patient_of) if len(patient_of) else np.zeros(1)
-    return np.float32 if len(images) * images.max() < _EXACT_IN_FLOAT32 else np.float64
+    images = np.bincount(patient_of)
+    return np.float32 if len(images) * images.max(initial=0) < _EXACT_IN_FLOAT32 else np.float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,19 +236,16 @@ class _Target:
     tied: np.ndarray
     at_threshold: int
     estimate: dict[str, float]
-    patients: dict[str, int]
-    least_sample_size: dict[str, float]
+    behind: dict[str, tuple[float, int]]
     pairs: int
 
     @classmethod
-    def of(
-        cls, predictions: "Predictions", column: int, patient_of: np.ndarray, patient_count: int
-    ) -> "_Target":
-        """Sorts the images of the target in `column`; patient_of (N,) is each image's patient."""
+    def of(cls, predictions: "Predictions", column: int) -> "_Target":
+        """Sorts the images of the target in `column`."""
         ranking = predictions.rankings[predictions.targets[column]]
         y_true, y_score = predictions.y_true[:, column], predictions.y_score[:, column]
         known = ~np.isnan(y_true)
-        positive, y_score, patient_of = y_true[known] == 1, y_score[known], patient_of[known]
+        positive, y_score, patient_of = y_true[known] == 1, y_score[known], predictions.patient_codes[known]
         threshold = y_score.dtype.type(predictions.thresholds[column])
         rising = np.unique(np.append(y_score[positive], threshold))
         places = len(rising)
@@ -305,15 +256,14 @@ class _Target:
         rows = np.concatenate([np.where(positive, place, places + place), 2 * places + 1 + tied_row])
         columns = np.concatenate([patient_of, patient_of[is_tied]])
         ones = np.ones(len(rows), dtype=np.float32)
-        shape = (2 * places + 1 + len(tied), patient_count)
-        patients, least = _patients_behind(positive, y_score >= threshold, patient_of)
+        shape = (2 * places + 1 + len(tied), predictions.patient_count)
+
         return cls(
             counts=sparse.csr_array((ones, (rows, columns)), shape=shape),
             tied=tied,
             at_threshold=places - 1 - int(np.searchsorted(rising, threshold)),
             estimate=_estimate(ranking, float(threshold)),
-            patients=patients,
-            least_sample_size=least,
+            behind=_patients_behind(positive, y_score >= threshold, patient_of),
             pairs=ranking.positives * ranking.negatives,
         )
 
@@ -367,8 +317,8 @@ def _estimate(ranking: Ranking, threshold: float) -> dict[str, float]:
 
 def _patients_behind(
     positive: np.ndarray, predicted: np.ndarray, patient_of: np.ndarray
-) -> tuple[dict[str, int], dict[str, float]]:
-    """The number of patients behind each score, and its least sample size; all arguments are (N,)."""
+) -> dict[str, tuple[float, int]]:
+    """The least sample size of each score, and the number of patients behind it; all arguments are (N,)."""
 
     def patients_of(rows: np.ndarray) -> tuple[float, int]:
         images = np.bincount(patient_of[rows]).astype(np.float64)
@@ -376,7 +326,7 @@ def _patients_behind(
         return (float(images.sum() ** 2 / squares) if squares else 0.0), int(np.count_nonzero(images))
 
     positives, negatives = patients_of(positive), patients_of(~positive)
-    behind = {
+    return {
         "recall": positives,
         "precision": patients_of(predicted),
         "specificity": negatives,
@@ -385,7 +335,3 @@ def _patients_behind(
         "avg_precision": positives,
         "predicted_positive_rate": patients_of(np.ones(len(positive), dtype=bool)),
     }
-    return (
-        {score: patients for score, (_, patients) in behind.items()},
-        {score: size for score, (size, _) in behind.items()},
-    )
