@@ -221,7 +221,7 @@ class _Target:
     """One target's images, counted by patient and by place in the order of falling probability.
 
     The L places are the distinct probabilities of the positives, and the threshold: between two places only the count
-    of negatives changes. `patients`, `least_sample_size` and `pairs` are as in `ScoreReplicates`.
+    of negatives changes. `pairs` is as in `ScoreReplicates`.
 
     Attributes:
         counts: (2L + 1 + K, patients) images: positives at each of the L places; negatives from each place up to the
@@ -230,6 +230,7 @@ class _Target:
         tied: (K,) these places.
         at_threshold: the threshold's place.
         estimate: the scores on the full sample.
+        behind: score -> the `least_sample_size` and `patients` of `ScoreReplicates`.
     """
 
     counts: sparse.csr_array

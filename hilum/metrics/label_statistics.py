@@ -39,11 +39,7 @@ FEWEST_PATIENTS = 2 * FOLDS
 
 
 def prevalence(labels: np.ndarray, targets: Sequence[str]) -> pd.DataFrame:
-    """How common each target is.
-
-    Args:
-        labels: (images, targets) of 1.0, 0.0 or NaN (left out).
-        targets: their names.
+    """How common each target is; labels are (images, targets) of 1.0, 0.0 or NaN (left out).
 
     Returns:
         One row per target, which is the index: `positives`, `negatives`, `left_out` (images), and `prevalence` (0..1)
@@ -78,12 +74,7 @@ def co_occurrence(
     two attributes", J. R. Stat. Soc. 75, 579-652). Its 95 % interval is the percentile interval over bootstrap samples
     of patients.
 
-    Args:
-        labels: (images, targets) of 1.0, 0.0 or NaN; an image counts for a pair if both are known.
-        patients: (images,) of each image.
-        targets: names of the columns.
-        seed: of the bootstrap.
-        replicates: bootstrap samples.
+    Labels are (images, targets) of 1.0, 0.0 or NaN; an image counts for a pair if both are known.
 
     Returns:
         One row per pair of targets: `first`, `second`, `both` (images positive for both), `either`, `labelled`, `phi`
@@ -106,16 +97,9 @@ def co_occurrence(
 
 
 def _phi(codes: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The phi (rows,) and the fourfold table (rows, 4) of two targets, from the counts of their vectors.
-
-    Args:
-        codes: (vectors, 2) of 1, 0 or 2 (left out).
-        counts: (rows, vectors) images.
-    """
-    table = np.stack(
-        [counts[:, (codes == pair).all(axis=1)].sum(axis=1) for pair in ((1, 1), (1, 0), (0, 1), (0, 0))],
-        axis=1,
-    )
+    """The phi (rows,) and the fourfold table (rows, 4) of two targets, from their vectors' codes and counts."""
+    pairs = ((1, 1), (1, 0), (0, 1), (0, 0))
+    table = np.stack([counts[:, (codes == pair).all(axis=1)].sum(axis=1) for pair in pairs], axis=1)
     both, only_first, only_second, neither = table.T
     margins = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -126,12 +110,9 @@ def _phi(codes: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 def target_vectors(
     labels: np.ndarray, *, observation_min_count: int | None = None, seed: int = 0
 ) -> pd.DataFrame:
-    """How often each whole target vector occurs, the most frequent first.
+    """How often each whole target vector of labels (images, targets) occurs, the most frequent first.
 
-    Args:
-        labels: (images, targets) of 1.0, 0.0 or NaN.
-        observation_min_count: if given, the frequencies after oversampling are added.
-        seed: of the oversampling's draws.
+    With `observation_min_count`, the frequencies after oversampling with this count and seed are added.
 
     Returns:
         Indexed by the vector as in the founding document: one character per target, `P` positive, `0` negative, `-`
@@ -172,8 +153,8 @@ def by_feature(catalog: Catalog) -> pd.DataFrame:
         if chosen.any():
             table = prevalence(labels[chosen], catalog.targets).reset_index()
             tables.append(table.assign(feature=feature, level=level, images=int(chosen.sum())))
-    columns = ["target", "feature", "level", "images"]
-    columns += ["positives", "negatives", "left_out", "prevalence", "low", "high"]
+    columns = ["target", "feature", "level", "images", "positives", "negatives", "left_out"]
+    columns += ["prevalence", "low", "high"]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
 
@@ -194,18 +175,13 @@ def _levels(table: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray]]:
 
 
 def code_counts(codes: pd.DataFrame) -> pd.DataFrame:
-    """The data set's own labels of each target, before any policy.
+    """The data set's own labels of each target (index), before any policy.
 
-    Args:
-        codes: a column per target of 1 (positive), 0 (negative), -1 (uncertain) or NaN (not mentioned).
-
-    Returns:
-        Indexed by target: images that are `positive`, `negative`, `uncertain`, `blank`.
+    From a column per target of codes, 1, 0, -1 or NaN (not mentioned): the number of images that are `positive`,
+    `negative`, `uncertain`, `blank`.
     """
-    counts = {
-        name: (codes.isna() if np.isnan(code) else codes == code).sum() for name, code in CODE_COLUMNS.items()
-    }
-    return pd.DataFrame(counts).rename_axis("target")
+    masks = {name: codes.isna() if np.isnan(code) else codes == code for name, code in CODE_COLUMNS.items()}
+    return pd.DataFrame({name: mask.sum() for name, mask in masks.items()}).rename_axis("target")
 
 
 def label_counts(labels: np.ndarray, targets: Sequence[str]) -> pd.DataFrame:
@@ -257,11 +233,8 @@ def metadata_leaks(catalog: Catalog, *, seed: int, replicates: int = 200) -> pd.
         weights = patient_weights(len(patients), replicates, seed)
         for position, target in enumerate(catalog.targets):
             rows += _target_rows(target, labels[:, position], cells, patient_of, weights)
-    columns = ["feature", "target", "positives", "negatives", "auc", "low", "high"]
-    order = {name: position for position, name in enumerate([*FEATURES, ALL_TOGETHER])}
-    return pd.DataFrame(rows, columns=columns).sort_values(
-        "feature", key=lambda names: names.map(order), kind="stable", ignore_index=True
-    )
+    rows.sort(key=lambda row: [*FEATURES, ALL_TOGETHER].index(row["feature"]))
+    return pd.DataFrame(rows, columns=["feature", "target", "positives", "negatives", "auc", "low", "high"])
 
 
 def unrecorded_features(catalog: Catalog) -> list[str]:
@@ -342,10 +315,7 @@ class _Cells:
     def _set(self, folds: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, sparse.csr_array]:
         combinations, of_cell = np.unique(values, axis=0, return_inverse=True)
         place = folds * len(combinations) + of_cell.ravel()
-        shape = (self.count, FOLDS * len(combinations))
-        return combinations, sparse.csr_array(
-            (np.ones(self.count), (np.arange(self.count), place)), shape=shape
-        )
+        return combinations, _indicators(place, FOLDS * len(combinations))
 
 
 def _target_rows(
@@ -375,19 +345,19 @@ def _target_rows(
     return rows
 
 
+def _indicators(columns: np.ndarray, count: int) -> sparse.csr_array:
+    """(rows, count) with a 1 in the given column of each row."""
+    rows = np.arange(len(columns))
+    return sparse.csr_array((np.ones(len(columns)), (rows, columns)), shape=(len(columns), count))
+
+
 def _by_fold(counts: np.ndarray) -> np.ndarray:
     """(rows, FOLDS x U) as (rows, FOLDS, U)."""
     return counts.reshape(len(counts), FOLDS, -1)
 
 
 def _out_of_fold_scores(combinations: np.ndarray, positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
-    """(FOLDS, U) scores of each combination, by the fit on the other folds.
-
-    Args:
-        combinations: (U, k) regressors.
-        positives: (FOLDS, U) images.
-        negatives: (FOLDS, U) images.
-    """
+    """(FOLDS, U) scores of each combination (U, k), by the fit on the other folds' images (FOLDS, U)."""
     from sklearn.linear_model import LogisticRegression
 
     scores = np.zeros(positives.shape)
@@ -406,17 +376,12 @@ def _out_of_fold_scores(combinations: np.ndarray, positives: np.ndarray, negativ
 def _mean_auc(scores: np.ndarray, positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
     """The mean over the folds of the AUC in each, (rows,); folds without both classes are left out.
 
-    Args:
-        scores: (FOLDS, U).
-        positives: (rows, FOLDS, U) images.
-        negatives: (rows, FOLDS, U) images.
+    Scores are (FOLDS, U); positives and negatives (rows, FOLDS, U) images.
     """
     total, defined = np.zeros(len(positives)), np.zeros(len(positives))
     for fold in range(FOLDS):
         distinct, order = np.unique(scores[fold], return_inverse=True)
-        ranks = sparse.csr_array(
-            (np.ones(len(order)), (np.arange(len(order)), order)), shape=(len(order), len(distinct))
-        )
+        ranks = _indicators(order, len(distinct))
         won, pairs = pairs_won(positives[:, fold] @ ranks, negatives[:, fold] @ ranks)
         total += np.divide(won, pairs, out=np.zeros(len(pairs)), where=pairs > 0)
         defined += pairs > 0

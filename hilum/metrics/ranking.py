@@ -110,12 +110,10 @@ class Ranking:
             False positive rates, true positive rates and thresholds, each (K+1,) float64. The first point is (0, 0) at
             infinity. A rate without a denominator is NaN everywhere.
         """
+        both = ((self.false_positives, self.negatives), (self.true_positives, self.positives))
         rates = [
             np.concatenate(([0.0], counts / total)) if total else np.full(len(counts) + 1, NAN)
-            for counts, total in (
-                (self.false_positives, self.negatives),
-                (self.true_positives, self.positives),
-            )
+            for counts, total in both
         ]
         return rates[0], rates[1], np.concatenate(([np.inf], self.thresholds.astype(np.float64)))
 
@@ -128,7 +126,7 @@ class Ranking:
         """
         thresholds = self.thresholds[::-1].astype(np.float64)
         if not self.positives:
-            return np.full(len(thresholds) + 1, NAN), np.full(len(thresholds) + 1, NAN), thresholds
+            return *np.full((2, len(thresholds) + 1), NAN), thresholds
         precision = self.true_positives / (self.true_positives + self.false_positives)
         recall = self.true_positives / self.positives
         return np.append(precision[::-1], 1.0), np.append(recall[::-1], 0.0), thresholds
@@ -216,12 +214,8 @@ def pairs_won(positives: np.ndarray, negatives: np.ndarray) -> tuple[np.ndarray,
 
     ROC AUC is the share of the pairs won (Hanley and McNeil 1982, Radiology 143, 29-36).
 
-    Args:
-        positives: (R, K) how many positives each of R samples has at each of K rising distinct values.
-        negatives: (R, K) the same for negatives.
-
-    Returns:
-        Pairs won and all pairs, each (R,) float64, exact below 2**53.
+    The arguments are (R, K), the number of images of each of R samples at each of K rising distinct values. Pairs won
+    and all pairs are each (R,) float64, exact below 2**53.
     """
     below = np.cumsum(negatives, axis=1, dtype=np.float64) - negatives / 2
     won = np.einsum("rk,rk->r", positives, below)

@@ -42,14 +42,7 @@ Rankings = Mapping[str, Mapping[str, Ranking]]
 def roc_figure(
     rankings: Rankings, thresholds: Mapping[str, float], title: str = "ROC curves", grid: Grid = DEFAULT_GRID
 ) -> Figure:
-    """ROC curves, a panel per target.
-
-    Args:
-        rankings: of each part and target.
-        thresholds: target -> threshold of the predictions; its point is marked.
-        title: above all panels.
-        grid: of the panels.
-    """
+    """ROC curves, a panel per target; the point of each target's threshold is marked."""
 
     def draw(axes: Axes, ranking: Ranking, threshold: float, style: dict[str, Any]) -> None:
         false_rates, true_rates, _ = ranking.roc_curve()
@@ -61,17 +54,9 @@ def roc_figure(
     def prepare(axes: Axes, _: Mapping[str, Ranking]) -> None:
         axes.plot([0, 1], [0, 1], color=PALE, linestyle=":", linewidth=1.5, zorder=1)
 
-    return _curves_figure(
-        rankings,
-        thresholds,
-        draw,
-        prepare,
-        score=("AUC", "roc_auc"),
-        axis_names=("False positive rate", "True positive rate"),
-        baseline="chance",
-        title=title,
-        grid=grid,
-    )
+    names = ("False positive rate", "True positive rate")
+    score = ("AUC", "roc_auc")
+    return _curves_figure(rankings, thresholds, draw, prepare, score, names, "chance", title, grid)
 
 
 def precision_recall_figure(
@@ -102,29 +87,17 @@ def precision_recall_figure(
                 colour = GREY if part == "val" else PALE
                 axes.axhline(prevalence, color=colour, linestyle=":", linewidth=1.5, zorder=1)
 
-    return _curves_figure(
-        rankings,
-        thresholds,
-        draw,
-        prepare,
-        score=("AP", "average_precision"),
-        axis_names=("Recall", "Precision"),
-        baseline="share of positives",
-        title=title,
-        grid=grid,
-    )
+    names = ("Recall", "Precision")
+    score, baseline = ("AP", "average_precision"), "share of positives"
+    return _curves_figure(rankings, thresholds, draw, prepare, score, names, baseline, title, grid)
 
 
 def progression_figure(
     scores: pd.DataFrame, score: str, name: str, targets: Sequence[str] | None = None
 ) -> Figure:
-    """One itemized score from epoch to epoch, a panel per target; all panels share one scale.
+    """One score (column) of `Metrics.scores` by epoch, a panel per target; all panels share one scale.
 
-    Args:
-        scores: `Metrics.scores`.
-        score: its column, e.g. "roc_auc".
-        name: of the score in titles, e.g. "ROC AUC".
-        targets: to draw, in order; all by default.
+    `name` is the score in titles; the targets are drawn in their order, by default all.
     """
     targets = list(dict.fromkeys(scores["target"])) if targets is None else list(targets)
     scores = scores[scores["target"].isin(targets)]
@@ -140,11 +113,9 @@ def progression_figure(
 
 
 def combined_progression_figure(combined: pd.DataFrame, names: Mapping[str, str]) -> Figure:
-    """Scores of all targets together from epoch to epoch, a panel per score, each on its own scale.
+    """The scores of `Metrics.combined` by epoch, a panel per score, each on its own scale.
 
-    Args:
-        combined: `Metrics.combined`.
-        names: column to draw -> title; a column without any value is left out.
+    `names` maps a column to its title; a column without any value is left out.
     """
     drawn = [name for name in names if combined[name].notna().any()] or list(names)
     figure, panels = panel_grid(drawn, ("Epoch", ""), Grid(3, 4))
@@ -154,9 +125,6 @@ def combined_progression_figure(combined: pd.DataFrame, names: Mapping[str, str]
         panel.tick_params(labelleft=True)
     frame(figure, "All targets together, by epoch", _part_keys(combined["part"].unique()))
     return figure
-
-
-# ---- panels of curves ----------------------------------------------------------------------------------
 
 
 def _curves_figure(
@@ -190,16 +158,10 @@ def _curves_figure(
         for part in reversed(defined):  # train first, so that validation is drawn over it
             draw(axes, of_part[part], thresholds[target], _line_style(part, colour))
         head(axes, target, f"{_score_text(score_name, values)}   ● ≥ {thresholds[target]:.2g}", colour)
-    marker: dict[str, Any] = {
-        "marker": "o",
-        "markersize": 9,
-        "linestyle": "",
-        "color": GREY,
-        "markeredgecolor": "white",
-    }
+    marker: dict[str, Any] = {"marker": "o", "markersize": 9, "linestyle": "", "markeredgecolor": "white"}
     keys = [
         *_part_keys(parts),
-        Line2D([], [], label="prediction threshold", **marker),
+        Line2D([], [], label="prediction threshold", color=GREY, **marker),
         Line2D([], [], label=baseline, color=GREY, linestyle=":", linewidth=1.5),
     ]
     frame(figure, title, keys)
@@ -214,9 +176,8 @@ def _thinned(count: int) -> np.ndarray:
     if count <= MOST_POINTS:
         return np.arange(count)
     few = MOST_POINTS // 4
-    return np.unique(
-        np.concatenate([np.arange(few), np.linspace(few, count - 1, MOST_POINTS - few).astype(int)])
-    )
+    others = np.linspace(few, count - 1, MOST_POINTS - few).astype(int)
+    return np.unique(np.concatenate([np.arange(few), others]))
 
 
 def _mark(axes: Axes, x: float, y: float, style: dict[str, Any]) -> None:
@@ -229,15 +190,8 @@ def _mark(axes: Axes, x: float, y: float, style: dict[str, Any]) -> None:
 
 
 def _line_style(part: str, colour: str) -> dict[str, Any]:
-    return {
-        "color": colour,
-        "linestyle": LINE_STYLES[part],
-        "linewidth": 2.4 if part == "val" else 1.8,
-        "alpha": 1.0 if part == "val" else 0.75,
-    }
-
-
-# ---- panels of progressions ----------------------------------------------------------------------------
+    width, alpha = (2.4, 1.0) if part == "val" else (1.8, 0.75)
+    return {"color": colour, "linestyle": LINE_STYLES[part], "linewidth": width, "alpha": alpha}
 
 
 def _progression_panel(axes: Axes, name: str, rows: pd.DataFrame, score: str, colour: str) -> None:
@@ -285,18 +239,13 @@ def _why_undefined(rows: pd.DataFrame, score: str) -> str:
     return "nothing was predicted positive"
 
 
-# ---- reliability diagrams ------------------------------------------------------------------------------
-
-
 def reliability_figure(curves: Mapping[str, Any], title: str = "Calibration") -> Figure:
     """The share of positives against the mean probability, a panel per target.
 
     The bar of each point is the Wilson 95 % interval of its share, as if all images were independent. The axes end near
     the largest probability, so that a rare finding's points are not all in one corner.
 
-    Args:
-        curves: target -> `hilum.metrics.calibration.ReliabilityCurve`.
-        title: above all panels.
+    The curves are `hilum.metrics.calibration.ReliabilityCurve` by target.
     """
     names = ("Mean probability", "Share of positives")
     figure, panels = panel_grid(list(curves), names)
@@ -327,15 +276,8 @@ def _reliability_panel(axes: Axes, curve: Any, colour: str) -> None:
     axes.tick_params(labelbottom=True, labelleft=True)  # each panel has its own scale
 
 
-# ---- the range test of learning rates ------------------------------------------------------------------
-
-
 def learning_rate_figure(found: Any) -> Figure:
-    """Loss against learning rate on a logarithmic axis: a dot per batch, and the smoothed loss as a line.
-
-    Args:
-        found: a `hilum.training.lr_finder.LearningRates`.
-    """
+    """Loss by learning rate of `training.lr_finder.LearningRates`: a dot per batch, the smoothed loss as a line."""
     figure = Figure(figsize=(10, 5.6), layout="constrained", dpi=120)
     axes = figure.subplots()
     table = found.table
@@ -344,10 +286,8 @@ def learning_rate_figure(found: Any) -> Figure:
     axes.plot(rates, smoothed, color=PALETTE[0], linewidth=2.6, label="smoothed")
     axes.axvline(found.suggestion, color=PALETTE[1], linewidth=1.6, linestyle=(0, (5, 3)), zorder=1)
     marker: dict[str, Any] = {"color": INK, "markersize": 9, "markeredgecolor": "white", "linestyle": "none"}
-    for rate, shape, name in (
-        (found.steepest, "v", "steepest descent"),
-        (found.lowest_loss, "s", "lowest loss"),
-    ):
+    marks = ((found.steepest, "v", "steepest descent"), (found.lowest_loss, "s", "lowest loss"))
+    for rate, shape, name in marks:
         loss = table.loc[table["learning_rate"] == rate, "smoothed_loss"].iloc[0]
         axes.plot(rate, loss, shape, **marker, label=f"{name}, {rate:.1e}", zorder=3)
     axes.set_xscale("log")
@@ -368,14 +308,9 @@ def learning_rate_figure(found: Any) -> Figure:
     return figure
 
 
-# ---- texts and keys ------------------------------------------------------------------------------------
-
-
 def _score_text(score_name: str, values: Mapping[str, float]) -> str:
     """Such as `AUC 0.812 val, 0.840 train`."""
-    texts = [
-        f"{'n/a' if math.isnan(value) else format(value, '.3f')} {part}" for part, value in values.items()
-    ]
+    texts = [f"{'n/a' if math.isnan(of) else format(of, '.3f')} {part}" for part, of in values.items()]
     return f"{score_name} {', '.join(texts)}"
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -39,23 +38,18 @@ LEVEL_COLOURS = {"View": "#0b5fa5", "Sex": "#aa3377", "Age": "#117733"}
 
 
 def prevalence_figure(prevalence: pd.DataFrame) -> Figure:
-    """A bar per target with its Wilson interval and its counts, the most common on top.
-
-    Args:
-        prevalence: of `hilum.metrics.label_statistics.prevalence`.
-    """
+    """A bar per target of `label_statistics.prevalence`, with its Wilson interval and counts, most common on top."""
     table = prevalence.sort_values("prevalence", kind="stable", na_position="first")
     figure = new_figure(10, 1.2 + 0.46 * len(table))
     axes = new_axes(figure)
     places = np.arange(len(table))
     share = table["prevalence"].fillna(0).to_numpy()
     axes.barh(places, share, color=MARK, height=0.62)
-    below = share - table["low"].fillna(0).to_numpy()
-    above = table["high"].fillna(0).to_numpy() - share
-    axes.errorbar(
-        share, places, xerr=[below, above], fmt="none", ecolor=INK, elinewidth=1.6, capsize=4, capthick=1.6
-    )
-    _name_rows(axes, table.index)
+    reach = [share - table["low"].fillna(0).to_numpy(), table["high"].fillna(0).to_numpy() - share]
+    line: dict[str, Any] = {"ecolor": INK, "elinewidth": 1.6, "capsize": 4, "capthick": 1.6}
+    axes.errorbar(share, places, xerr=reach, fmt="none", **line)
+    axes.set_yticks(range(len(table)), [plain_name(target) for target in table.index], fontsize=14)
+    axes.set_ylim(-0.6, len(table) - 0.4)
     right = max(float(table["high"].max()), 0.01) if len(table) else 1
     for place, row in zip(places, table.itertuples(), strict=True):
         known = row.positives + row.negatives
@@ -71,11 +65,7 @@ def prevalence_figure(prevalence: pd.DataFrame) -> Figure:
 
 
 def findings_figure(findings: pd.Series) -> Figure:
-    """The histogram of positive targets per image, with counts and shares above the bars.
-
-    Args:
-        findings: of `hilum.metrics.label_statistics.findings_per_image`.
-    """
+    """The histogram of `label_statistics.findings_per_image`, with counts and shares above the bars."""
     figure = new_figure(10, 4.4)
     axes = new_axes(figure)
     axes.bar(findings.index, findings, color=MARK, width=0.72)
@@ -97,9 +87,7 @@ def findings_figure(findings: pd.Series) -> Figure:
 def co_occurrence_figure(pairs: pd.DataFrame, prevalence: pd.DataFrame) -> Figure:
     """Each pair's phi as colour and number, with the images that have both; counts on the diagonal.
 
-    Args:
-        pairs: of `hilum.metrics.label_statistics.co_occurrence`.
-        prevalence: of `hilum.metrics.label_statistics.prevalence`, in the same order.
+    The tables are of `label_statistics.co_occurrence` and `label_statistics.prevalence`, in the same order.
     """
     targets = list(prevalence.index)
     cell = 0.86
@@ -134,12 +122,7 @@ def co_occurrence_figure(pairs: pd.DataFrame, prevalence: pd.DataFrame) -> Figur
 
 
 def feature_figure(shares: pd.DataFrame, targets: Sequence[str]) -> Figure:
-    """The prevalence of each target by view, sex and age band, a panel per target, each on its own scale.
-
-    Args:
-        shares: of `hilum.metrics.label_statistics.by_feature`, with at least one row.
-        targets: in the order of the panels.
-    """
+    """The shares of `label_statistics.by_feature` (not empty), a panel per target in order, each on its own scale."""
     levels = list(dict.fromkeys(zip(shares["feature"], shares["level"], strict=True)))
     # A small gap between the features.
     features = list(dict.fromkeys(feature for feature, _ in levels))
@@ -167,9 +150,7 @@ def feature_figure(shares: pd.DataFrame, targets: Sequence[str]) -> Figure:
 def policy_figure(before: pd.DataFrame, after: pd.DataFrame) -> Figure:
     """Each target's labels in the data set (upper bar), and after the label policy (lower bar).
 
-    Args:
-        before: of `hilum.metrics.label_statistics.code_counts`.
-        after: of `hilum.metrics.label_statistics.label_counts`, with the same targets.
+    The tables are of `label_statistics.code_counts` and `label_statistics.label_counts`, with the same targets.
     """
     figure = new_figure(10, 1.7 + 0.72 * len(before))
     axes = new_axes(figure)
@@ -178,16 +159,10 @@ def policy_figure(before: pd.DataFrame, after: pd.DataFrame) -> Figure:
         shares = table.div(table.sum(axis=1), axis=0)
         left = np.zeros(len(table))
         for name in [name for name in LABEL_COLOURS if name in table and table[name].any()]:
-            drawn[LABEL_NAMES.get(name, name)] = axes.barh(
-                np.arange(len(table)) + offset,
-                shares[name],
-                left=left,
-                height=0.34,
-                color=LABEL_COLOURS[name],
-                edgecolor=GREY,
-                linewidth=0.6,
-                label=LABEL_NAMES.get(name, name),
-            )
+            label = LABEL_NAMES.get(name, name)
+            style: dict[str, Any] = {"color": LABEL_COLOURS[name], "edgecolor": GREY, "linewidth": 0.6}
+            places = np.arange(len(table)) + offset
+            drawn[label] = axes.barh(places, shares[name], left=left, height=0.34, label=label, **style)
             left += shares[name].to_numpy()
     axes.set_yticks(range(len(before)), [plain_name(name) for name in before.index], fontsize=14)
     axes.set(xlim=(0, 1.003), ylim=(len(before) - 0.45, -0.55))
@@ -200,12 +175,7 @@ def policy_figure(before: pd.DataFrame, after: pd.DataFrame) -> Figure:
 
 
 def leaks_figure(leaks: pd.DataFrame, targets: Sequence[str]) -> Figure:
-    """The AUC of each feature alone and of all together, with its interval: a column each, a row per target.
-
-    Args:
-        leaks: of `hilum.metrics.label_statistics.metadata_leaks`, with at least one row.
-        targets: in the order of the rows.
-    """
+    """The AUCs of `label_statistics.metadata_leaks` (not empty): a column per feature, a row per target."""
     features = list(dict.fromkeys(leaks["feature"]))
     places = {target: position for position, target in enumerate(targets)}
     figure = new_figure(3.2 + 2.7 * len(features), 1.3 + 0.5 * len(targets))
@@ -245,22 +215,11 @@ def _two_digits(value: float) -> str:
     return "–" if math.isnan(value) else f"{round(value, 2) + 0:.2f}".replace("-", "−")
 
 
-def _name_rows(axes: Axes, targets: Sequence[str]) -> None:
-    axes.set_yticks(range(len(targets)), [plain_name(target) for target in targets], fontsize=14)
-    axes.set_ylim(-0.6, len(targets) - 0.4)
-
-
 def co_predicted(y_true: pd.DataFrame, predicted: pd.DataFrame) -> pd.DataFrame:
-    """Of the images with a finding, the share in which each finding is predicted.
+    """Of the images with a finding (row), the share in which each finding (column) is predicted: (T, T) float64.
 
-    The diagonal is the recall. A row of a finding without images is NaN.
-
-    Args:
-        y_true: (N, T), 1, 0 or NaN.
-        predicted: (N, T) bool, with the same index.
-
-    Returns:
-        (T, T) float64: actual findings as rows, predicted ones as columns.
+    `y_true` is (N, T), 1, 0 or NaN; `predicted` (N, T) bool with the same index. The diagonal is the recall; the row of
+    a finding without images is NaN.
     """
     actual = (y_true == 1).to_numpy(dtype=np.float64)
     both = actual.T @ predicted.to_numpy(dtype=np.float64)
@@ -270,12 +229,7 @@ def co_predicted(y_true: pd.DataFrame, predicted: pd.DataFrame) -> pd.DataFrame:
 
 
 def co_prediction_figure(y_true: pd.DataFrame, predicted: pd.DataFrame) -> Figure:
-    """Two matrices: the findings that occur with each finding, and those that are predicted with it.
-
-    Args:
-        y_true: (N, T), 1, 0 or NaN.
-        predicted: (N, T) bool, with the same index.
-    """
+    """Two matrices of `co_predicted`: the findings that occur with each finding, and those predicted with it."""
     targets = list(y_true.columns)
     side = max(3.2, 0.62 * len(targets))
     figure = Figure(figsize=(2 * side + 4.2, side + 2.2), layout="constrained", dpi=110)
