@@ -185,15 +185,10 @@ def code_counts(codes: pd.DataFrame) -> pd.DataFrame:
 
 
 def label_counts(labels: np.ndarray, targets: Sequence[str]) -> pd.DataFrame:
-    """The training labels of each target, after the policy.
+    """The training labels of each target (index), after the policy.
 
-    Args:
-        labels: (images, targets) as `hilum.data.label_policies.training_labels` gives them.
-        targets: their names.
-
-    Returns:
-        Indexed by target: images that are `positive` (1), `negative` (0), `smoothed` (in between), `uncertain_class` (a
-        class of its own), `left_out`.
+    From the labels (images, targets) of `hilum.data.label_policies.training_labels`: the number of images that are
+    `positive` (1), `negative` (0), `smoothed` (in between), `uncertain_class` (a class of its own), `left_out`.
     """
     masks = {
         "positive": labels == 1,
@@ -215,10 +210,7 @@ def metadata_leaks(catalog: Catalog, *, seed: int, replicates: int = 200) -> pd.
     the score, not that of the fit. There are few combinations of the features, so images are counted by cell (fold and
     combination).
 
-    Args:
-        catalog: images left out of a target (NaN) do not count for it.
-        seed: of the folds and the bootstrap.
-        replicates: bootstrap samples.
+    Images left out of a target (NaN) do not count for it. `replicates` are bootstrap samples.
 
     Returns:
         One row per feature and target: `feature`, `target`, `positives`, `negatives` (images), `auc`, `low`, `high`
@@ -249,13 +241,8 @@ def patient_folds(labels: np.ndarray, patient_of: np.ndarray, seed: int) -> np.n
     scikit-learn's StratifiedGroupKFold balances one label in a Python loop over the groups; this uses each patient's
     rarest finding, for all targets at once.
 
-    Args:
-        labels: (images, targets) of 1.0, 0.0 or NaN.
-        patient_of: (images,) patient of each, 0 to patients - 1.
-        seed: of the order within a stratum.
-
-    Returns:
-        (patients,) fold of each, 0 to FOLDS - 1.
+    Labels are (images, targets) of 1.0, 0.0 or NaN; `patient_of` (images,) is each patient, 0 to patients - 1. The
+    result is the fold of each patient, 0 to FOLDS - 1; the seed is of the order within a stratum.
     """
     positive = labels == 1
     rank = np.argsort(np.argsort(positive.sum(axis=0), kind="stable"), kind="stable")
