@@ -77,6 +77,11 @@ def fold_name(name: str) -> str:
 _CANONICAL = {fold_name(name): name for name in (*CHEXPERT_FINDINGS, *NIH_TARGETS, *VINDR_TARGETS)}
 
 
+def plain_name(name: str) -> str:
+    """The name of a target or column as text, with spaces for underscores."""
+    return name.replace("_", " ")
+
+
 def canonical_target(name: str) -> str:
     """The name used here for a finding, or `name` unchanged if the finding is unknown.
 

@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hilum.plots.style import GRID, INK, PALE, PALETTE, plain_name
+from hilum.plots.style import GRID, INK, PALE, PALETTE
+from hilum.targets import plain_name
 
 #: The scores that are drawn, the most important first, and their titles.
 DRAWN_SCORES = {

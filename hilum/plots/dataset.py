@@ -10,7 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hilum.plots.style import GREY, INK, new_axes, new_figure, plain_name
+from hilum.plots.style import GREY, INK, new_axes, new_figure
+from hilum.targets import plain_name
 
 MARK = "#0b5fa5"
 

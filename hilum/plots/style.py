@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from hilum.targets import CHEXPERT_FINDINGS, NIH_TARGETS
+from hilum.targets import CHEXPERT_FINDINGS, NIH_TARGETS, plain_name
 
 #: At least 3:1 contrast on white; neighbours differ in lightness too, for readers who see fewer hues.
 PALETTE = (
@@ -34,11 +34,6 @@ def target_colours(targets: Iterable[str]) -> dict[str, str]:
     return {
         target: fixed.get(target, PALETTE[position % len(PALETTE)]) for position, target in enumerate(targets)
     }
-
-
-def plain_name(target: str) -> str:
-    """The target's name as text."""
-    return target.replace("_", " ")
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -27,8 +27,8 @@ NOT_RECORDED = "not recorded"
 #: Other names of the columns that are grouped.
 COLUMN_ALIASES = {"devices": "Support Devices", "Orientation_PA": "view", "Sex_Male": "sex", "Age": "age"}
 
-#: Columns that are not a property of an image, or are read together with another.
-_NOT_AUDITED = ("PatientID", "StudyID", "part", "Image_Path", "Sex_Unknown")
+#: Columns that are not a property of an image, or are grouped under another name.
+_NOT_AUDITED = ("part", *FEATURE_COLUMNS)
 
 #: A text column with more values is an identifier or a remark; a column of more numbers is divided into quarters.
 _MOST_GROUPS = 8
@@ -41,8 +41,7 @@ class Audit:
     Attributes:
         run: its name.
         epoch: the best epoch.
-        images: number of validation images.
-        patients: number of their patients.
+        images, patients: number of validation images, and of their patients.
         groups: `column`, then the columns of `hilum.metrics.subgroups.scores_by_group`.
         within: see `hilum.metrics.subgroups.auc_within_groups`.
         metadata: `target`, `auc`, `low`, `high`: how well view, devices, age and sex together predict a target
@@ -141,13 +140,14 @@ def groups_of(
         HilumError: one of `columns` does not exist or cannot be grouped.
     """
     candidates = {
-        "view": _named_codes(images["Orientation_PA"], {1: "PA", 0: "AP"}),
-        "sex": _named_codes(images["Sex_Male"].where(images["Sex_Unknown"] != 1), {1: "male", 0: "female"}),
+        "view": _group_names(images["Orientation_PA"].map({1: "PA", 0: "AP"})),
+        "sex": _group_names(
+            images["Sex_Male"].where(images["Sex_Unknown"] != 1).map({1: "male", 0: "female"})
+        ),
         "age": _age_bands(images["Age"]),
-        "Support Devices": _named_codes(images["Support Devices"], {1: "with", 0: "without"}),
+        "Support Devices": _group_names(images["Support Devices"].map({1: "with", 0: "without"})),
     }
-    read = {"Orientation_PA", "Sex_Male", "Age", "Support Devices", *_NOT_AUDITED}
-    candidates |= {name: _named_values(images[name]) for name in images.columns if name not in read}
+    candidates |= {name: _named_values(images[name]) for name in images.columns if name not in _NOT_AUDITED}
     groups: dict[str, pd.Series] = {}
     skipped: dict[str, str] = {}
     for name, values in candidates.items():
@@ -164,33 +164,28 @@ def groups_of(
         if name in skipped:
             raise HilumError(f"--columns: {name} cannot be audited: it {skipped[name]}.")
         if name not in groups:
-            known = [*groups, *skipped]
-            raise HilumError(
-                f"--columns: there is no column {name!r}.{nearest(name, known)} There are {', '.join(known)}."
-            )
+            hint = f"{nearest(name, candidates)} There are {', '.join([*groups, *skipped])}."
+            raise HilumError(f"--columns: there is no column {name!r}.{hint}")
     return {name: groups[name] for name in chosen}, {}
 
 
-def _named_codes(values: pd.Series, names: dict[int, str]) -> pd.Series:
-    return values.map(names).fillna(NOT_RECORDED).astype(str)
+def _group_names(values: pd.Series) -> pd.Series:
+    return values.astype(object).where(values.notna(), NOT_RECORDED).astype(str)
 
 
 def _age_bands(ages: pd.Series) -> pd.Series:
-    edges = [*AGE_BANDS, np.inf]
-    names = [f"{low}–{high - 1:g}" for low, high in itertools.pairwise(AGE_BANDS)]
-    bands = pd.cut(ages.astype(float), edges, right=False, labels=[*names, f"{AGE_BANDS[-1]}+"])
-    return bands.astype(object).where(bands.notna(), NOT_RECORDED).astype(str)
+    names = [f"{low}–{high - 1:g}" for low, high in itertools.pairwise(AGE_BANDS)] + [f"{AGE_BANDS[-1]}+"]
+    return _group_names(pd.cut(ages.astype(float), [*AGE_BANDS, np.inf], right=False, labels=names))
 
 
 def _named_values(values: pd.Series) -> pd.Series | None:
     """A group per value; quarters of many numbers; None for text with many values."""
     if values.nunique() <= _MOST_GROUPS:
-        return values.astype(object).where(values.notna(), NOT_RECORDED).astype(str)
+        return _group_names(values)
     if not pd.api.types.is_numeric_dtype(values.dtype) or values.nunique() == len(values):
         return None
     quarters = pd.qcut(values.astype(float), 4, duplicates="drop")
-    names = quarters.map(lambda quarter: f"{quarter.left:g} to {quarter.right:g}").astype(object)
-    return names.where(quarters.notna(), NOT_RECORDED).astype(str)
+    return _group_names(quarters.map(lambda quarter: f"{quarter.left:g} to {quarter.right:g}"))
 
 
 def _predicted_by_metadata(
@@ -204,10 +199,9 @@ def _predicted_by_metadata(
         folder.record["catalog"]["name"], features.join(labels.astype(np.float64)), targets, root=None
     )
     leaks = metadata_leaks(catalog, seed=seed)
-    together = leaks[leaks["feature"] == ALL_TOGETHER]
-    if together.empty:  # only one feature varies
-        together = leaks
-    return together[["target", "auc", "low", "high"]].reset_index(drop=True)
+    if (leaks["feature"] == ALL_TOGETHER).any():  # else only one feature varies
+        leaks = leaks[leaks["feature"] == ALL_TOGETHER]
+    return leaks[["target", "auc", "low", "high"]].reset_index(drop=True)
 
 
 def _conclusions(within: pd.DataFrame, groups: dict[str, pd.Series]) -> tuple[str, ...]:
@@ -219,12 +213,9 @@ def _conclusions(within: pd.DataFrame, groups: dict[str, pd.Series]) -> tuple[st
     untested = within["p"].isna()
     if untested.all():
         return ("Too few images: no finding has enough positives with a negative in the same group.",)
+    few = f" {untested.sum()} of {len(within)} pairs of finding and column have too few images."
     conclusion = f"No sign of a shortcut by {', '.join(groups)}: no finding loses ROC AUC within its groups."
-    if untested.any():
-        conclusion += (
-            f" {int(untested.sum())} of {len(within)} pairs of finding and column have too few images."
-        )
-    return (conclusion,)
+    return (conclusion + (few if untested.any() else ""),)
 
 
 def show_audit(audit: Audit, console: Console | None = None) -> None:
@@ -273,8 +264,9 @@ def _within_table(audit: Audit, column: str, rows: pd.DataFrame) -> Table:
 def _groups_table(audit: Audit, column: str) -> Table:
     """One row per target and group."""
     scores = ("recall", "roc_auc", "precision", "specificity")
-    names = (SCORE_NAMES[name] for name in scores)
-    table = new_table("target", escape(column), "positives", *names, "", text=2)
+    table = new_table(
+        "target", escape(column), "positives", *(SCORE_NAMES[name] for name in scores), "", text=2
+    )
     for row in audit.groups_of_column(column).to_dict("records"):
         table.add_row(
             escape(row["target"]),

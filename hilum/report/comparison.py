@@ -95,28 +95,15 @@ class _Run:
         predictions = Predictions.from_run(folder)
         first = np.unique(predictions.image_ids, return_index=True)[1]
         self.predictions = predictions.select(rows=first)
-        self.ids = self.predictions.image_ids
-        self.targets = self.predictions.targets
+        self.ids, self.targets = self.predictions.image_ids, self.predictions.targets
+        self.thresholds = dict(zip(self.targets, predictions.thresholds.tolist(), strict=True))
+        points = folder.record.get("operating_points") or {}
+        #: How each operating point was chosen; None if the run has only the thresholds of its settings.
+        self.policies = {target: points.get(target, {}).get("policy") for target in self.targets}
+        self.fingerprint: str | None = (folder.record.get("catalog") or {}).get("fingerprint")
         self.summary = RunSummary(
             self.name, str(folder.path), self.seed, folder.best_epoch, folder.record["status"]
         )
-
-    @property
-    def data(self) -> str | None:
-        """The fingerprint of its data set."""
-        return (self.folder.record.get("catalog") or {}).get("fingerprint")
-
-    def threshold(self, target: str) -> float:
-        """Of the operating point of a target."""
-        return float(self.predictions.thresholds[self.targets.index(target)])
-
-    def policy(self, target: str) -> str | None:
-        """How the operating point was chosen; None if the run has only the thresholds of its settings."""
-        return (self.folder.record.get("operating_points") or {}).get(target, {}).get("policy")
-
-    def rows(self, ids: np.ndarray) -> np.ndarray:
-        """The positions of ImageIDs that the run has evaluated."""
-        return np.searchsorted(self.ids, ids)
 
     def file_names(self, ids: np.ndarray) -> np.ndarray | None:
         """The images' file names, if the run recorded them."""
@@ -127,9 +114,9 @@ class _Run:
 
     def has_same_images(self, other: "_Run", ids: np.ndarray) -> np.ndarray:
         """Whether each ImageID is the same image in both runs, (N,) bool; always for the same data."""
-        if self.data is not None and self.data == other.data:
+        if self.fingerprint is not None and self.fingerprint == other.fingerprint:
             return np.ones(len(ids), dtype=bool)
-        patients, others = (run.predictions.patients[run.rows(ids)] for run in (self, other))
+        patients, others = (run.predictions.patients[np.searchsorted(run.ids, ids)] for run in (self, other))
         same = patients.astype(str) == others.astype(str)
         names, other_names = self.file_names(ids), other.file_names(ids)
         return same if names is None or other_names is None else same & (names == other_names)
@@ -277,15 +264,14 @@ class _SidePair:
         for number, run in enumerate(self.runs):
             ids = common[number % count] if self.is_paired else common[0]
             rows = np.searchsorted(self.ids, ids)
-            values = run.predictions.select(targets=self.targets, rows=run.rows(ids))
+            values = run.predictions.select(targets=self.targets, rows=np.searchsorted(run.ids, ids))
             y_true[number, rows], y_score[number, rows] = values.y_true, values.y_score
-        teams = [[pair, pair + count] for pair in range(count)] if self.is_paired else [list(range(shape[0]))]
         conflicts = np.zeros(shape[1:], dtype=bool)
-        for team in teams:
-            labels = y_true[team]
+        for first in range(count) if self.is_paired else [0]:
+            labels = y_true[first :: count if self.is_paired else 1]  # of the runs to compare, a view
             same = (labels == labels[0]) | (np.isnan(labels) & np.isnan(labels[0]))
             conflict = ~same.all(axis=0)
-            y_true[team] = np.where(conflict, np.nan, labels)
+            labels[:, conflict] = np.nan
             conflicts |= conflict
         counts = dict(zip(self.targets, conflicts.sum(axis=0).tolist(), strict=True))
         # Patients as text, because numbers and text cannot be sorted together.
@@ -297,7 +283,7 @@ class _SidePair:
                 image_ids=self.ids,
                 patients=patients,
                 targets=tuple(self.targets),
-                thresholds=np.array([run.threshold(target) for target in self.targets]),
+                thresholds=np.array([run.thresholds[target] for target in self.targets]),
             )
             for run, labels, probabilities in zip(self.runs, y_true, y_score, strict=True)
         ]
@@ -337,7 +323,8 @@ class _SidePair:
                 replicates = scores.replicates[score][:, :, column]
                 degrees = float(scores.patients[score][:, column].min() - 1)
                 difference = difference_of(score, estimate, replicates, degrees, ours, theirs)
-                equal = self._predicts_equally(column)
+                y_score = [run.y_score[:, column] for run in self.aligned]
+                equal = np.array_equal(y_score[: len(ours)], y_score[len(ours) :])
                 by_target[target] = difference if equal else bound_zero_difference(difference)
             defined = [column for column, target in enumerate(self.targets) if by_target[target].is_defined]
             pooled = [
@@ -351,11 +338,6 @@ class _SidePair:
             for target, difference in adjusted_over_targets(score, by_target).items():
                 targets[target][score] = difference
         return means, targets
-
-    def _predicts_equally(self, column: int) -> bool:
-        """Whether both sides predict the same probabilities for a target."""
-        scores = [run.y_score[:, column] for run in self.aligned]
-        return np.array_equal(scores[: len(self.ours)], scores[len(self.ours) :])
 
     def _images(self) -> ComparedImages:
         only_reference, only_other = (
@@ -380,21 +362,19 @@ class _SidePair:
         )
 
     def _operating_points(self) -> dict[str, dict[str, dict[str, list[Any]]]]:
-        def points(target: str, runs: list[_Run]) -> dict[str, list[Any]]:
-            thresholds = [run.threshold(target) for run in runs]
-            return {"thresholds": thresholds, "policies": [run.policy(target) for run in runs]}
-
-        sides = {self.reference.letter: self.ours, self.other.letter: self.theirs}
-        return {
-            target: {letter: points(target, runs) for letter, runs in sides.items()}
-            for target in self.targets
-        }
+        points: dict[str, dict[str, dict[str, list[Any]]]] = {target: {} for target in self.targets}
+        for target, by_side in points.items():
+            for side, runs in ((self.reference, self.ours), (self.other, self.theirs)):
+                policies = [run.policies[target] for run in runs]
+                thresholds = [run.thresholds[target] for run in runs]
+                by_side[side.letter] = {"thresholds": thresholds, "policies": policies}
+        return points
 
     def _policy_callouts(self) -> list[str]:
         by_recall = [
             target
             for target in self.targets
-            if all(str(run.policy(target)).startswith("recall>=") for run in self.runs)
+            if all(str(run.policies[target]).startswith("recall>=") for run in self.runs)
         ]
         if not by_recall:
             return []
@@ -415,7 +395,7 @@ class _SidePair:
             counts = ", ".join(f"{target} {count:,}" for target, count in self.labels_left_out.items())
             notes.append(f"Labels that differ between the runs are left out: {counts}.")
         for run in self.runs:
-            if any(run.policy(target) is None for target in self.targets):
+            if any(run.policies[target] is None for target in self.targets):
                 notes.append(
                     f"{run.name} has no frozen operating points; the thresholds of its settings are used."
                 )

@@ -35,6 +35,9 @@ KIND_NAMES = {
     "fixed_false_positive": "false alarm of {reference} only",
 }
 
+#: Names of the scores in the terminal.
+_NAMES = SCORE_NAMES | {MATCHED: "recall at A's precision"}
+
 #: How many flips of a kind the page shows.
 MOST_SHOWN = 12
 
@@ -134,11 +137,8 @@ def _show_scores(side: SideComparison, console: Console) -> None:
     console.print(f"\n[bold]Mean over targets[/]  {escape(claim.statement)}")
     console.print(_mean_table(claim, letter))
     if side.about_settings.available:
-        mean = side.about_models.mean
-        line = "; ".join(
-            f"{SCORE_NAMES[score]} {_with_interval(mean[score])}, {mean[score].verdict}"
-            for score in MAIN_SCORES
-        )
+        means = ((SCORE_NAMES[score], side.about_models.mean[score]) for score in MAIN_SCORES)
+        line = "; ".join(f"{name} {_with_interval(mean)}, {mean.verdict}" for name, mean in means)
         models = f"{len(side.reference.runs)} + {len(side.other.runs)}"
         console.print(f"Only these {models} models, on other patients: {line}")
     else:
@@ -158,8 +158,9 @@ def _changes_table(changes: Changes, letter: str) -> Table:
     table = new_table("", "", "A", letter, numbers=0, fold=True)
     for group, changed in changes.groups.items():
         for number, change in enumerate(changed):
-            values = (_shortened(format_setting(value)) for value in (change.reference, change.other))
-            table.add_row("" if number else group, change.name, *map(escape, values))
+            texts = (format_setting(value) for value in (change.reference, change.other))
+            short = (text if len(text) <= 36 else f"{text[:24]}…" for text in texts)  # such as a fingerprint
+            table.add_row("" if number else group, change.name, *map(escape, short))
     return table
 
 
@@ -169,7 +170,7 @@ def _mean_table(claim: Claim, letter: str) -> Table:
     for score, mean in claim.mean.items():
         low, high = format_difference(mean.low), format_difference(mean.high)
         table.add_row(
-            _score_name(score),
+            _NAMES[score],
             str(claim.target_count(score)),
             format_number(mean.reference),
             format_number(mean.other),
@@ -192,13 +193,17 @@ def _target_table(claim: Claim) -> Table:
 
 def _operating_points_table(claim: Claim) -> Table:
     shown = [score for score in COMPARED_SCORES if score not in ("recall", "roc_auc")]
-    headings = (*map(_score_name, shown), "detectable recall", "detectable ROC AUC")
+    headings = (*(_NAMES[score] for score in shown), "detectable recall", "detectable ROC AUC")
     table = new_table("target", *(heading.replace(" ", "\n") for heading in headings), fold=True)
     table.padding = (0, 1, 0, 0)
     for target, scores in claim.targets.items():
+        stars = ("" if scores[score].verdict in (NO_EVIDENCE, UNDEFINED) else "*" for score in shown)
         table.add_row(
             escape(target),
-            *(_with_star(scores[score]) for score in shown),
+            *(
+                format_difference(scores[score].difference) + star
+                for score, star in zip(shown, stars, strict=True)
+            ),
             *(_detectable(scores[score]) for score in ("recall", "roc_auc")),
         )
     return table
@@ -231,20 +236,12 @@ def _show_flips(side: SideComparison, console: Console, most: int) -> None:
         console.print(f"The first {most} of {len(flips):,}; --json prints all.")
 
 
-def _score_name(score: str) -> str:
-    return "recall at A's precision" if score == MATCHED else SCORE_NAMES[score]
-
-
 def _verdicts(scores: dict[str, ScoreDifference]) -> str:
     """Which of the first four scores are better and which are worse; or that there is no evidence."""
-    parts = []
-    for verdict in ("better", "worse"):
-        names = [
-            SCORE_NAMES[score]
-            for score in ("recall", "roc_auc", "precision", "specificity")
-            if scores[score].verdict == verdict
-        ]
-        parts += [f"{', '.join(names)} {verdict}"] if names else []
+    names: dict[str, list[str]] = {"better": [], "worse": []}
+    for score in ("recall", "roc_auc", "precision", "specificity"):
+        names.get(scores[score].verdict, []).append(SCORE_NAMES[score])
+    parts = [f"{', '.join(of_verdict)} {verdict}" for verdict, of_verdict in names.items() if of_verdict]
     undefined = [scores[score].reason for score in ("recall", "roc_auc") if scores[score].reason]
     if parts:
         return "; ".join(parts)
@@ -258,15 +255,5 @@ def _with_interval(score: ScoreDifference) -> str:
     return f"{format_difference(score.difference)} ({low} to {high})"
 
 
-def _with_star(score: ScoreDifference) -> str:
-    star = "*" if score.verdict not in (NO_EVIDENCE, UNDEFINED) else ""
-    return format_difference(score.difference) + star
-
-
 def _detectable(score: ScoreDifference) -> str:
     return "none" if score.detectable > 1 else format_number(score.detectable)
-
-
-def _shortened(text: str) -> str:
-    """The beginning of a long text, such as a fingerprint."""
-    return text if len(text) <= 36 else f"{text[:24]}…"

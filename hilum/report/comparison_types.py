@@ -32,31 +32,14 @@ FLIP_KINDS = ("new_false_negative", "new_false_positive", "fixed_false_negative"
 
 #: Settings that cannot change a score: of names, output, speed, warnings and checks.
 WITHOUT_EFFECT = (
-    "name",
-    "save_path",
-    "quiet",
-    "epoch_args",
-    "num_workers",
-    "loggers",
-    "mlflow_uri",
-    "check_images",
-    "strict_leaks",
-    "balance_tolerance",
+    *("name", "save_path", "quiet", "epoch_args", "loggers", "mlflow_uri"),
+    *("num_workers", "check_images", "strict_leaks", "balance_tolerance"),
 )
 
 #: Settings that determine the split; where one of them changed, another split is not a cause of its own.
 SPLIT_SETTINGS = (
-    "source",
-    "source_kwargs",
-    "target_columns",
-    "number_images",
-    "val_fraction",
-    "test_fraction",
-    "split_unit",
-    "split_file",
-    "official_split",
-    "pack",
-    "seed",
+    *("source", "source_kwargs", "target_columns", "number_images", "pack"),
+    *("val_fraction", "test_fraction", "split_unit", "split_file", "official_split", "seed"),
 )
 
 
@@ -184,8 +167,7 @@ class Flips:
     """The images that flip between two models, one of each side.
 
     Attributes:
-        reference_run: the name of A's run: one with the same seed as B's if there is one, else the first.
-        other_run: the name of B's run.
+        reference_run, other_run: the names of A's and B's run: the first with the same seed, else the first.
         counts: target to kind (of `FLIP_KINDS`) to the number of images.
         images: target to all flips, sorted by `Flip.sort_key`.
     """

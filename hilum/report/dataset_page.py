@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from hilum import __version__
 from hilum.config import DEFAULTS, LabelSettings
 from hilum.data.label_policies import Policy, training_labels
@@ -61,13 +59,13 @@ def write_eda(
     Args:
         catalog: the data set.
         out: the folder; created if missing.
-        observation_min_count: if given, the target vectors' frequencies after oversampling are shown; of the training
-            part if there is a split, else of all images.
+        observation_min_count: shows the target vectors' frequencies after oversampling, of the training part if there
+            is a split, else of all images.
         uncertain_policy: of the training labels, see `hilum.data.label_policies`.
         blank_policy: of the training labels.
         split: whose parts are described and checked for patients in two parts.
-        strict_leaks: raise if the split has duplicate images or patients across its parts; without `split`, the split
-            that a run with the default settings would draw is checked.
+        strict_leaks: raise if the split, or the default settings' split if left out, has duplicate images or patients
+            across its parts.
         seed: of the split, the examples, the folds, the bootstrap and the oversampling.
         examples: radiographs shown per target.
         progress: called after each image that `strict_leaks` reads.
@@ -89,16 +87,16 @@ def write_eda(
         "about": _about(catalog),
         "figures": _write_figures(_figures(statistics, catalog.targets), out),
         "statistics": statistics,
-        "pairs": _strongest_pairs(statistics["pairs"]),
         "vectors": _vectors(catalog, split, observation_min_count, seed),
-        "leaks": _strongest_leaks(statistics["leaks"]),
         "missing_features": unrecorded_features(catalog),
         "policies": {"uncertain": uncertain_policy, "blank": blank_policy},
-        "split": _split(catalog, split, strict_leaks),
-        "groups": _groups(statistics["features"]),
+        "split": split,
+        "patients_in_two_parts": len(find_leaks(catalog, split, images=False)) if split else 0,
+        "pixels_compared": strict_leaks,
         "fewest": {"patients": FEWEST_PATIENTS, "images": FEWEST_IMAGES},
         "examples": _examples(catalog, examples, seed),
         "examples_per_row": max(examples, 1),
+        **_tables(statistics),
     }
     return write_page("dataset_page.html.jinja", content, out / "eda.html")
 
@@ -108,16 +106,16 @@ def _statistics(catalog: Catalog, uncertain: Policy, blank: Policy, seed: int) -
     labels = catalog.labels()
     settings = LabelSettings.model_validate({"uncertain_policy": uncertain, "blank_policy": blank})
     training = training_labels(catalog, settings, seed)  # raises if a policy is not supported
-    policy = None  # the data set has only positive and negative labels
-    if catalog.codes is not None:
-        policy = {"before": code_counts(catalog.codes), "after": label_counts(training, catalog.targets)}
     return {
         "prevalence": prevalence(labels, catalog.targets),
         "findings": findings_per_image(labels),
         "pairs": co_occurrence(labels, catalog.table["PatientID"].to_numpy(), catalog.targets, seed=seed),
         "features": by_feature(catalog),
         "leaks": metadata_leaks(catalog, seed=seed),
-        "policy": policy,
+        # None if the data set has only positive and negative labels.
+        "policy": None
+        if catalog.codes is None
+        else {"before": code_counts(catalog.codes), "after": label_counts(training, catalog.targets)},
     }
 
 
@@ -139,53 +137,37 @@ def _about(catalog: Catalog) -> dict[str, Any]:
     }
 
 
-def _groups(features: pd.DataFrame) -> list[tuple[str, list[dict[str, Any]]]]:
-    """The rows of each view, sex and age band, in the targets' order."""
-    return [
-        (level if feature == "Age" else f"{feature} {level}", rows.to_dict("records"))
-        for (feature, level), rows in features.groupby(["feature", "level"], sort=False)
-    ]
-
-
-def _strongest_pairs(pairs: pd.DataFrame) -> list[dict[str, Any]]:
-    """The pairs with the strongest association, positive or negative."""
-    strongest = pairs.dropna(subset="phi").sort_values("phi", key=lambda phi: -phi.abs(), kind="stable")
-    return strongest.head(MOST_PAIRS).to_dict("records")
+def _tables(statistics: Mapping[str, Any]) -> dict[str, Any]:
+    """The strongest pairs, positive or negative; the strongest leaks above chance; and the rows of each feature."""
+    pairs = statistics["pairs"].dropna(subset="phi")
+    leaks = statistics["leaks"].dropna(subset="auc")
+    above = leaks[leaks["low"] > 0.5].sort_values("auc", ascending=False, kind="stable")
+    strongest = pairs.sort_values("phi", key=lambda phi: -phi.abs(), kind="stable").head(MOST_PAIRS)
+    counts = {"defined": len(leaks), "above": len(above)}
+    features = statistics["features"].groupby(["feature", "level"], sort=False)
+    return {
+        "pairs": strongest.to_dict("records"),
+        "leaks": counts | {"strongest": above.head(MOST_LEAKS).to_dict("records")},
+        "groups": [
+            (level if feature == "Age" else f"{feature} {level}", rows.to_dict("records"))
+            for (feature, level), rows in features
+        ],
+    }
 
 
 def _vectors(catalog: Catalog, split: Split | None, min_count: int | None, seed: int) -> dict[str, Any]:
     """The most and the least frequent target vectors; of the training part if there is a split."""
     trained = catalog if split is None else catalog.select_images(split.image_ids("train"))
     rows = target_vectors(trained.labels(), observation_min_count=min_count, seed=seed).reset_index()
-    top = rows.head(MOST_VECTORS)
-    bottom = rows.iloc[max(len(top), len(rows) - MOST_VECTORS) :]
     return {
         "count": len(rows),
         "once": int((rows["frequency"] == 1).sum()),
         "images": len(trained),
         "min_count": min_count,
         "images_after": int(rows["frequency_after"].sum()) if min_count is not None else None,
-        "top": top.to_dict("records"),
-        "bottom": bottom.to_dict("records"),
+        "top": rows.head(MOST_VECTORS).to_dict("records"),
+        "bottom": rows[MOST_VECTORS:].tail(MOST_VECTORS).to_dict("records"),
     }
-
-
-def _strongest_leaks(leaks: pd.DataFrame) -> dict[str, Any]:
-    """The strongest AUCs of metadata whose whole interval is above chance, and how many there are."""
-    defined = leaks.dropna(subset="auc")
-    above = defined[defined["low"] > 0.5].sort_values("auc", ascending=False, kind="stable")
-    return {
-        "defined": len(defined),
-        "above": len(above),
-        "strongest": above.head(MOST_LEAKS).to_dict("records"),
-    }
-
-
-def _split(catalog: Catalog, split: Split | None, strict: bool) -> dict[str, Any] | None:
-    if split is None:
-        return None
-    leaks = find_leaks(catalog, split, images=False)
-    return {"unit": split.unit, "parts": split.counts(), "patients": len(leaks), "pixels_compared": strict}
 
 
 def _examples(catalog: Catalog, count: int, seed: int) -> dict[str, Any]:

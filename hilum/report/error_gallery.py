@@ -35,11 +35,7 @@ class RunImages:
         return None if self.table is None else str(self.table.at[image_id, "Image_Path"])
 
     def pixels(self, image_id: int, side: int | None = THUMBNAIL_SIDE) -> np.ndarray | None:
-        """The gray levels of an image.
-
-        Args:
-            image_id: one of the run's.
-            side: the longer side at most, in pixels; None keeps the size.
+        """The gray levels of an image whose longer side is at most `side` pixels; None keeps the size.
 
         Returns:
             uint8 (height, width); None if the image cannot be read here.
@@ -79,11 +75,9 @@ class WrongPrediction:
     """A false negative or a false positive.
 
     Attributes:
-        image_id: of the image.
-        patient_id: of its patient.
+        image_id, patient_id: of the image.
         target: the finding.
-        probability: what the model predicts, 0..1.
-        threshold: of the operating point.
+        probability, threshold: what the model predicts, 0..1, and the operating point.
         path: of the image, relative to the data set's folder; None if the run does not record it.
         thumbnail: a data URI; None if the image cannot be read here.
     """
@@ -108,7 +102,7 @@ def largest_errors(
         predictions: of one part of an epoch.
         images: of the same run.
         missed: the false negatives; else the false positives.
-        most: number of errors in all, at most.
+        most: number of errors in all.
         with_thumbnails: read the images.
     """
     ranked = []
@@ -119,21 +113,19 @@ def largest_errors(
         distance = y_score if missed else -y_score
         worst = wrong[np.argsort(distance[wrong], kind="stable")][:most]
         ranked += [(place, float(distance[row]), column, row) for place, row in enumerate(worst.tolist())]
-    errors = []
-    for _, _, column, row in sorted(ranked)[:most]:
-        image_id = int(predictions.image_ids[row])
-        errors.append(
-            WrongPrediction(
-                image_id=image_id,
-                patient_id=predictions.patients[row],
-                target=predictions.targets[column],
-                probability=float(predictions.y_score[row, column]),
-                threshold=float(predictions.thresholds[column]),
-                path=images.path(image_id),
-                thumbnail=images.thumbnail(image_id) if with_thumbnails else None,
-            )
+    ids = predictions.image_ids.tolist()
+    return [
+        WrongPrediction(
+            image_id=ids[row],
+            patient_id=predictions.patients[row],
+            target=predictions.targets[column],
+            probability=float(predictions.y_score[row, column]),
+            threshold=float(predictions.thresholds[column]),
+            path=images.path(ids[row]),
+            thumbnail=images.thumbnail(ids[row]) if with_thumbnails else None,
         )
-    return errors
+        for _, _, column, row in sorted(ranked)[:most]
+    ]
 
 
 def image_history(folder: RunFolder, image_id: int, part: str = "val") -> pd.DataFrame:
@@ -151,10 +143,9 @@ def image_history(folder: RunFolder, image_id: int, part: str = "val") -> pd.Dat
         HilumError: the predictions of an epoch are damaged.
     """
     of_image = [("part", "==", part), ("ImageID", "==", image_id)]
-    rows = {}
+    columns, rows = [f"prob_{target}" for target in folder.targets], {}
     for epoch in folder.epochs():
         file = folder.path / "predictions" / f"epoch-{epoch:04d}.parquet"
-        columns = [f"prob_{target}" for target in folder.targets]
         try:
             found = pd.read_parquet(file, columns=columns, filters=of_image)
         except (OSError, ValueError) as error:

@@ -10,6 +10,7 @@ import numpy as np
 
 from hilum.errors import HilumError
 from hilum.files import replacing
+from hilum.targets import plain_name
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -95,11 +96,6 @@ def format_setting(value: object) -> str:
     return "–" if value is None else str(value)
 
 
-def plain_name(name: object) -> str:
-    """The name of a target or column, with spaces for underscores."""
-    return str(name).replace("_", " ")
-
-
 def data_uri(data: bytes, image_type: str = "png") -> str:
     """An image as the address that a page without other files refers to."""
     return f"data:image/{image_type};base64,{base64.b64encode(data).decode()}"
@@ -126,7 +122,6 @@ def page_environment() -> "Environment":
         "sentence_case": lambda text: text[:1].upper() + text[1:],
     }
     environment.globals["score_names"] = SCORE_NAMES
-    environment.globals["nan"] = math.nan
     return environment
 
 

@@ -1,5 +1,6 @@
 """The page of a run (one HTML file without other files), and the figures on it."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,74 +56,66 @@ MOST_MISSED, MOST_FALSE_ALARMS = 18, 12
 
 
 def write_report(folder: RunFolder, path: Path | None = None) -> Path:
-    """Writes the page of a run from its tables and figures.
-
-    Args:
-        folder: of the run.
-        path: of the HTML file; the run's `report.html` if left out.
+    """Writes the page of a run from its tables and figures to `path`, the run's `report.html` if left out.
 
     Raises:
         HilumError: no epoch has ended yet, or the file cannot be written.
     """
     scores, combined = folder.scores(), folder.combined()
+    last = scores[scores["epoch"] == scores["epoch"].max()]
+    rule = folder.settings.get("best_rule") or ["roc_auc"]  # runs of older versions have no rule
     table = folder.predictions(folder.best_epoch)
     predictions, images = Predictions.from_run(folder, table=table), RunImages(folder)
+    missed = largest_errors(predictions, images, missed=True, most=MOST_MISSED)
+    false_alarms = largest_errors(predictions, images, missed=False, most=MOST_FALSE_ALARMS)
     content = {
         "run": folder.record,
         "best": folder.best_epoch,
-        "best_rule": _best_rule(folder),
+        "best_rule": ", then ".join(SCORE_NAMES[criterion.partition(":")[0].strip()] for criterion in rule),
         "last": int(scores["epoch"].max()),
         "settings": _settings(folder),
         "colours": target_colours(predictions.targets),
         "interval_columns": INTERVAL_COLUMNS,
         "epoch_columns": EPOCH_COLUMNS,
         "combined_columns": COMBINED_COLUMNS,
+        "missed": missed,
+        "false_alarms": false_alarms,
+        "unread": sum(error.thumbnail is None for error in [*missed, *false_alarms]),
         "points": folder.record.get("operating_points") or {},
         "calibration": _calibration(folder, predictions),
         "audit": None if images.table is None else audit_run(folder, table=table),
         "evaluations": [read_evaluation(folder.path / "evaluations" / name) for name in folder.evaluations()],
         "pointing": _pointing(folder),
-        "parts": _last_epoch(scores),
+        "parts": {part: last[last["part"] == part].to_dict("records") for part in ("val", "train")},
         "combined": combined.to_dict("records"),
         "figures": _figures(folder),
         "prevalence": _prevalence(table, predictions.targets),
     }
-    content |= _scores(predictions, images, folder.record["seed"]) | _errors(predictions, images)
+    content |= _scores(predictions, images, folder.record["seed"])
     return write_page("run_page.html.jinja", content, path or folder.path / "report.html")
-
-
-def _best_rule(folder: RunFolder) -> str:
-    """The scores that chose the best epoch, the most important first."""
-    rule = folder.settings.get("best_rule") or ["roc_auc"]  # runs of older versions have no rule
-    scores = [SCORE_NAMES[criterion.partition(":")[0].strip()] for criterion in rule]
-    return "validation " + ", then ".join(scores)
 
 
 def _settings(folder: RunFolder) -> list[dict[str, Any]]:
     """Name and value of each setting, those that differ from their defaults first."""
     defaults = DEFAULTS.as_record()
-    settings = [
-        {"name": name, "value": value, "changed": value != defaults.get(name)}
-        for name, value in folder.settings.items()
+    changed = {name: value != defaults.get(name) for name, value in folder.settings.items()}
+    return [
+        {"name": name, "value": folder.settings[name], "changed": changed[name]}
+        for name in sorted(changed, key=changed.__getitem__, reverse=True)
     ]
-    return sorted(settings, key=lambda setting: not setting["changed"])
 
 
 def _scores(predictions: Predictions, images: RunImages, seed: int) -> dict[str, Any]:
     """The scores of each target, their means, those of all targets together, and those by study."""
     scores = scores_with_intervals(predictions, seed=seed)
-    means = [
-        {
-            "name": SCORE_NAMES[score],
-            **mean_with_interval(predictions.bootstrap(seed=seed), score),
-            "defined": int(scores[score].notna().sum()),
-            "of": len(scores),
-        }
-        for score in MAIN_SCORES
-    ]
+    replicates = predictions.bootstrap(seed=seed)
+    defined = scores[[*MAIN_SCORES]].notna().sum()
     return {
         "scores": scores.to_dict("records"),
-        "means": means,
+        "means": [
+            {"name": score, "defined": int(defined[score]), **mean_with_interval(replicates, score)}
+            for score in MAIN_SCORES
+        ],
         "all_targets": combined_with_intervals(predictions, seed=seed),
         "studies": _by_study(predictions, images, seed),
     }
@@ -153,20 +146,6 @@ def _calibration(folder: RunFolder, predictions: Predictions) -> list[dict[str, 
     return table.to_dict("records")
 
 
-def _errors(predictions: Predictions, images: RunImages) -> dict[str, Any]:
-    """The largest errors of each kind, and how many of their images cannot be read."""
-    missed = largest_errors(predictions, images, missed=True, most=MOST_MISSED)
-    false_alarms = largest_errors(predictions, images, missed=False, most=MOST_FALSE_ALARMS)
-    unread = sum(error.thumbnail is None for error in [*missed, *false_alarms])
-    return {"missed": missed, "false_alarms": false_alarms, "unread": unread}
-
-
-def _last_epoch(scores: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
-    """Part to the rows of its targets in the last epoch."""
-    last = scores[scores["epoch"] == scores["epoch"].max()]
-    return {part: last[last["part"] == part].to_dict("records") for part in ("val", "train")}
-
-
 def _pointing(folder: RunFolder) -> dict[str, Any] | None:
     """The pointing game of the best epoch, if `hilum.inference.heatmaps` has written it."""
     try:
@@ -179,24 +158,20 @@ def _pointing(folder: RunFolder) -> dict[str, Any] | None:
 def _prevalence(table: pd.DataFrame, targets: tuple[str, ...]) -> list[dict[str, Any]]:
     """Positive and labelled images of each target in training and validation, each image once."""
     images = table.drop_duplicates(["part", "ImageID"])
-    rows = []
-    for target in targets:
-        row: dict[str, Any] = {"target": target}
-        for part in ("train", "val"):
-            labels = images.loc[images["part"] == part, f"label_{target}"]
-            row[part] = {"positives": int((labels == 1).sum()), "known": int(labels.notna().sum())}
-        rows.append(row)
+    rows: list[dict[str, Any]] = [{"target": target} for target in targets]
+    for row, part in itertools.product(rows, ("train", "val")):
+        labels = images.loc[images["part"] == part, f"label_{row['target']}"]
+        row[part] = {"positives": int((labels == 1).sum()), "known": int(labels.notna().sum())}
     return rows
 
 
 def _figures(folder: RunFolder) -> dict[str, dict[str, str]]:
     """Title and data URI of each figure of the run."""
-    figures = {}
-    for name, title in FIGURE_TITLES.items():
-        path = folder.figures / f"{name}.png"
-        if path.is_file():
-            figures[name] = {"title": title, "src": data_uri(path.read_bytes())}
-    return figures
+    return {
+        name: {"title": title, "src": data_uri(path.read_bytes())}
+        for name, title in FIGURE_TITLES.items()
+        if (path := folder.figures / f"{name}.png").is_file()
+    }
 
 
 def write_figures(folder: RunFolder, metrics: Metrics) -> list[Path]:

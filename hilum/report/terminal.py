@@ -25,7 +25,7 @@ from hilum.run_folder import RunFolder, read_evaluation
 from hilum.sources import Catalog
 
 if TYPE_CHECKING:  # imports torch, which takes seconds
-    from hilum.models.describe import Description, Layer, Summary
+    from hilum.models.describe import Description, Summary
 
 #: The scores whose means over targets are shown first.
 MAIN_SCORES = ("recall", "roc_auc", "precision")
@@ -44,13 +44,9 @@ def standard_console(pipe_width: int = 160) -> Console:
 
 
 def new_table(*headings: str, text: int = 1, numbers: int | None = None, fold: bool = False) -> Table:
-    """A table without borders.
+    """A table without borders: `text` columns of text, then `numbers` columns (None: all others) aligned to the right.
 
-    Args:
-        headings: of the columns.
-        text: number of columns of text at the left.
-        numbers: number of columns of numbers after them, aligned to the right; None for all others.
-        fold: whether a long name in the first column is folded.
+    `fold` folds long names in the first column.
     """
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     last = len(headings) if numbers is None else text + numbers
@@ -117,10 +113,8 @@ def _run_state(record: dict[str, Any]) -> str:
     parts = [record["status"], f"{record.get('epochs_done', 0)} of {record['settings']['num_epochs']} epochs"]
     if "seconds" in record:
         parts.append(f"{record['seconds']:,.0f} s on {record['device']['type']}")
-    if record.get("failure"):
-        parts.append(record["failure"])
-    if record.get("digest"):
-        parts.append(f"digest {record['digest'][:16]}")
+    parts += [record["failure"]] if record.get("failure") else []
+    parts += [f"digest {record['digest'][:16]}"] if record.get("digest") else []
     return ", ".join(parts)
 
 
@@ -147,8 +141,7 @@ def show_run(folder: RunFolder, console: Console | None = None) -> None:
         values = (format_number(row[name]) for name in COMBINED_COLUMNS)
         rows.add_row(str(row["epoch"]), row["part"], *values)
     console.print(rows)
-    points = record.get("operating_points")
-    if points:
+    if points := record.get("operating_points"):
         console.print(f"\n[bold]frozen operating points, val, epoch {record['best_epoch']}[/]")
         console.print(operating_points_table(points))
         for target, point in points.items():
@@ -244,14 +237,7 @@ def interval_table(scores: pd.DataFrame) -> Table:
 def show_models(
     models: list["Summary"], problems: list[str], timm: str | None, console: Console | None = None
 ) -> None:
-    """Prints the known models, one a line, and whether timm is installed.
-
-    Args:
-        models: what is listed.
-        problems: why others are missing, from `hilum.models.describe.list_models`.
-        timm: its version, None if it is not installed.
-        console: standard output if left out.
-    """
+    """Prints the models and problems that `list_models` found, and timm's version, None if it is not installed."""
     console = console or standard_console()
     rows = new_table("model", "parameters", "trainable", "input", "output")
     for model in models:
@@ -285,8 +271,8 @@ def show_model(described: "Description", console: Console | None = None) -> None
     frozen = model.parameters - model.trainable
     console.print(
         f"\n{model.parameters:,} parameters, {f'{model.trainable:,} of them' if frozen else 'all of them'} trainable: "
-        f"{_megabytes(4 * model.parameters)} in float32. The forward pass of one image takes "
-        f"{described.multiply_adds:,} multiply-adds, and training keeps {_megabytes(described.activation_bytes)} "
+        f"{4 * model.parameters / 1e6:,.1f} MB in float32. The forward pass of one image takes "
+        f"{described.multiply_adds:,} multiply-adds, and training keeps {described.activation_bytes / 1e6:,.1f} MB "
         "of its activations in memory."
     )
 
@@ -295,7 +281,10 @@ def _print_layers(described: "Description", console: Console) -> None:
     """Prints the layers, with a line where convolution meets fully connected; columns are equally wide."""
     headings = ("layer", "kind", "output", "parameters", "counted as")
     first = ("", "image", _format_shape(described.model.input_shape), "", "")
-    cells = [_layer_cells(layer) for layer in described.layers]
+    cells = []
+    for layer in described.layers:
+        parameters = f"{layer.parameters:,}" if layer.parameters else ""
+        cells.append((layer.name, layer.kind, _format_shape(layer.output_shape), parameters, layer.formula))
     widths = [max(map(len, column)) for column in zip(headings, first, *cells, strict=True)]
 
     def layers_table() -> Table:
@@ -316,14 +305,5 @@ def _print_layers(described: "Description", console: Console) -> None:
     console.print(rows)
 
 
-def _layer_cells(layer: "Layer") -> tuple[str, ...]:
-    parameters = f"{layer.parameters:,}" if layer.parameters else ""
-    return layer.name, layer.kind, _format_shape(layer.output_shape), parameters, layer.formula
-
-
 def _format_shape(shape: tuple[int, ...] | None) -> str:
     return "" if shape is None else " x ".join(f"{number:,}" for number in shape)
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB"
