@@ -44,10 +44,7 @@ def standard_console(pipe_width: int = 160) -> Console:
 
 
 def new_table(*headings: str, text: int = 1, numbers: int | None = None, fold: bool = False) -> Table:
-    """A table without borders: `text` columns of text, then `numbers` columns (None: all others) aligned to the right.
-
-    `fold` folds long names in the first column.
-    """
+    """A table without borders: `text` columns, then `numbers` right-aligned ones, None for all; `fold` folds names."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     last = len(headings) if numbers is None else text + numbers
     for position, heading in enumerate(headings):
