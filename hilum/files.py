@@ -94,6 +94,47 @@ def whole_folder(path: str | Path) -> Path:
     return previous if not path.exists() and previous.exists() else path
 
 
+def holds_complete(folder: Path, kind: str, parameters: dict[str, Any]) -> bool:
+    """Whether a folder holds the complete pack or phantom (`kind`) of these parameters; not if it is absent or empty.
+
+    `<kind>.started.json` in the folder, and `<kind>.json` of a complete one, hold the parameters.
+
+    Raises:
+        HilumError: the folder holds anything else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise HilumError(f"{kind}: {folder} is a file. Choose a folder.")
+    for name in (f"{kind}.json", f"{kind}.started.json"):
+        if (folder / name).is_file():
+            _check_parameters(folder / name, kind, parameters)
+            return name == f"{kind}.json"
+    # A kill may leave a partial file of the very first write.
+    if folder.exists() and any(not entry.name.startswith(f".{kind}.") for entry in folder.iterdir()):
+        raise HilumError(
+            f"{kind}: {folder} is not empty and is not a {kind} (it has no {kind}.json). Nothing was changed. "
+            "Choose another folder."
+        )
+    return False
+
+
+def _check_parameters(record: Path, kind: str, parameters: dict[str, Any]) -> None:
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+        known = {key: found[key] for key in parameters}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise HilumError(
+            f"{kind}: {record} cannot be read. Delete {record.parent} or choose another."
+        ) from None
+    differing = [
+        f"{key} {known[key]!r}, not {value!r}" for key, value in parameters.items() if known[key] != value
+    ]
+    if differing:
+        raise HilumError(
+            f"{kind}: {record.parent} holds another {kind}, with {'; '.join(differing)}. "
+            "Choose another folder, or delete this one."
+        )
+
+
 def sha256_of_file(path: str | Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with Path(path).open("rb") as file:

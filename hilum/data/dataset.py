@@ -55,15 +55,13 @@ class CheXpertDataset(Dataset):
     ):
         self.rows = np.arange(len(catalog)) if rows is None else rows
         self.ids = catalog.table.index.to_numpy(dtype=np.int64)
-        if pixels is None:
-            pixels = RawImages(catalog, PixelSettings(image_width=image_width, image_height=image_height))
-        self.pixels = pixels
+        size = PixelSettings(image_width=image_width, image_height=image_height)
+        self.pixels: PixelSource = RawImages(catalog, size) if pixels is None else pixels
         self.actual = catalog.labels()
         self.labels = self.actual if labels is None else labels
         self.targets = catalog.targets
         assert self.pixels.size == (image_width, image_height)
-        self.augmentation = augmentation
-        self.seed = seed
+        self.augmentation, self.seed = augmentation, seed
         self._drawn_block: tuple[int, int] | None = None
         self._drawn = np.empty((0, 7))
 
@@ -75,7 +73,7 @@ class CheXpertDataset(Dataset):
 
         Raises:
             IndexError: the position does not exist.
-            HilumError: the image is missing, damaged or truncated; it is named.
+            HilumError: the image is missing, damaged or truncated.
         """
         if not isinstance(item, Address):
             position = range(len(self))[item]

@@ -47,12 +47,11 @@ class HierarchyReport:
 def plan_hierarchy(catalog: Catalog, folder_size: int = FOLDER_SIZE) -> pd.DataFrame:
     """The path of each image: `Image_Path` and `Hierarchical_Path`, indexed by `ImageID`.
 
-    With the default folder size these are the catalog's own paths; with another one they are computed
-    from the ids, and keep the extension of each image.
+    With the default folder size these are the catalog's own paths; with another one they are computed from the ids, and
+    keep the extension of each image.
 
     Raises:
-        HilumError: a folder size below 2, or a path of the catalog that is blank, occurs twice or leads
-            out of its folder.
+        HilumError: a folder size below 2, or a path that is blank, occurs twice or leads out of its folder.
     """
     plan = catalog.table[["Image_Path", "Hierarchical_Path"]].copy()
     if folder_size != FOLDER_SIZE:
@@ -267,10 +266,10 @@ def _read_through(file: BinaryIO, *consumers: Callable[[bytes], object]) -> None
 
 def _read_manifest(out: Path) -> pd.DataFrame | None:
     path = out / MANIFEST
-    if not path.exists():
-        return None
     try:
         return pd.read_parquet(path)[["Image_Path", "Hierarchical_Path", *_PENDING]]
+    except FileNotFoundError:
+        return None
     except (OSError, ValueError, KeyError):
         raise HilumError(
             f"{path}: this is not a readable manifest. Delete it and run `hilum hierarchy` again: existing "

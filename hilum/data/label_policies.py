@@ -41,20 +41,15 @@ Policy = str | Mapping[str, str]
 
 
 def training_labels(catalog: Catalog, settings: LabelSettings, seed: int) -> np.ndarray:
-    """The labels to train on.
+    """The labels to train on: float32 (images, targets) of 1, 0, NaN (left out), between (smoothed), `UNCERTAIN_CLASS`.
 
     Args:
         catalog: its codes, if it has any, mark the labels that are uncertain or blank.
         settings: a policy for all targets, or by target's name; the other targets then have "zeros".
-        seed: of the smoothing, drawn by target and ImageID: an image has the same label in every epoch and
-            every subset.
-
-    Returns:
-        float32 (images, targets): 1, 0, NaN (left out), a value between (smoothed), or `UNCERTAIN_CLASS`.
+        seed: of the smoothing, drawn by target and ImageID: an image has the same label in every epoch and subset.
 
     Raises:
-        HilumError: a target that the catalog does not have, or a policy for labels that the data set does
-            not have.
+        HilumError: a target that the catalog does not have, or a policy for labels that the data set does not have.
     """
     policies = {"uncertain_policy": settings.uncertain_policy, "blank_policy": settings.blank_policy}
     return _apply(catalog, policies, seed)

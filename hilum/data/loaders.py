@@ -31,29 +31,23 @@ from hilum.randomness import generator
 from hilum.sources.catalog import Catalog
 
 #: The settings that `Loaders` uses, in addition to those of the pixels and the augmentation.
-_OTHER_SETTINGS = {
-    *("batch_size", "num_workers", "seed"),
-    *("target_columns", "observation_min_count", "sampling"),
-}
+_OTHER_SETTINGS = ("batch_size", "num_workers", "seed", "target_columns", "observation_min_count", "sampling")
 
 
 class EpochBatchSampler(Sampler[list[Address]]):
     """Batches of addresses, shuffled again for each epoch; the same for the same seed and epoch.
 
-    With weights, an epoch's images are drawn with replacement, in proportion to their weights; the epoch keeps
-    its length. The last images join the batch before them if they are fewer than two per device: batch
-    normalization cannot train on one image.
-
-    Several devices share the order and the batches of one device. Each has a part of every training batch;
-    sizes differ by one at most. Validation batches are whole and assigned in turn, so the neighbors of an image,
-    and its output, are bit-identical to those of one device.
+    The last images join the batch before them if they are fewer than two per device: batch normalization cannot
+    train on one image. Several devices share the order and the batches of one device. Each has a part of every
+    training batch; sizes differ by one at most. Validation batches are whole and assigned in turn, so the neighbors
+    of an image, and its output, are bit-identical to those of one device.
 
     Args:
         count: number of images in the epoch.
         batch_size: images of a batch, over all devices together.
         shuffle: whether the batches are for training.
         seed: of the order.
-        weights: float64 (count,), of drawing; None shuffles.
+        weights: float64 (count,): an epoch's images are drawn with replacement in proportion; None shuffles.
         rank: number of this device, from 0.
         devices: number of devices.
 
@@ -114,11 +108,9 @@ class EpochBatchSampler(Sampler[list[Address]]):
         batches = list(zip(starts, [*starts[1:], self.count], strict=True))
         if not self.shuffle:
             return batches[self.rank :: self.devices]
+        rank, devices = self.rank, self.devices
         return [
-            (
-                start + (end - start) * self.rank // self.devices,
-                start + (end - start) * (self.rank + 1) // self.devices,
-            )
+            (start + (end - start) * rank // devices, start + (end - start) * (rank + 1) // devices)
             for start, end in batches
         ]
 
@@ -126,22 +118,19 @@ class EpochBatchSampler(Sampler[list[Address]]):
 class Loaders:
     """Makes the data loaders of a run from a catalog.
 
-    Batches are dictionaries with `id` (int64), `img` (uint8, (B, 1, height, width)) and `labels`
-    (float32, (B, targets)). Settings are given in the groups of a `RunConfig`, or by name: `Loaders(catalog,
-    batch_size=32)`. A name goes before its group; all other settings have the defaults of `RunConfig`.
+    Batches are dictionaries with `id` (int64), `img` (uint8, (B, 1, height, width)) and `labels` (float32, (B,
+    targets)). Settings are given in the groups of a `RunConfig`, or by name: `Loaders(catalog, batch_size=32)`. A name
+    goes before its group; all other settings have the defaults of `RunConfig`.
 
     Args:
         catalog: the images.
         pixels: size, fit and interpolation; and the pack or shards to read instead of image files.
         augmentation: of the training images.
-        split: `observation_min_count` and `sampling`, for oversampling: "rows" repeats rows, so the epoch is
-            longer; "weights" draws each epoch's images with the same expected shares, in the usual length.
-        training: `batch_size` (over all devices), `num_workers` (None is half the cores) and `seed` (of the
-            order, the split, the oversampling and the augmentation).
-        training_labels: labels to train on if they differ from the catalog's (see
-            `hilum.data.label_policies`): indexed by ImageID, one column per target.
-        image_column: the path of image files: "Image_Path", or "Hierarchical_Path" for the catalog of
-            `hilum.data.folder_copy.open_hierarchy`.
+        split: `observation_min_count` and `sampling`, for oversampling: "rows" repeats rows, so the epoch is longer;
+            "weights" draws each epoch's images with the same expected shares, in the usual length.
+        training: `batch_size` (over all devices), `num_workers` (None is half the cores) and `seed` (of all draws).
+        training_labels: if they differ from the catalog's: indexed by ImageID, one column per target.
+        image_column: the path of image files: "Image_Path", or "Hierarchical_Path" after `open_hierarchy`.
         pin_memory: page-locked batches, for a GPU.
         rank: number of this device among those that train together, from 0.
         devices: number of devices.
@@ -233,17 +222,13 @@ class Loaders:
             # The workers, one thread each, are the parallelism. OpenCV's threads do not survive the fork, and
             # a worker that ends them waits for them forever; so this process, which has them, ends them.
             cv2.setNumThreads(0)
+        place = {"rank": self.rank, "devices": self.devices}
+        batches = EpochBatchSampler(
+            len(dataset), training.batch_size, shuffle=shuffle, seed=training.seed, weights=weights, **place
+        )
         return DataLoader(
             dataset,
-            batch_sampler=EpochBatchSampler(
-                len(dataset),
-                training.batch_size,
-                shuffle=shuffle,
-                seed=training.seed,
-                weights=weights,
-                rank=self.rank,
-                devices=self.devices,
-            ),
+            batch_sampler=batches,
             num_workers=workers,
             collate_fn=_as_collated,
             persistent_workers=workers > 0,
@@ -278,8 +263,7 @@ def _dataset_of(loader: DataLoader) -> CheXpertDataset:
 def measure_pixels(loader: DataLoader, seed: int, sample: int = 1000) -> tuple[float, float]:
     """Mean and standard deviation of the pixels (0..1) of a loader's images, without augmentation.
 
-    At most `sample` images, drawn at random, are read: with 1,000 radiographs the mean's standard error is
-    about 0.003.
+    At most `sample` images, drawn at random, are read: with 1,000 radiographs the mean's standard error is about 0.003.
 
     Raises:
         HilumError: an image cannot be read, or all pixels are equal.
@@ -293,9 +277,7 @@ def measure_pixels(loader: DataLoader, seed: int, sample: int = 1000) -> tuple[f
     mean = histogram @ levels / histogram.sum()
     deviation = np.sqrt(histogram @ (levels - mean) ** 2 / histogram.sum())
     if deviation == 0:
-        raise HilumError(
-            "All pixels of the training images have one value. Check the images of the data set."
-        )
+        raise HilumError("All pixels of the training images have one value. Check the data set's images.")
     return float(mean), float(deviation)
 
 
@@ -309,12 +291,7 @@ def _as_collated(batch: Any) -> Any:
 
 
 def open_pixels(catalog: Catalog, settings: PixelSettings, column: str = "Image_Path") -> PixelSource:
-    """The pixels of a run: its pack or shards, or the image files.
-
-    Args:
-        catalog: the images that will be read.
-        settings: of the run; `pack` is a folder, or the URL (`s3://bucket/name`) of shards.
-        column: the path of image files, see `RawImages`.
+    """The pixels of a run: its pack or shards (`settings.pack`), or the image files at the paths of `column`.
 
     Raises:
         HilumError: the pack is incomplete, or does not match the catalog or the settings.
@@ -329,11 +306,8 @@ def open_pixels(catalog: Catalog, settings: PixelSettings, column: str = "Image_
 def without_left_out(pack: str | Path, catalog: Catalog) -> Catalog:
     """The catalog without the images that the pack, or its shards, left out as unreadable.
 
-    If more images are missing than were left out, the pack has other images: the catalog is returned
-    unchanged, and `open_pixels` then raises the error.
-
-    Raises:
-        HilumError: `pack` is not a complete pack.
+    If more images are missing than were left out, the pack has other images: the catalog is returned unchanged, and
+    `open_pixels` then raises the error. An incomplete pack is a HilumError.
     """
     opened = _open_pack(pack)
     packed = catalog.table.index.isin(opened.ids)

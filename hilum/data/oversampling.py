@@ -30,14 +30,9 @@ def oversample(labels: np.ndarray, min_count: int, seed: int) -> np.ndarray:
 
 
 def oversampling_weights(labels: np.ndarray, min_count: int) -> np.ndarray:
-    """Weights of the rows that give every target vector the expected share that `oversample` gives it.
+    """Weights that give every target vector the expected share that `oversample`, of the same arguments, gives it.
 
-    Args:
-        labels: (rows, targets) of 1.0, 0.0 or NaN.
-        min_count: 1 or more.
-
-    Returns:
-        float64 (rows,): mean number of times that `oversample` has the row, 1 or more.
+    They are float64 (rows,): the mean number of times that `oversample` has the row, 1 or more.
     """
     group_of, counts = _groups(labels)
     return np.maximum(1.0, min_count / counts)[group_of]

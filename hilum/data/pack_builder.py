@@ -1,7 +1,6 @@
 """Makes a pack: in parallel, in bounded memory, and so that a killed build continues where it stopped."""
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -32,7 +31,7 @@ from hilum.data.pixels import (
 )
 from hilum.data.resize import Fit, Interpolation, check_fit, resize
 from hilum.errors import HilumError, first_lines
-from hilum.files import replacing, sha256_of_file, write_json
+from hilum.files import holds_complete, replacing, sha256_of_file, write_json
 from hilum.machine import cores, worker_pool
 from hilum.sources.catalog import Catalog
 from hilum.sources.images import parse_address, read_gray
@@ -76,10 +75,10 @@ def build_pack(
 ) -> Pack:
     """Decodes and resizes every image of a catalog once; returns the pack, which may have existed already.
 
-    The folder gets `pixels.npy`, uint8 (images, height, width) in the order of the ImageIDs; `index.parquet`
-    with `ImageID`, `row`, `Image_Path` and the `sha256` of the source file (for a row of an `.npy` stack, of its
-    pixels); `corrupt.csv` with unreadable images and the reasons; and last `pack.json`. After a kill the same
-    call continues with the missing chunks. Each worker holds about 16 MiB of pixels.
+    The folder gets `pixels.npy`, uint8 (images, height, width) in the order of the ImageIDs; `index.parquet` with
+    `ImageID`, `row`, `Image_Path` and the `sha256` of the source file (for a row of an `.npy` stack, of its pixels);
+    `corrupt.csv` with unreadable images and the reasons; and last `pack.json`. After a kill the same call continues
+    with the missing chunks. Each worker holds about 16 MiB of pixels.
 
     Args:
         catalog: the images.
@@ -89,22 +88,20 @@ def build_pack(
         fit: see `resize`.
         interpolation: see `resize`.
         column: the path of the files, see `RawImages`.
-        on_corrupt: `"stop"` raises an error for unreadable images once all images have been read, `"skip"`
-            leaves them out of the pack.
-        workers: processes; by default one per core that this process may use. Above one, a script must
-            call this under `if __name__ == "__main__":`, as for every use of multiprocessing.
+        on_corrupt: `"stop"` raises an error once all images have been read, `"skip"` leaves unreadable images out.
+        workers: processes, by default one per core; above one, a script must call this under
+            `if __name__ == "__main__":`, as for every use of multiprocessing.
         progress: called with the numbers of finished and of all images.
 
     Raises:
-        HilumError: a parameter is out of range, the folder holds something else, images cannot be read,
-            or the disk is full.
+        HilumError: a parameter is out of range, the folder holds something else, an image is unreadable, a full disk.
     """
     out = Path(out)
     _check_arguments(width, height, fit, interpolation, on_corrupt, workers)
     ids = np.sort(catalog.table.index.to_numpy(dtype=np.int64))
     parameters = _parameters(catalog, width, height, fit, interpolation)
     with _explaining_write_errors(out, len(ids) * width * height):
-        if _is_complete(out, parameters):
+        if holds_complete(out, "pack", parameters):
             pack = _open_complete(out, on_corrupt)
             pack.check_content(catalog)
             return pack
@@ -145,41 +142,6 @@ def _parameters(catalog: Catalog, width: int, height: int, fit: str, interpolati
         "interpolation": interpolation,
         "chunk": max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // (width * height))),
     }
-
-
-def _is_complete(out: Path, parameters: dict[str, Any]) -> bool:
-    """Whether the folder holds the complete pack; raises if it holds anything else."""
-    if out.exists() and not out.is_dir():
-        raise HilumError(f"pack: {out} is a file. Choose a folder.")
-    for name in (RECORD, STARTED):
-        if (out / name).is_file():
-            _compare(out / name, parameters)
-            return name == RECORD
-    # A kill may leave a partial file of the very first write.
-    if out.exists() and any(not entry.name.startswith(".pack.") for entry in out.iterdir()):
-        raise HilumError(
-            f"pack: {out} is not empty and is not a pack (it has no {RECORD}). Nothing was touched. "
-            "Choose another folder."
-        )
-    return False
-
-
-def _compare(record: Path, parameters: dict[str, Any]) -> None:
-    try:
-        found = json.loads(record.read_text(encoding="utf-8"))
-        known = {key: found[key] for key in parameters}
-    except (OSError, ValueError, KeyError, TypeError):
-        raise HilumError(
-            f"pack: {record} cannot be read. Delete {record.parent} or choose another."
-        ) from None
-    differing = [
-        f"{key} {known[key]!r}, not {value!r}" for key, value in parameters.items() if known[key] != value
-    ]
-    if differing:
-        raise HilumError(
-            f"pack: {record.parent} holds another pack, with {'; '.join(differing)}. "
-            "Choose another folder, or delete this one."
-        )
 
 
 def _open_complete(out: Path, on_corrupt: str) -> Pack:
@@ -280,9 +242,8 @@ def _finished(waiting: dict[Future, int]) -> Iterator[int]:
 def _write_chunk(chunk: _Chunk) -> None:
     """Decodes the images, writes their pixels, and only then the record that they are written."""
     pixels = np.zeros((len(chunk.ids), chunk.parameters["height"], chunk.parameters["width"]), dtype=np.uint8)
-    results = [
-        _read_into(image, file, chunk.parameters) for image, file in zip(pixels, chunk.files, strict=True)
-    ]
+    files = zip(pixels, chunk.files, strict=True)
+    results = [_read_into(image, file, chunk.parameters) for image, file in files]
     # Written, not assigned through a memory map: on a full disk that ends in a signal, not an error.
     path = _pixels_file(chunk.folder)
     header = np.load(path, mmap_mode="r").offset
@@ -307,9 +268,8 @@ def _read_into(image: np.ndarray, file: str, parameters: dict[str, Any]) -> tupl
         address = parse_address(file)
         if address.row is None:
             return sha256_of_file(address.file), None
-        return hashlib.sha256(
-            np.ascontiguousarray(pixels).data
-        ).hexdigest(), None  # not the whole stack each time
+        row = np.ascontiguousarray(pixels).data  # not the whole stack each time
+        return hashlib.sha256(row).hexdigest(), None
     except HilumError as error:
         return None, str(error)
 
@@ -342,14 +302,8 @@ def _check_readable(out: Path, unreadable: pd.DataFrame, images: int, on_corrupt
 def _finish(out: Path, catalog: Catalog, parameters: dict[str, Any], images: int, left_out: int) -> None:
     if (out / _PARTIAL).is_file():
         (out / _PARTIAL).replace(out / PIXELS)
-    record = {
-        **parameters,
-        "catalog_fingerprint": catalog.fingerprint,
-        "images": images - left_out,
-        "left_out": left_out,
-        "hilum": __version__,
-    }
-    write_json(out / RECORD, record)
+    counts = {"images": images - left_out, "left_out": left_out, "hilum": __version__}
+    write_json(out / RECORD, parameters | {"catalog_fingerprint": catalog.fingerprint} | counts)
     _remove_progress(out)
 
 
@@ -364,9 +318,8 @@ def _explaining_write_errors(out: Path, pixels: int) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno not in (ENOSPC, EDQUOT):
-            raise HilumError(
-                f"pack: {error.filename or out}: it cannot be written: {error.strerror}."
-            ) from None
+            path = error.filename or out
+            raise HilumError(f"pack: {path}: it cannot be written: {error.strerror}.") from None
         raise HilumError(
             f"pack: the disk of {out} is full; the pack needs {pixels / 1e9:.2f} GB. Make room and run the same "
             "command again: what is done is kept, and it continues from there."

@@ -40,7 +40,7 @@ class PixelSource(Protocol):
         """The images of these ids, int64 (B,), in their order: uint8 (B, height, width), a new array.
 
         Raises:
-            HilumError: an id is unknown, or its image cannot be read; it is named.
+            HilumError: an id is unknown, or its image cannot be read.
         """
         ...
 
@@ -96,8 +96,7 @@ class RawImages:
 class Pack:
     """The images of a pack, by their ids. A `PixelSource`.
 
-    Only the ids are held in memory (16 bytes an image); pixels come through a memory map from the page
-    cache, which all worker processes share.
+    Memory holds only the ids (16 bytes an image); pixels come through a memory map, which all processes share.
 
     Attributes:
         path: the pack's folder.
@@ -114,9 +113,8 @@ class Pack:
         self.path = Path(path)
         self.meta = _read_record(self.path)
         self.size: tuple[int, int] = (self.meta["width"], self.meta["height"])
-        index = self._read_index(["ImageID", "row"])
-        self.ids = index["ImageID"].to_numpy(dtype=np.int64)
-        self._rows = index["row"].to_numpy(dtype=np.int64)
+        rows = self._column("row")
+        self.ids, self._rows = rows.index.to_numpy(dtype=np.int64), rows.to_numpy(dtype=np.int64)
         self._pixels = self._map_pixels()
 
     def __len__(self) -> int:
@@ -131,13 +129,10 @@ class Pack:
         return images
 
     def check(self, catalog: Catalog, settings: PixelSettings) -> None:
-        """Checks that the pack has the images of a run, at its size.
+        """Raises HilumError, with both values, unless the pack has the images of a run, at its size.
 
-        The catalog's name and each image's ImageID and `Image_Path` are compared, not the labels or the
-        number of images: a subset of the images, or other targets, can use the same pack.
-
-        Raises:
-            HilumError: the difference, with both values.
+        The catalog's name and each image's ImageID and `Image_Path` are compared, not the labels or the number of
+        images: a subset of the images, or other targets, can use the same pack.
         """
         check_settings(f"The pack {self.path}", self.meta, catalog.name, settings)
         ids, paths = catalog.table.index.to_numpy(dtype=np.int64), catalog.table["Image_Path"]
@@ -145,23 +140,20 @@ class Pack:
             absent = ids[~np.isin(ids, self.ids)]
             if len(absent):
                 raise HilumError(self._explain_absent(absent))
-            packed = self._read_index(["ImageID", "Image_Path"]).set_index("ImageID")["Image_Path"]
-            check_paths(f"The pack {self.path}", catalog, packed.loc[ids].to_numpy(dtype=object))
+            packed = self._column("Image_Path").loc[ids].to_numpy(dtype=object)
+            check_paths(f"The pack {self.path}", catalog, packed)
         self.check_content(catalog)
 
     def check_content(self, catalog: Catalog, sample: int = 8) -> None:
-        """Compares the files of some images with those that were packed, if the catalog has a root.
+        """Raises HilumError if a file of a sample of images has another SHA-256 than when it was packed.
 
-        Two data sets may have the same ids and paths for different images.
-
-        Raises:
-            HilumError: a file has another SHA-256 than when it was packed.
+        Two data sets may have the same ids and paths for different images. A catalog without a root is not checked.
         """
         if catalog.root is None:
             return
         ids = np.intersect1d(catalog.table.index.to_numpy(dtype=np.int64), self.ids)
         chosen = ids[np.linspace(0, len(ids) - 1, min(sample, len(ids))).astype(np.int64)]
-        packed = self._read_index(["ImageID", "sha256"]).set_index("ImageID")["sha256"]
+        packed = self._column("sha256")
         for image_id in chosen.tolist():
             address = parse_address(catalog.image_path(image_id))
             if address.row is not None or not Path(address.file).is_file():
@@ -180,9 +172,10 @@ class Pack:
         unreadable = self.left_out().set_index("ImageID")
         first = int(absent[0])
         if first in unreadable.index:
+            count = int(np.isin(absent, unreadable.index).sum())
             return (
-                f"The pack {self.path} left out {int(np.isin(absent, unreadable.index).sum()):,} unreadable image(s) "
-                f"of this catalog, for example ImageID {first}: {unreadable.at[first, 'reason']} "
+                f"The pack {self.path} left out {count:,} unreadable image(s) of this catalog, for example "
+                f"ImageID {first}: {unreadable.at[first, 'reason']} "
                 f"{self.path / CORRUPT} lists them. Leave them out of the catalog "
                 "(hilum.data.loaders.without_left_out), or restore them and pack again."
             )
@@ -191,9 +184,14 @@ class Pack:
             f"{len(self.ids):,}). Make another pack with `hilum pack`."
         )
 
-    def _read_index(self, columns: list[str]) -> pd.DataFrame:
+    def _column(self, name: str) -> pd.Series:
+        """A column of the index, by ImageID."""
         try:
-            return pq.read_table(self.path / INDEX, columns=columns).to_pandas()
+            return (
+                pq.read_table(self.path / INDEX, columns=["ImageID", name])
+                .to_pandas()
+                .set_index("ImageID")[name]
+            )
         except (OSError, ValueError) as error:
             raise HilumError(f"{self.path / INDEX}: it cannot be read: {error}. {_AGAIN}") from None
 
@@ -225,11 +223,7 @@ def images_fingerprint(image_ids: np.ndarray, paths: pd.Series) -> str:
 
 
 def rows_of(image_ids: np.ndarray, known: np.ndarray, where: str) -> np.ndarray:
-    """The positions, int64 (B,), of ids (B,) among the ascending ids (N,) of `where`.
-
-    Raises:
-        HilumError: an id is unknown; the first such is named.
-    """
+    """The positions, int64 (B,), of ids (B,) among the ascending ids (N,) of `where`; HilumError for an unknown one."""
     rows = np.minimum(np.searchsorted(known, image_ids), max(len(known) - 1, 0))
     missing = known[rows] != image_ids if len(known) else np.ones(len(image_ids), dtype=bool)
     if missing.any():
@@ -239,36 +233,23 @@ def rows_of(image_ids: np.ndarray, known: np.ndarray, where: str) -> np.ndarray:
 
 
 def check_settings(where: str, meta: dict[str, Any], catalog_name: str, settings: PixelSettings) -> None:
-    """Checks that `where`, a pack or shards, was made from the data set of a run, with its settings.
+    """Raises HilumError, with both values of each difference, unless `where` has a run's data set and settings.
 
-    Raises:
-        HilumError: values of `meta`, see `Pack.meta`, differ; each is named with both values.
+    `where` is a pack or shards; `meta` its record, see `Pack.meta`.
     """
-    needed = {
-        "catalog": catalog_name,
-        "width": settings.image_width,
-        "height": settings.image_height,
-        "fit": settings.fit,
-        "interpolation": settings.interpolation,
-    }
-    differing = [
-        f"{key} is {meta.get(key)!r} there, but {value!r} here"
-        for key, value in needed.items()
-        if meta.get(key) != value
-    ]
-    if differing:
+    needed = {"catalog": catalog_name, "width": settings.image_width, "height": settings.image_height}
+    needed |= {"fit": settings.fit, "interpolation": settings.interpolation}
+    pairs = [(key, meta.get(key), value) for key, value in needed.items() if meta.get(key) != value]
+    if pairs:
+        differing = "; ".join(f"{key} is {there!r} there, but {here!r} here" for key, there, here in pairs)
         raise HilumError(
-            f"{where} does not fit this run: {'; '.join(differing)}. "
+            f"{where} does not fit this run: {differing}. "
             "Change the run's settings to those of the pack, or make another pack with `hilum pack`."
         )
 
 
 def check_paths(where: str, catalog: Catalog, packed: np.ndarray) -> None:
-    """Checks that `where`, a pack or shards, has the catalog's `Image_Path`s: (N,), in the catalog's order.
-
-    Raises:
-        HilumError: a path differs; the first such is named.
-    """
+    """Raises HilumError, naming the first difference, unless the paths (N,) of `where` are those of the catalog."""
     paths = catalog.table["Image_Path"].to_numpy(dtype=object)
     differing = packed != paths
     if differing.any():
@@ -285,13 +266,12 @@ def _read_record(path: Path) -> dict[str, Any]:
         record = json.loads((path / RECORD).read_text(encoding="utf-8"))
         missing = _RECORD_KEYS - set(record)
     except (FileNotFoundError, NotADirectoryError):
+        problem = f"this is not a pack (it has no {RECORD}). Make one with `hilum pack`."
         if (path / STARTED).is_file():
-            raise HilumError(
-                f"{path}: this pack is incomplete. Run the same `hilum pack` again: it continues where it stopped."
-            ) from None
-        raise HilumError(
-            f"{path}: this is not a pack (it has no {RECORD}). Make one with `hilum pack`."
-        ) from None
+            problem = (
+                "this pack is incomplete. Run the same `hilum pack` again: it continues where it stopped."
+            )
+        raise HilumError(f"{path}: {problem}") from None
     except (OSError, ValueError, TypeError) as error:
         raise HilumError(f"{path / RECORD}: it cannot be read: {error}. {_AGAIN}") from None
     if missing or record.get("format") != FORMAT:

@@ -23,19 +23,15 @@ def resize(
     fit: Fit = "stretch",
     interpolation: Interpolation = "auto",
 ) -> np.ndarray:
-    """An image at another size; the same array if it has that size already.
+    """An image at another size, uint8 (height, width); the same array if it has that size already.
 
     Args:
         pixels: uint8 (rows, columns).
         width: pixels, 1 or more.
         height: pixels, 1 or more.
-        fit: `"stretch"` scales width and height independently; `"letterbox"` keeps the proportions and
-            fills the rest, on both sides equally, with black; `"crop"` keeps the proportions and cuts the
-            longer side, at both ends equally.
+        fit: `"stretch"` scales width and height independently; `"letterbox"` keeps the proportions and fills the rest,
+            on both sides equally, with black; `"crop"` keeps them and cuts the longer side, at both ends equally.
         interpolation: `"auto"`, `"area"`, `"linear"`, `"cubic"` or `"nearest"`.
-
-    Returns:
-        uint8 (height, width).
 
     Raises:
         HilumError: an unknown fit or interpolation.

@@ -1,11 +1,10 @@
 """The images of a pack as shards at a URL, read by id through a local cache.
 
-The shards are in the format of litdata (`litdata.StreamingDataset` reads them too, in order): chunks of
-several hundred images, and an index. A chunk is named by the SHA-256 of its content. So an interrupted upload
-continues where it stopped, an incomplete download is never taken for a chunk, and a cached chunk stays valid.
-
-litdata's own reader is for passes in its own order: it fetches the bytes of each single image again. A run
-here draws its own order, so whole chunks are fetched into the cache and images are read from there.
+The shards are in the format of litdata (`litdata.StreamingDataset` reads them too, in order): chunks of several hundred
+images, and an index. A chunk is named by the SHA-256 of its content. So an interrupted upload continues where it
+stopped, an incomplete download is never taken for a chunk, and a cached chunk stays valid. litdata's own reader is for
+passes in its own order: it fetches each image's bytes again. A run here draws its own order, so whole chunks are
+fetched into the cache, and images are read from there.
 """
 
 import contextlib
@@ -24,13 +23,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import platformdirs
 import pyarrow.parquet as pq
 
 from hilum.config import PixelSettings
 from hilum.data.pixels import INDEX, Pack, check_paths, check_settings, rows_of
 from hilum.errors import HilumError
-from hilum.files import Bucket, Folder, locked, replacing, sha256_of_file, storage_at
+from hilum.files import Bucket, Folder, cache_folder, locked, replacing, sha256_of_file, storage_at
 from hilum.sources.catalog import Catalog
 
 #: Written last: shards that have it are complete. `LITDATA_INDEX` is for other readers of the format.
@@ -66,8 +64,7 @@ def write_shards(
 ) -> ShardsReport:
     """Writes the images of a pack as shards, pixel for pixel, with their ids and the pack's record.
 
-    Called again after an interruption, it sends only the missing chunks. Memory and the temporary folder
-    hold a few chunks at a time, for a pack of any size.
+    Called again after an interruption, it sends only the missing chunks. Memory and disk hold a few chunks at a time.
 
     Args:
         pack: the images.
@@ -154,6 +151,15 @@ def _chunk_files(pack: Pack, images_per_chunk: int, folder: Path) -> Iterator[Pa
     writer.merge()
 
 
+def _send_ids(pack: Pack, storage: Folder | Bucket, folder: Path) -> str:
+    file = folder / "ids.parquet"
+    table = pq.read_table(pack.path / INDEX, columns=["ImageID", "Image_Path"])
+    pq.write_table(table.sort_by("ImageID"), file)
+    name = f"ids-{sha256_of_file(file)}.parquet"
+    storage.send(file, name)
+    return name
+
+
 def _send_records(record: dict[str, Any], storage: Folder | Bucket, folder: Path) -> None:
     index = json.loads((folder / LITDATA_INDEX).read_text(encoding="utf-8"))
     for chunk, (name, _) in zip(index["chunks"], record["chunks"], strict=True):
@@ -161,15 +167,6 @@ def _send_records(record: dict[str, Any], storage: Folder | Bucket, folder: Path
     for file, content in ((LITDATA_INDEX, index), (RECORD, record)):
         (folder / file).write_text(json.dumps(content), encoding="utf-8")
         storage.send(folder / file, file)
-
-
-def _send_ids(pack: Pack, storage: Folder | Bucket, folder: Path) -> str:
-    table = pq.read_table(pack.path / INDEX, columns=["ImageID", "Image_Path"])
-    file = folder / "ids.parquet"
-    pq.write_table(table.sort_by("ImageID"), file)
-    name = f"ids-{sha256_of_file(file)}.parquet"
-    storage.send(file, name)
-    return name
 
 
 class Shards:
@@ -204,7 +201,7 @@ class Shards:
     ):
         self.url = str(url)
         self._storage = storage_at(url, storage_options)
-        self.cache_dir = Path(cache_dir) if cache_dir is not None else _default_cache()
+        self.cache_dir = Path(cache_dir) if cache_dir is not None else cache_folder() / "shards"
         record = self._read_record()
         self.meta: dict[str, Any] = record["pack"]
         self.size: tuple[int, int] = (self.meta["width"], self.meta["height"])
@@ -218,7 +215,7 @@ class Shards:
                 f"max_cache_size is {max_cache_size!r} bytes, but a chunk of {self.url} has {largest:,}. "
                 "Give room for one chunk and more, or leave it out."
             )
-        self.ids = self._read_index(["ImageID"])["ImageID"].to_numpy(dtype=np.int64)
+        self.ids = self._column("ImageID").to_numpy(dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -243,8 +240,7 @@ class Shards:
             progress: called with the number of images of each chunk that is in the cache.
 
         Raises:
-            HilumError: the limit of the cache is less than the shards, or a chunk cannot be fetched; fetched
-                chunks stay.
+            HilumError: the cache's limit is less than the shards, or a chunk cannot be fetched; fetched chunks stay.
         """
         total = sum(size for _, size in self._chunks)
         if self.max_cache_size is not None and self.max_cache_size < total:
@@ -258,16 +254,11 @@ class Shards:
                 progress(min(self._images_per_chunk, len(self) - number * self._images_per_chunk))
 
     def check(self, catalog: Catalog, settings: PixelSettings) -> None:
-        """Checks that the shards have the images of a run, at its size, as `Pack.check` does.
-
-        Raises:
-            HilumError: the difference, with both values.
-        """
+        """Raises HilumError unless the shards have the images of a run, at its size, as `Pack.check` does."""
         check_settings(self.url, self.meta, catalog.name, settings)
         ids = catalog.table.index.to_numpy(dtype=np.int64)
         rows = rows_of(ids, self.ids, f"the shards {self.url}, which were made from other images")
-        packed = self._read_index(["Image_Path"])["Image_Path"].to_numpy(dtype=object)
-        check_paths(self.url, catalog, packed[rows])
+        check_paths(self.url, catalog, self._column("Image_Path").to_numpy(dtype=object)[rows])
 
     def _open_chunk(self, chunk: int) -> FileIO:
         name, size = self._chunks[chunk]
@@ -346,10 +337,10 @@ class Shards:
             path.unlink(missing_ok=True)
             total -= kept_size
 
-    def _read_index(self, columns: list[str]) -> pd.DataFrame:
+    def _column(self, name: str) -> pd.Series:
         path = self._local(self._ids_file, 0)
         try:
-            return pq.read_table(path, columns=columns).to_pandas()
+            return pq.read_table(path, columns=[name]).to_pandas()[name]
         except (OSError, ValueError) as error:
             raise HilumError(f"{path}: it cannot be read: {error}. Delete it and try again.") from None
 
@@ -388,15 +379,10 @@ class Shards:
 def _read_image(file: FileIO, place: int, image: np.ndarray) -> None:
     """Reads one image of a chunk in litdata's format.
 
-    The format: the number of items n, then n + 1 offsets, all uint32, then the items; item i ends at offset
-    i + 1. Here an item ends with its pixels.
+    The number of items n, n + 1 offsets, all uint32, then the items, which end with their pixels at offset i + 1.
     """
     file.seek(4 * (place + 2))
     end = int.from_bytes(file.read(4), "little")
     file.seek(max(end - image.nbytes, 0))
     if file.readinto(image.reshape(-1).data) != image.nbytes:
         raise HilumError(f"{file.name}: it is damaged. Delete it and try again.")
-
-
-def _default_cache() -> Path:
-    return Path(os.environ.get("HILUM_CACHE") or platformdirs.user_cache_dir("hilum")) / "shards"

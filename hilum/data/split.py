@@ -52,11 +52,9 @@ _ROWS_TOGETHER = 16  # so that the distances to all other hashes stay in the pro
 
 @dataclass(frozen=True)
 class Split:
-    """The part of each image.
+    """The part of each image: columns `ImageID`, `PatientID`, `part` of `table`, in the catalog's order.
 
-    Attributes:
-        table: columns `ImageID`, `PatientID`, `part`, in the catalog's order.
-        unit: `"patient"` if no patient has images in two parts, else `"image"`.
+    `unit` is "patient" if no patient has images in two parts, else "image".
     """
 
     table: pd.DataFrame
@@ -85,18 +83,13 @@ class Split:
 def make_split(catalog: Catalog, settings: SplitSettings, seed: int) -> Split:
     """Draws a random subset, then assigns each of its images to train, val or test.
 
-    With the unit "patient", shuffled patients are assigned to test, then val, until each part has its
-    fraction of the images; so a patient's images stay together. If the data set has an official split and
-    `official_split` is true, its test images stay test, and only what it leaves open is drawn.
-
-    Args:
-        catalog: the images.
-        settings: of the subset and the parts.
-        seed: of the draws.
+    With the unit "patient", shuffled patients are assigned to test, then val, until each part has its fraction of the
+    images; so a patient's images stay together. If the data set has an official split and `official_split` is true,
+    its test images stay test, and only what it leaves open is drawn.
 
     Raises:
-        HilumError: more images are asked for than the catalog has, a part is empty, a test fraction is
-            asked of a data set with an official test part, or the official split mixes patients.
+        HilumError: more images are asked for than the catalog has, a part is empty, a test fraction is asked of a
+            data set with an official test part, or the official split mixes patients.
     """
     table = catalog.table.iloc[_subset(len(catalog), settings.number_images, seed)]
     part = pd.Series("train", index=table.index, dtype=object)
@@ -130,8 +123,8 @@ def load_split(path: Path, catalog: Catalog) -> Split:
     """A saved split, checked against the catalog that it is used with.
 
     Raises:
-        HilumError: the file is missing or not a split file, is of another data set, has an unknown image or
-            part, or has no images to train or validate on.
+        HilumError: the file is missing or not a split file, is of another data set, has an unknown image or part, or
+            has no images to train or validate on.
     """
     try:
         table = pd.read_parquet(path)
@@ -141,8 +134,7 @@ def load_split(path: Path, catalog: Catalog) -> Split:
         ) from None
     except (OSError, ValueError) as error:
         raise HilumError(f"{path}: this is not a split file: {error}.") from None
-    missing = [name for name in ("ImageID", "PatientID", "part") if name not in table.columns]
-    if missing:
+    if missing := [name for name in ("ImageID", "PatientID", "part") if name not in table.columns]:
         raise HilumError(f"{path}: the split lacks the column(s) {', '.join(missing)}.")
     unknown = ~table["ImageID"].isin(catalog.table.index)
     if unknown.any():
@@ -177,11 +169,10 @@ def check_balance(catalog: Catalog, split: Split, tolerance: float) -> pd.DataFr
     Returns:
         columns `feature`, `part`, `train_share`, `part_share` (0..1), the largest difference first.
     """
-    shares = {
-        part: _feature_shares(catalog, catalog.table.loc[split.image_ids(part)]) for part in split.counts()
-    }
+    tables = {part: catalog.table.loc[split.image_ids(part)] for part in split.counts()}
+    shares = {part: _feature_shares(catalog, table) for part, table in tables.items()}
     rows = [
-        {"feature": feature, "part": part, "train_share": train_share, "part_share": shares[part][feature]}
+        (feature, part, train_share, shares[part][feature])
         for part in shares
         if part != "train"
         for feature, train_share in shares["train"].items()
@@ -247,13 +238,9 @@ def _feature_shares(catalog: Catalog, table: pd.DataFrame) -> dict[str, float]:
 
 
 def perceptual_hash(pixels: np.ndarray) -> np.ndarray | None:
-    """A hash of 255 bits that is similar for images that look similar.
+    """A hash of 255 bits that is similar for images, uint8 (height, width), that look similar.
 
-    Args:
-        pixels: uint8 gray levels of shape (height, width).
-
-    Returns:
-        uint64 of shape (4,), whose last bit is 0; None if the image is nearly blank.
+    It is uint64 (4,), whose last bit is 0; None if the image is nearly blank.
     """
     small = cv2.resize(pixels, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
     if small.std() < LEAST_CONTRAST:
@@ -290,9 +277,9 @@ def find_leaks(
         progress: called after each image is read.
 
     Returns:
-        One row per pair, with columns `LEAK_COLUMNS`. `kind` is "patient" (one row per patient and
-        pair of parts, with the first image of each part), "same pixels" or "near copy". `PatientID` is
-        that of the first image. `distance` is in bits, 0 for the same pixels and NaN for patients.
+        One row per pair, with columns `LEAK_COLUMNS`. `kind` is "patient" (one row per patient and pair of parts, with
+        the first image of each part), "same pixels" or "near copy". `PatientID` is that of the first image. `distance`
+        is in bits, 0 for the same pixels and NaN for patients.
 
     Raises:
         HilumError: an image is missing or cannot be read.
@@ -348,8 +335,7 @@ def _read_hashes(
     def hash_one(position: int) -> None:
         pixels = read_gray(paths[position])
         exact[position] = pixel_hash(pixels)
-        similar = perceptual_hash(pixels)
-        if similar is not None:
+        if (similar := perceptual_hash(pixels)) is not None:
             near[position], has_near[position] = similar, True
 
     with ThreadPoolExecutor(max_workers=cores()) as pool:
@@ -377,8 +363,7 @@ def _pairs_of_images(
             if exact[of_a[a]] != exact[of_b[b]]
         ]
     rows = [
-        [kind, patients[a], int(ids[a]), part[a], int(ids[b]), part[b], distance]
-        for kind, a, b, distance in pairs
+        [kind, patients[a], int(ids[a]), part[a], int(ids[b]), part[b], bits] for kind, a, b, bits in pairs
     ]
     return sorted(rows, key=lambda row: (row[-1], row[2], row[4]))
 

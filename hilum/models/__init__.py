@@ -28,6 +28,13 @@ MODELS = {
 #: Arguments that come from the run, not from `net_kwargs`.
 _FROM_THE_RUN = ("out_channels", "backbone", "image_width", "image_height", "load_weights")
 
+_HINTS = {
+    **{key: f" {key} is a setting of the run." for key in ("image_width", "image_height")},
+    **dict.fromkeys(
+        ("out_channels", "nr_classes", "num_classes"), " The number of outputs is the number of targets."
+    ),
+}
+
 __all__ = ["MODELS", "Normalized", "build_model", "model_class"]
 
 
@@ -106,16 +113,10 @@ def build_model(
     known = [key for key in parameters if key not in (*_FROM_THE_RUN, "timm_kwargs")]
     for key in net_kwargs:
         if key in _FROM_THE_RUN or (key not in known and "timm_kwargs" not in parameters):
-            raise HilumError(
-                f"net_kwargs: {name} has no setting {key!r}.{_explain_setting(key) or nearest(key, known)} "
-                f"It takes {', '.join(known)}."
-            )
-    from_the_run = {
-        "backbone": name.removeprefix("timm:"),
-        "image_width": image_size[0],
-        "image_height": image_size[1],
-        "load_weights": pretrained,
-    }
+            hint = _HINTS.get(key) or nearest(key, known)
+            raise HilumError(f"net_kwargs: {name} has no setting {key!r}.{hint} It takes {', '.join(known)}.")
+    from_the_run = {"backbone": name.removeprefix("timm:"), "load_weights": pretrained}
+    from_the_run |= dict(zip(("image_width", "image_height"), image_size, strict=True))
     from_the_run = {key: value for key, value in from_the_run.items() if key in parameters}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "weights"))
@@ -124,45 +125,39 @@ def build_model(
     return Normalized(net, own_mean, own_sd)
 
 
-def _explain_setting(key: str) -> str:
-    if key in ("image_width", "image_height"):
-        return f" {key} is a setting of the run."
-    if key in ("out_channels", "nr_classes", "num_classes"):
-        return " The number of outputs is the number of targets."
-    return ""
-
-
-def check_whole_number(name: str, value: Any, least: int = 1) -> int:
-    """The value of a setting, if it is a whole number of at least `least`; else raises HilumError."""
-    if not _is_whole_number(value, least):
-        raise HilumError(f"net_kwargs: {name} must be a whole number, {least} or more; it is {value!r}.")
+def check(name: str, value: Any, valid: bool, expected: str) -> Any:
+    """The value of a setting, if it is valid; else raises HilumError."""
+    if not valid:
+        raise HilumError(f"net_kwargs: {name} must be {expected}; it is {value!r}.")
     return value
+
+
+def check_whole_number(name: str, value: Any) -> int:
+    """The value of a setting, if it is a whole number, 1 or more; else raises HilumError."""
+    return check(name, value, _is_whole_number(value), "a whole number, 1 or more")
 
 
 def check_whole_numbers(name: str, value: Any) -> tuple[int, ...]:
     """The values of a setting, if they are a list of whole numbers, 1 or more; else raises HilumError."""
-    if not isinstance(value, list | tuple) or not value or not all(_is_whole_number(one, 1) for one in value):
-        raise HilumError(
-            f"net_kwargs: {name} must be a list of whole numbers, 1 or more, such as [16, 32]; it is {value!r}."
-        )
-    return tuple(value)
+    valid = isinstance(value, list | tuple) and bool(value) and all(map(_is_whole_number, value))
+    return tuple(check(name, value, valid, "a list of whole numbers, 1 or more, such as [16, 32]"))
 
 
 def check_fraction(name: str, value: Any) -> float:
     """The value of a setting, if it is a number from 0 up to, not including, 1; else raises HilumError."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        raise HilumError(f"net_kwargs: {name} must be 0 or more and below 1; it is {value!r}.")
-    return value
+    return check(name, value, is_number(value) and 0 <= value < 1, "0 or more and below 1")
 
 
 def check_choice(name: str, value: Any, allowed: tuple) -> Any:
     """The value of a setting, if it is an allowed one; else raises HilumError."""
-    if isinstance(value, bool) or value not in list(allowed):
-        raise HilumError(
-            f"net_kwargs: {name} must be one of {', '.join(map(str, allowed))}; it is {value!r}."
-        )
-    return value
+    valid = not isinstance(value, bool) and value in list(allowed)
+    return check(name, value, valid, f"one of {', '.join(map(str, allowed))}")
 
 
-def _is_whole_number(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def is_number(value: Any) -> bool:
+    """Whether a value is an int or a float, not a bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_whole_number(value: Any) -> bool:
+    return is_number(value) and isinstance(value, int) and value >= 1

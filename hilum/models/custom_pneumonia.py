@@ -58,15 +58,9 @@ class CustomPneumonia(nn.Module):
 
         self.blocks = nn.Sequential()
         for inputs, outputs in zip((1, *channels), channels, strict=False):
-            self.blocks.append(
-                nn.Sequential(
-                    nn.Conv2d(
-                        inputs, outputs, kernel_size=3, padding=1
-                    ),  # (B, inputs, h, w) → (B, outputs, h, w)
-                    nn.ReLU(),
-                    nn.MaxPool2d(2),  # → (B, made, h / 2, w / 2)
-                )
-            )
+            # (B, inputs, h, w) → (B, outputs, h, w) → (B, outputs, h / 2, w / 2)
+            convolution = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1)
+            self.blocks.append(nn.Sequential(convolution, nn.ReLU(), nn.MaxPool2d(2)))
 
         left_width, left_height = image_width // smallest, image_height // smallest
         self.flatten = nn.Flatten()  # (B, C, h, w) → (B, C · h · w)
@@ -105,11 +99,6 @@ class CustomPneumonia(nn.Module):
 
     def parameter_stages(self) -> list[tuple[str, list[nn.Parameter]]]:
         """From input to head, see `hilum.models.layer_groups`."""
-        blocks = [
-            (f"block {number}", list(block.parameters())) for number, block in enumerate(self.blocks, 1)
-        ]
-        return [
-            *blocks,
-            ("hidden", list(self.hidden.parameters())),
-            ("logits", list(self.logits.parameters())),
-        ]
+        modules = {f"block {number}": block for number, block in enumerate(self.blocks, 1)}
+        modules |= {"hidden": self.hidden, "logits": self.logits}
+        return [(name, list(module.parameters())) for name, module in modules.items()]

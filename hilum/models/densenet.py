@@ -7,7 +7,14 @@ from torch import nn
 from torch.nn import functional
 
 from hilum.errors import HilumError
-from hilum.models import check_choice, check_fraction, check_whole_number, check_whole_numbers
+from hilum.models import (
+    check,
+    check_choice,
+    check_fraction,
+    check_whole_number,
+    check_whole_numbers,
+    is_number,
+)
 
 
 class DenseLayer(nn.Module):
@@ -39,12 +46,8 @@ class DenseBlock(nn.Sequential):
     def __init__(
         self, layers: int, in_channels: int, growth_rate: int, bottleneck_size: int, drop_rate: float
     ):
-        super().__init__(
-            *(
-                DenseLayer(in_channels + number * growth_rate, growth_rate, bottleneck_size, drop_rate)
-                for number in range(layers)
-            )
-        )
+        inputs = [in_channels + number * growth_rate for number in range(layers)]
+        super().__init__(*(DenseLayer(count, growth_rate, bottleneck_size, drop_rate) for count in inputs))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(B, in_channels, h, w) to (B, in_channels + layers · growth_rate, h, w)."""
@@ -79,8 +82,7 @@ class DenseNet(nn.Module):
         initial_features: channels of the first convolution.
         bottleneck_size: channels between a dense layer's two convolutions, in growth rates.
         compression: fraction of the channels that a transition keeps, above 0 up to 1.
-        drop_rate: fraction of each dense layer's output that dropout sets to zero in training, 0 up to (not
-            including) 1.
+        drop_rate: fraction of each dense layer's output that dropout sets to zero in training, 0 to below 1.
         in_channels: of the images, 1 or 3; with 3 the gray channel is repeated.
 
     Raises:
@@ -105,12 +107,7 @@ class DenseNet(nn.Module):
         growth_rate = check_whole_number("growth_rate", growth_rate)
         bottleneck_size = check_whole_number("bottleneck_size", bottleneck_size)
         drop_rate = check_fraction("drop_rate", drop_rate)
-        if (
-            isinstance(compression, bool)
-            or not isinstance(compression, int | float)
-            or not 0 < compression <= 1
-        ):
-            raise HilumError(f"net_kwargs: compression must be above 0, up to 1; it is {compression!r}.")
+        check("compression", compression, is_number(compression) and 0 < compression <= 1, "above 0, up to 1")
         # The stem halves twice, rounding up; each transition halves once more, rounding down.
         smallest = 4 * (2 ** (len(block_config) - 1) - 1) + 1
         if image_width < smallest or image_height < smallest:

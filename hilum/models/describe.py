@@ -17,13 +17,11 @@ from hilum.models.shape_trace import calls_of, evaluation_mode, run_on_meta
 
 @dataclass(frozen=True)
 class Layer:
-    """One call of one layer.
+    """One call of one layer; shapes are without the batch.
 
     Attributes:
         name: in the model, such as `blocks.0.0`.
         kind: its class, such as Conv2d.
-        input_shape: without the batch.
-        output_shape: without the batch.
         parameters: number of its parameters; 0 if the layer was called before.
         formula: of that number, as text; "" if none is known.
         flattening: of the first fully connected layer: how a feature map becomes its input; else "".
@@ -40,16 +38,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class Summary:
-    """A model in a line, for images of one size and a number of outputs.
+    """A model in a line, for images of one size (width and height, pixels) and a number of outputs.
 
-    Attributes:
-        name: its net_name.
-        net_kwargs: the given settings.
-        about: one line.
-        image_size: width and height, pixels.
-        outputs: number of outputs.
-        parameters: number of parameters.
-        trainable: number of parameters that training changes.
+    `about` is its first line of documentation, `trainable` the number of parameters that training changes.
     """
 
     name: str
@@ -72,13 +63,11 @@ class Summary:
 
 @dataclass(frozen=True)
 class Description:
-    """A model in full.
+    """A model in full, with its layers in the order in which an image passes them.
 
     Attributes:
-        model: the model in a line.
         multiply_adds: of one image, forward: of convolutions and matrix products.
         activation_bytes: memory of training per image: the float32 tensors that are kept for the backward pass.
-        layers: in the order in which an image passes them.
     """
 
     model: Summary
@@ -109,12 +98,11 @@ def describe_model(
         HilumError: an unknown model, or a setting or a size that it cannot take.
     """
     summary, net = _summary(name, net_kwargs or {}, outputs, image_size)
-    return Description(
-        model=summary,
-        multiply_adds=_multiply_adds(net, image_size),
-        activation_bytes=_activation_bytes(net, image_size),
-        layers=_layers(net, image_size),
-    )
+    multiply_adds = _multiply_adds(net, image_size)
+    net.train()
+    # Three images less two: without the memory that does not grow with the batch.
+    activation_bytes = _kept_bytes(net, image_size, 3) - _kept_bytes(net, image_size, 2)
+    return Description(summary, multiply_adds, activation_bytes, _layers(net, image_size))
 
 
 def list_models(
@@ -161,12 +149,10 @@ def _layers(net: Normalized, image_size: tuple[int, int]) -> tuple[Layer, ...]:
     features: tuple[int, ...] | None = None
     flattened = False
     for call in calls_of(net, image_size):
-        if call.module in (net, net.net) or (
-            any(True for _ in call.module.children())
-            and not any(True for _ in call.module.parameters(recurse=False))
-        ):
+        own = list(call.module.parameters(recurse=False))
+        if call.module in (net, net.net) or (not own and list(call.module.children())):
             continue
-        own = [p for p in call.module.parameters(recurse=False) if id(p) not in counted]
+        own = [parameter for parameter in own if id(parameter) not in counted]
         counted |= {id(parameter) for parameter in own}
         flattening = ""
         if isinstance(call.module, nn.Linear) and features and not flattened:
@@ -184,10 +170,8 @@ def _layers(net: Normalized, image_size: tuple[int, int]) -> tuple[Layer, ...]:
                 flattening=flattening,
             )
         )
-    rest = [
-        (name, parameter) for name, parameter in net.net.named_parameters() if id(parameter) not in counted
-    ]
     # Such as a class token, or the matrices of an attention: the module around them uses them.
+    rest = [(name, p) for name, p in net.net.named_parameters() if id(p) not in counted]
     return (*found, *(Layer(name, "Parameter", None, None, p.numel(), _product(p.shape)) for name, p in rest))
 
 
@@ -205,10 +189,10 @@ def _formula(module: nn.Module) -> str:
     bias = " + 1" if getattr(module, "bias", None) is not None else ""
     if isinstance(module, nn.Conv2d):
         inputs = module.in_channels // module.groups
-        one = f"{inputs} × {_product(module.kernel_size)}{bias}"
-        return f"{module.out_channels:,} × ({one})"
+        return f"{module.out_channels:,} × ({inputs} × {_product(module.kernel_size)}{bias})"
     if isinstance(module, nn.Linear):
-        return f"{module.out_features:,} × {f'({module.in_features:,}{bias})' if bias else f'{module.in_features:,}'}"
+        inputs_text = f"({module.in_features:,}{bias})" if bias else f"{module.in_features:,}"
+        return f"{module.out_features:,} × {inputs_text}"
     return " + ".join(_product(parameter.shape) for parameter in module.parameters(recurse=False))
 
 
@@ -224,12 +208,6 @@ def _multiply_adds(net: Normalized, image_size: tuple[int, int]) -> int:
     return counter.get_total_flops() // 2
 
 
-def _activation_bytes(net: Normalized, image_size: tuple[int, int]) -> int:
-    """The difference between three images and two: without the memory that does not grow with the batch."""
-    net.train()
-    return _kept_bytes(net, image_size, 3) - _kept_bytes(net, image_size, 2)
-
-
 def _kept_bytes(net: Normalized, image_size: tuple[int, int], batch_size: int) -> int:
     """Bytes of the tensors that the backward pass of a batch needs, each storage once."""
     kept: dict[int, torch.UntypedStorage] = {}
@@ -239,10 +217,7 @@ def _kept_bytes(net: Normalized, image_size: tuple[int, int], batch_size: int) -
         kept[storage._cdata] = storage  # the reference keeps its address from being used again
         return tensor
 
-    with (
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        torch.random.fork_rng(devices=[]),
-    ):
-        output = run_on_meta(net, image_size, batch_size)
-        del output
+    keeping = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with keeping, torch.random.fork_rng(devices=[]):
+        run_on_meta(net, image_size, batch_size)
     return sum(storage.nbytes() for storage in kept.values())

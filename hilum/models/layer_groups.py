@@ -31,7 +31,7 @@ def stages(net: nn.Module, image_size: tuple[int, int] = (320, 320)) -> list[Sta
         HilumError: it has no parameters, or its `parameter_stages` do not hold each of its parameters once.
     """
     inner: Any = net.net if isinstance(net, Normalized) else net
-    if not _has_parameters(inner):
+    if not list(inner.parameters()):
         raise HilumError(f"{type(inner).__name__} has no parameters, so there is nothing to train.")
     found: list[Stage] = []
     if hasattr(inner, "parameter_stages"):
@@ -53,11 +53,7 @@ def stages(net: nn.Module, image_size: tuple[int, int] = (320, 320)) -> list[Sta
 def split_head(
     net: nn.Module, image_size: tuple[int, int] = (320, 320)
 ) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The parameters of the backbone, and those of the head: the layers that compute the logits.
-
-    Raises:
-        HilumError: as `stages`.
-    """
+    """The parameters of the backbone, and those of the head: the layers that compute the logits; see `stages`."""
     *backbone, (_, head) = stages(net, image_size)
     return [parameter for _, parameters in backbone for parameter in parameters], head
 
@@ -67,16 +63,13 @@ def backbone_modules(net: nn.Module, image_size: tuple[int, int] = (320, 320)) -
 
     While only the head is trained they belong in evaluation mode, with everything inside them: their batch
     normalization then keeps the statistics that their weights were trained with. Dropout next to the head,
-    outside of them, stays active.
-
-    Raises:
-        HilumError: as `stages`.
+    outside of them, stays active. Raises HilumError as `stages` does.
     """
     head = {id(parameter) for parameter in split_head(net, image_size)[1]}
 
     def without_head(module: nn.Module) -> Iterable[nn.Module]:
         if not any(id(parameter) in head for parameter in module.parameters()):
-            if any(True for _ in (*module.parameters(), *module.buffers())):
+            if [*module.parameters(), *module.buffers()]:
                 yield module
             return
         for child in module.children():
@@ -87,10 +80,8 @@ def backbone_modules(net: nn.Module, image_size: tuple[int, int] = (320, 320)) -
 
 def _is_torchvisions(net: nn.Module, name: str) -> bool:
     # By name: importing torchvision takes longer than anything else that a small training needs.
-    return any(
-        kind.__name__ == name and kind.__module__.startswith("torchvision.models")
-        for kind in type(net).__mro__
-    )
+    kinds = type(net).__mro__
+    return any(kind.__name__ == name and kind.__module__.startswith("torchvision.models") for kind in kinds)
 
 
 def _densenet_stages(net: nn.Module) -> list[Stage]:
@@ -108,8 +99,8 @@ def _by_children(net: nn.Module, inner: nn.Module, image_size: tuple[int, int]) 
     root = inner
     layers = _layers_in_order(net, inner, image_size)
     head = layers[-1]
-    while len(holders := [child for child in root.children() if _has_parameters(child)]) == 1:
-        if holders[0] is head or any(True for _ in root.parameters(recurse=False)):
+    while len(holders := [child for child in root.children() if list(child.parameters())]) == 1:
+        if holders[0] is head or list(root.parameters(recurse=False)):
             break
         root = holders[0]
     position = {layer: number for number, layer in enumerate(layers)}
@@ -133,14 +124,11 @@ def _by_children(net: nn.Module, inner: nn.Module, image_size: tuple[int, int]) 
 
 
 def _layers_in_order(net: nn.Module, inner: nn.Module, image_size: tuple[int, int]) -> list[nn.Module]:
-    """The innermost modules that have parameters, in the order in which an image passes them.
-
-    If the network cannot take the image, it is the order in which they were made.
-    """
+    """The innermost modules with parameters in the order of an image, or as they were made if it cannot take one."""
     layers = [
         module
         for module in inner.modules()
-        if any(True for _ in module.parameters(recurse=False)) and not any(True for _ in module.children())
+        if list(module.parameters(recurse=False)) and not list(module.children())
     ]
     try:
         last_call = {call.module: position for position, call in enumerate(calls_of(net, image_size))}
@@ -148,10 +136,6 @@ def _layers_in_order(net: nn.Module, inner: nn.Module, image_size: tuple[int, in
         last_call = {}
     called = sorted((layer for layer in layers if layer in last_call), key=last_call.__getitem__)
     return called or layers or [inner]
-
-
-def _has_parameters(module: nn.Module) -> bool:
-    return any(True for _ in module.parameters())
 
 
 def _check_complete(net: nn.Module, found: list[Stage]) -> None:

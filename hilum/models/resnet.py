@@ -53,10 +53,7 @@ def torchvisions(architecture: str, **kwargs: Any) -> Any:
 
 
 def drop_channels_behind_stages(resnet: nn.Module, drop_out_percent: float) -> None:
-    """Adds Dropout2d after each of the four residual stages; nothing if the fraction is 0.
-
-    It is a forward hook, so the network's code and the names of its weights stay torchvision's.
-    """
+    """Adds Dropout2d after each of the four residual stages, as a hook: the names of the weights stay torchvision's."""
     if not drop_out_percent:
         return
 
@@ -85,8 +82,7 @@ class ResNetPretrained(nn.Module):
     Args:
         out_channels: the number of targets.
         layers: 18, 34, 50, 101 or 152.
-        drop_out_percent: fraction of the channels that Dropout2d sets to zero after each of the four
-            residual stages in training, 0 up to (not including) 1; 0 adds none.
+        drop_out_percent: as of `ResNetGrayScale`.
         head: "replaced" replaces the layer to ImageNet's 1000 classes by a layer to the targets; "stacked"
             keeps it and adds a layer from 1000 to the targets after it.
         weights: a file of torchvision's weights for this ResNet, .pth or .safetensors; None is the first
@@ -95,8 +91,7 @@ class ResNetPretrained(nn.Module):
         load_weights: False leaves the weights as drawn, for a network whose weights come from a checkpoint.
 
     Raises:
-        HilumError: a value cannot be used; the file is missing, damaged or of another network; or it cannot be
-            downloaded.
+        HilumError: a value cannot be used; the file is missing, damaged, of another network, or not downloaded.
     """
 
     def __init__(

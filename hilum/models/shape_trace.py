@@ -18,13 +18,9 @@ from hilum.models.weights import first_line
 
 @dataclass(frozen=True)
 class Call:
-    """One call of one module.
+    """One call of one module, with its name as in `named_modules`.
 
-    Attributes:
-        name: of the module in the network, as in `named_modules`.
-        module: the module.
-        input_shape: of its first input, None if that is not a tensor.
-        output_shape: of its output, None if that is not a tensor.
+    The shapes are those of its first input and of its output, None for what is not a tensor.
     """
 
     name: str

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from hilum.errors import HilumError, nearest
-from hilum.models import check_choice
+from hilum.models import check, check_choice
 from hilum.models.shape_trace import calls_of
 from hilum.models.weights import TIMEOUT, first_line, read_weights, short_timeout
 
@@ -58,21 +58,18 @@ class TimmBackbone(nn.Module):
         timm = import_timm()
         cfg = _pretrained_cfg(timm, backbone)
         self.in_channels = check_choice("in_channels", in_channels, (1, 3))
-        if not isinstance(pretrained, bool):
-            raise HilumError(f"net_kwargs: pretrained must be true or false; it is {pretrained!r}.")
+        check("pretrained", pretrained, isinstance(pretrained, bool), "true or false")
         self.normalization = None
         if pretrained or weights is not None:
             self.normalization = _normalization(cfg, in_channels)
         if cfg.get("fixed_input_size"):
             timm_kwargs.setdefault("img_size", (image_height, image_width))
         loaded = load_weights and self.normalization is not None
-        file = weights
         try:
+            file = (weights if weights is not None else _cached_file(cfg)) if loaded else None
             if loaded and file is None:
-                file = _cached_file(cfg)
-                if file is None:
-                    _check_online(cfg)
-            state = {"state_dict": read_weights(file)} if loaded and file is not None else {}
+                _check_online(cfg)
+            state = {"state_dict": read_weights(file)} if file is not None else {}
             with warnings.catch_warnings(), short_timeout():
                 warnings.simplefilter("ignore")  # for timm's own developers
                 self.net = timm.create_model(
@@ -87,9 +84,8 @@ class TimmBackbone(nn.Module):
         except Exception as error:
             raise HilumError(_explain(error, backbone, cfg, loaded, weights, timm_kwargs)) from None
         if state:
-            self.net.pretrained_cfg = {
-                key: value for key, value in self.net.pretrained_cfg.items() if key != "state_dict"
-            }
+            own = self.net.pretrained_cfg
+            self.net.pretrained_cfg = {key: value for key, value in own.items() if key != "state_dict"}
         self.backbone = f"timm:{backbone}"
         calls_of(self, (image_width, image_height))  # raises an error for a size that it cannot take
 
@@ -103,11 +99,7 @@ class TimmBackbone(nn.Module):
 
 
 def import_timm() -> ModuleType:
-    """The timm package.
-
-    Raises:
-        HilumError: it is not installed.
-    """
+    """The timm package. Raises HilumError if it is not installed."""
     try:
         import timm
     except ImportError:
@@ -116,21 +108,15 @@ def import_timm() -> ModuleType:
 
 
 def timm_stages(net: Any) -> list[tuple[str, list[nn.Parameter]]]:
-    """The parameters of a network of timm from input to head, grouped coarsely by its own `group_matcher`.
-
-    The head is its `get_classifier()`, one layer or several.
-    """
+    """The parameters from input to head, grouped coarsely by `net.group_matcher`; `net.get_classifier()` is last."""
     from timm.models import group_parameters
 
     classifier = net.get_classifier()
     heads = classifier if isinstance(classifier, Sequence) else [classifier]
     head = {id(parameter) for module in heads for parameter in module.parameters()}
     named = dict(net.named_parameters())
-    groups = [
-        [name for name in names if id(named[name]) not in head]
-        for names in group_parameters(net, net.group_matcher(coarse=True)).values()
-    ]
-    groups = [names for names in groups if names]
+    found = group_parameters(net, net.group_matcher(coarse=True)).values()
+    groups = [kept for names in found if (kept := [name for name in names if id(named[name]) not in head])]
     prefixes = [_common_prefix(names) for names in groups]
     stages = []
     for names, prefix in zip(groups, prefixes, strict=True):
@@ -181,11 +167,7 @@ def _cached_file(cfg: dict[str, Any]) -> Path | None:
 
 
 def _check_online(cfg: dict[str, Any]) -> None:
-    """Sends one request to the hub; its own download tries for a minute.
-
-    Raises:
-        OSError: there is no answer.
-    """
+    """Sends one request to the hub, because its own download tries for a minute; OSError if no answer comes."""
     from huggingface_hub import hf_hub_url
 
     if not cfg.get("hf_hub_id"):

@@ -20,11 +20,9 @@ _NORMALIZATION = ("mean", "sd")
 
 @dataclass(frozen=True)
 class Transfer:
-    """What was taken from another run.
+    """What was taken from another run, which had the name `run` and the net_name `model`.
 
     Attributes:
-        run: its name.
-        model: its net_name.
         epoch: of its weights.
         weights: SHA-256 of their file.
         taken: for each target of the new run whether its output was taken, or stays as drawn.
@@ -40,14 +38,8 @@ class Transfer:
 
     def as_record(self) -> dict[str, Any]:
         """As JSON values, for run.json."""
-        return {
-            "run": self.run,
-            "model": self.model,
-            "epoch": self.epoch,
-            "weights": self.weights,
-            "taken": self._targets(taken=True),
-            "as_drawn": self._targets(taken=False),
-        }
+        record = {name: getattr(self, name) for name in ("run", "model", "epoch", "weights")}
+        return record | {"taken": self._targets(taken=True), "as_drawn": self._targets(taken=False)}
 
     def as_text(self) -> str:
         """One line for the user."""
@@ -92,8 +84,8 @@ def initialise_from(
             first tensor that differs are named.
     """
     record = run_folder.record
-    theirs = _weights(run_folder)
-    their_model = record.get("own_net") or run_folder.settings["net_name"]
+    weights_file = whole_folder(run_folder.path / "checkpoints" / "best") / "model.safetensors"
+    theirs = _load(weights_file, run_folder)
     own = net.state_dict()
     head = _names_of_head(net, image_size)
 
@@ -112,14 +104,13 @@ def initialise_from(
             new[name] = ours if name in _NORMALIZATION else other
     net.load_state_dict(new)
     taken = {target: target in run_folder.targets for target in targets}
-    outputs = own[head[0]].shape[0]
     return Transfer(
         run=record["name"],
-        model=their_model,
+        model=record.get("own_net") or run_folder.settings["net_name"],
         epoch=record.get("best_epoch") or 0,
-        weights=sha256_of_file(_weights_file(run_folder)),
+        weights=sha256_of_file(weights_file),
         taken=taken,
-        outputs_as_drawn=outputs - sum(taken.values()),
+        outputs_as_drawn=own[head[0]].shape[0] - sum(taken.values()),
     )
 
 
@@ -142,12 +133,7 @@ def _matched_rows(
     return rows
 
 
-def _weights_file(run_folder: RunFolder) -> Path:
-    return whole_folder(run_folder.path / "checkpoints" / "best") / "model.safetensors"
-
-
-def _weights(run_folder: RunFolder) -> dict[str, torch.Tensor]:
-    path = _weights_file(run_folder)
+def _load(path: Path, run_folder: RunFolder) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except FileNotFoundError:

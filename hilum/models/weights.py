@@ -33,7 +33,7 @@ def imagenet_file(architecture: str) -> Path:
     """The file of torchvision's ImageNet weights (IMAGENET1K_V1), downloaded unless it is in its cache.
 
     Raises:
-        HilumError: it is missing and cannot be downloaded.
+        HilumError: it cannot be downloaded.
     """
     weights = _imagenet_weights(architecture)
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(weights.url).path).name
@@ -104,23 +104,19 @@ def load_named(
     Raises:
         HilumError: names or shapes differ: the file is of another network.
     """
-    own = {
-        name: tuple(value.shape) for name, value in net.state_dict().items() if not name.startswith(leave_out)
-    }
     given = {name: value for name, value in weights.items() if not name.startswith(leave_out)}
-    shapes = {name: tuple(value.shape) for name, value in given.items()}
+    there, here = (
+        {name: tuple(value.shape) for name, value in tensors.items() if not name.startswith(leave_out)}
+        for tensors in (given, net.state_dict())
+    )
+    differing = [name for name in {**here, **there} if here.get(name) != there.get(name)]
     # Files from before PyTorch 0.4.1 do not count the batches of batch normalization.
-    differing = [
-        name
-        for name in {**own, **shapes}
-        if own.get(name) != shapes.get(name)
-        and not (name.endswith("num_batches_tracked") and name not in shapes)
-    ]
+    differing = [name for name in differing if name in there or not name.endswith("num_batches_tracked")]
     if differing:
         name = differing[0]
         raise HilumError(
             f"{path}: these are not the weights of {architecture}: {len(differing)} tensors differ, for example "
-            f"{name}: {shapes.get(name, 'absent')} in the file, {own.get(name, 'absent')} in the network."
+            f"{name}: {there.get(name, 'absent')} in the file, {here.get(name, 'absent')} in the network."
         )
     net.load_state_dict(given, strict=False)
 
