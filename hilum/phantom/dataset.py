@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from hilum.errors import HilumError, nearest
-from hilum.files import cache_folder, locked, replacing, write_json
+from hilum.files import cache_folder, holds_complete, locked, replacing, write_json
 from hilum.machine import cores, worker_pool
 from hilum.phantom.cohort import COLUMNS, DATASET, LEAKS, cohort_table
 from hilum.phantom.drawing import ImagePlan, draw_image
@@ -72,7 +72,7 @@ def write_phantom(
     parameters = {"images": images, "size": size, "seed": seed, "leak": leak}
     parameters |= {"masks": masks, "drawing": DRAWING}
     _check_parameters(parameters | ({} if workers is None else {"workers": workers}))
-    if _is_complete(root, parameters):
+    if holds_complete(root, "phantom", parameters):
         return root
     write_json(root / _STARTED, parameters)
     table = cohort_table(images, seed=seed, leak=leak)
@@ -102,38 +102,6 @@ def _check_parameters(parameters: dict[str, Any]) -> None:
     if leak not in LEAKS:
         hint = nearest(str(leak), [known for known in LEAKS if known])
         raise HilumError(f"phantom: leak is {leak!r}.{hint} It may be 'acuity', 'effusion' or None.")
-
-
-def _is_complete(root: Path, parameters: dict[str, Any]) -> bool:
-    """Whether the phantom is there; raises if anything else is."""
-    if not root.exists():
-        return False
-    if not root.is_dir():
-        raise HilumError(f"phantom: {root} is a file. Choose a folder.")
-    for name in (COMPLETE, _STARTED):
-        if (root / name).exists():
-            _check_same(root, name, parameters)
-            return name == COMPLETE
-    # A killed process may leave a partial file of the very first write.
-    if any(not entry.name.startswith(".phantom.") for entry in root.iterdir()):
-        raise HilumError(
-            f"phantom: {root} is not empty and is not a phantom (it has no {COMPLETE}). "
-            "Nothing was changed. Choose another folder."
-        )
-    return False
-
-
-def _check_same(root: Path, name: str, parameters: dict[str, Any]) -> None:
-    try:
-        found = json.loads((root / name).read_text(encoding="utf-8"))
-        known = {key: found[key] for key in parameters}
-    except (ValueError, KeyError, TypeError):
-        raise HilumError(f"phantom: {root / name} cannot be read. Delete {root} or choose another.") from None
-    pairs = [(key, known[key], value) for key, value in parameters.items() if known[key] != value]
-    if pairs:
-        different = "; ".join(f"{key} {old!r}, not {new!r}" for key, old, new in pairs)
-        problem = f"phantom: {root} holds another phantom, with {different}."
-        raise HilumError(f"{problem} Choose another folder, or delete this one.")
 
 
 def _write_images(
