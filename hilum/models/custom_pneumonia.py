@@ -48,7 +48,7 @@ class CustomPneumonia(nn.Module):
         channels = check_whole_numbers("channels", channels)
         hidden = check_whole_number("hidden", hidden)
         smallest = 2 ** len(channels)
-        if image_width < smallest or image_height < smallest:
+        if min(image_width, image_height) < smallest:
             raise HilumError(
                 f"custom_pneumonia cannot take images of {image_width} x {image_height}: each of its {len(channels)} "
                 f"blocks halves width and height, so that nothing would be left. It takes images of {smallest} x "

@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,17 +30,15 @@ class TimmBackbone(nn.Module):
         backbone: its name in timm, such as "resnet18" or "convnext_tiny.fb_in1k".
         image_width: of the images, pixels; for networks that are made for one size.
         image_height: the same.
-        in_channels: 1 or 3; with 3 the gray channel is repeated. Pretrained weights of the first convolution
-            are summed over their three channels for 1.
-        pretrained: begin with timm's weights, from its cache or downloaded; pixels are then normalized as in
-            their training.
+        in_channels: 1 or 3; with 3 the gray channel is repeated, with 1 pretrained weights are summed over three.
+        pretrained: begin with timm's weights, cached or downloaded; pixels are normalized as in their training.
         weights: a file with these weights, .safetensors or .pth, instead of the download; implies `pretrained`.
         load_weights: False leaves the weights as drawn, for a network whose weights come from a checkpoint.
         timm_kwargs: other arguments of timm's `create_model` for this network, such as drop_rate.
 
     Raises:
-        HilumError: timm is not installed; the network, a setting or a value is unknown; images of a size that it
-            cannot take; weights that are missing, damaged or of another network.
+        HilumError: timm is not installed; the network, a setting or a value is unknown; the images' size does not
+            fit; weights are missing, damaged or of another network.
     """
 
     def __init__(
@@ -128,12 +127,8 @@ def timm_stages(net: Any) -> list[tuple[str, list[nn.Parameter]]]:
 
 def _common_prefix(names: list[str]) -> list[str]:
     """The parts that all parameters' names begin with, such as `blocks`, `0`."""
-    prefix = []
-    for several in zip(*(name.split(".")[:-1] for name in names), strict=False):
-        if len(set(several)) > 1:
-            break
-        prefix.append(several[0])
-    return prefix
+    columns = zip(*(name.split(".")[:-1] for name in names), strict=False)
+    return [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]
 
 
 def _pretrained_cfg(timm: ModuleType, backbone: str) -> dict[str, Any]:

@@ -65,12 +65,11 @@ def initialise_from(
 ) -> Transfer:
     """Loads the best weights of another run into a network of the same architecture.
 
-    The outputs are matched by target name: rows of the head's tensors. A target that the other run lacks, and
-    the additional outputs of targets with three classes, keep their values. Everything else must have the same
-    name and shape, and is taken, including the counts of batch normalization.
-
-    Mean and deviation of the pixels stay the new network's: the weights expect pixels of mean 0 and deviation 1,
-    which only the new data's own statistics give. A normalization of pretrained weights is the same in both.
+    The outputs are matched by target name: rows of the head's tensors. A target that the other run lacks, and the
+    additional outputs of targets with three classes, keep their values. Everything else must have the same name and
+    shape, and is taken, including the counts of batch normalization. Mean and deviation of the pixels stay the new
+    network's: the weights expect pixels of mean 0 and deviation 1, which only the new data's own statistics give.
+    A normalization of pretrained weights is the same in both.
 
     Args:
         net: the new network; unchanged if an error is raised.
@@ -138,8 +137,7 @@ def _load(path: Path, run_folder: RunFolder) -> dict[str, torch.Tensor]:
         return load_file(path)
     except FileNotFoundError:
         raise HilumError(
-            f"init_from {run_folder.path}: {path.name} is missing under checkpoints/best. A run has it once an epoch "
-            "has ended."
+            f"init_from {run_folder.path}: {path.name} is missing under checkpoints/best. A run has it after an epoch."
         ) from None
     except Exception as error:  # safetensors has an exception type of its own, outside its public names
         raise HilumError(f"{path}: the checkpoint is damaged: {first_line(error)}.") from None
