@@ -30,7 +30,7 @@ class TimmBackbone(nn.Module):
         backbone: its name in timm, such as "resnet18" or "convnext_tiny.fb_in1k".
         image_width: of the images, pixels; for networks that are made for one size.
         image_height: the same.
-        in_channels: 1 or 3; with 3 the gray channel is repeated, with 1 pretrained weights are summed over three.
+        in_channels: 1 or 3; 3 repeats the gray channel, 1 sums pretrained weights of the first convolution over three.
         pretrained: begin with timm's weights, cached or downloaded; pixels are normalized as in their training.
         weights: a file with these weights, .safetensors or .pth, instead of the download; implies `pretrained`.
         load_weights: False leaves the weights as drawn, for a network whose weights come from a checkpoint.
