@@ -11,6 +11,7 @@ from hilum.errors import HilumError
 from hilum.files import (
     Bucket,
     Folder,
+    holds_complete,
     locked,
     replacing,
     replacing_folder,
@@ -207,3 +208,16 @@ def test_the_package_that_gs_needs_is_named(tmp_path):
         pytest.skip("google-cloud-storage is installed")
     with pytest.raises(HilumError, match="pip install google-cloud-storage"):
         storage_at("gs://bucket/name").has("file")
+
+
+def test_a_folder_holds_a_complete_pack_once_its_record_is_written(tmp_path):
+    folder = tmp_path / "pack"
+    assert not holds_complete(folder, "pack", {"width": 32})
+    write_json(folder / "pack.started.json", {"width": 32})
+    assert not holds_complete(folder, "pack", {"width": 32})
+    write_json(folder / "pack.json", {"width": 32, "images": 5})
+    assert holds_complete(folder, "pack", {"width": 32})
+    with pytest.raises(HilumError, match="another pack, with width 32, not 64"):
+        holds_complete(folder, "pack", {"width": 64})
+    with pytest.raises(HilumError, match=r"is not empty and is not a phantom \(it has no phantom.json\)"):
+        holds_complete(folder, "phantom", {"width": 32})
