@@ -89,8 +89,7 @@ class RunFolder:
             path = _make_first([name] if name is not None else numbered, save_path)
         except OSError as error:
             raise HilumError(f"save_path {save_path}: it cannot be written: {error.strerror}.") from None
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        start = {"format": FORMAT_VERSION, "name": path.name, "status": "running", "started": started}
+        start = {"format": FORMAT_VERSION, "name": path.name, "status": "running", "started": _now()}
         write_json(path / "run.json", start | record)
         return cls(path)
 
@@ -98,6 +97,10 @@ class RunFolder:
         """Adds or replaces these entries in run.json."""
         self.record = self.record | changes
         write_json(self.path / "run.json", self.record)
+
+    def end(self, status: str, **changes: Any) -> None:
+        """Records that the run is "finished" or has "failed", and when."""
+        self.update(status=status, **changes, finished=_now())
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -195,7 +198,7 @@ class RunFolder:
     def log(self, line: str) -> None:
         """Appends a line to log.txt, with the time."""
         with (self.path / "log.txt").open("a", encoding="utf-8") as file:
-            file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n")
+            file.write(f"{_now()} {line}\n")
 
     def print_and_log(self, line: str) -> None:
         """Prints a line and appends it to log.txt."""
@@ -233,6 +236,10 @@ class RunFolder:
             raise HilumError(f"{self.path / name}: the file is damaged: {error}.") from None
 
 
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 def _make_first(names: Iterable[str], save_path: Path) -> Path:
     """Makes the first of the folders that does not exist yet."""
     path = save_path
@@ -245,9 +252,10 @@ def _make_first(names: Iterable[str], save_path: Path) -> Path:
 
 
 @dataclass(frozen=True, eq=False)
-class EvaluationTables:
-    """The tables of one evaluation of a run on other images."""
+class Evaluation:
+    """One evaluation of a run on other images."""
 
+    folder: Path
     record: dict[str, Any]  # evaluation.json
     scores: pd.DataFrame  # by image, see `hilum.metrics.scores.scores_with_intervals`
     study_scores: pd.DataFrame | None  # the same by study; None if the data set has no studies
@@ -263,7 +271,7 @@ class EvaluationTables:
         return json.dumps(record, indent=2)
 
 
-def read_evaluation(path: Path) -> EvaluationTables:
+def read_evaluation(path: Path) -> Evaluation:
     """Reads the folder of an evaluation.
 
     Raises:
@@ -274,7 +282,8 @@ def read_evaluation(path: Path) -> EvaluationTables:
         record = json.loads((path / "evaluation.json").read_text(encoding="utf-8"))
         if missing := [name for name in _ALWAYS_IN_EVALUATION if name not in record]:
             raise ValueError(f"evaluation.json lacks {', '.join(missing)}")
-        return EvaluationTables(
+        return Evaluation(
+            folder=path,
             record=record,
             scores=pd.read_parquet(path / "scores.parquet"),
             study_scores=pd.read_parquet(by_study) if by_study.is_file() else None,

@@ -137,9 +137,8 @@ def evaluate(run: Path, source_kwargs: str | None, as_json: bool, **options: Any
         kwargs = parse_setting("source_kwargs", source_kwargs or "{}")
         found = evaluate_run(run, source_kwargs=kwargs, progress=advance, **options)
     from hilum.report.terminal import show_evaluation
-    from hilum.run_folder import read_evaluation
 
     if as_json:
-        click.echo(read_evaluation(found.folder).as_json())
+        click.echo(found.as_json())
     else:
         show_evaluation(found.folder)

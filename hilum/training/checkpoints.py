@@ -25,12 +25,8 @@ class DamagedCheckpointError(HilumError):
 def save_checkpoint(folder: Path, net: nn.Module, state: dict[str, Any]) -> None:
     """Writes `model.safetensors` (the network's weights) and `state.pt` (everything else), both or neither.
 
-    The old checkpoint becomes the folder `previous` next to it, in case the disk loses the new one.
-
-    Args:
-        folder: of the checkpoint.
-        net: its weights are those that the epoch was validated with.
-        state: `epoch`, and the result of `TrainingLoop.state_dict`.
+    `net` has the weights that the epoch was validated with; `state` is `epoch` and `TrainingLoop.state_dict`. The
+    old checkpoint becomes the folder `previous` next to it, in case the disk loses the new one.
     """
     # Copies: safetensors refuses tensors that share memory, such as tied weights.
     weights = {
@@ -45,15 +41,11 @@ def save_checkpoint(folder: Path, net: nn.Module, state: dict[str, Any]) -> None
 def load_newest_checkpoint(
     checkpoints: Path, net: nn.Module
 ) -> tuple[Path | None, dict[str, Any], list[str]]:
-    """Loads the newest undamaged checkpoint of a run into a network.
-
-    Args:
-        checkpoints: the run's folder of checkpoints; `previous` is used if `last` is missing or damaged.
-        net: gets the weights.
+    """Loads the newest undamaged checkpoint of a run into a network: `last`, else `previous`.
 
     Returns:
-        The checkpoint's folder, its state, and the messages about damaged checkpoints. Without a checkpoint,
-        None, epoch 0 alone and no message; nothing is loaded.
+        The checkpoint's folder, its state, and the messages about damaged checkpoints. If there is none, None,
+        epoch 0 alone and no message.
 
     Raises:
         HilumError: the weights are of another network, or all checkpoints are damaged.
@@ -66,10 +58,9 @@ def load_newest_checkpoint(
         try:
             state = load_state(folder)
             load_weights(folder, net)
+            return folder, state, damaged
         except DamagedCheckpointError as error:
             damaged.append(str(error))
-            continue
-        return folder, state, damaged
     if damaged:
         raise HilumError(f"No checkpoint of the run can be used. {' '.join(damaged)} Train the run again.")
     return None, {"epoch": 0}, []
@@ -108,18 +99,16 @@ def load_state(folder: Path) -> dict[str, Any]:
     Raises:
         HilumError: the file is missing or damaged.
     """
-    return _read(
-        whole_folder(folder) / "state.pt", partial(torch.load, map_location="cpu", weights_only=True)
-    )
+    path = whole_folder(folder) / "state.pt"
+    return _read(path, partial(torch.load, map_location="cpu", weights_only=True))
 
 
 def _read(path: Path, read: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
     try:
         return read(path)
     except FileNotFoundError:
-        raise DamagedCheckpointError(
-            f"{path}: the checkpoint is missing. A run has one after its first epoch."
-        ) from None
+        message = f"{path}: the checkpoint is missing. A run has one after its first epoch."
+        raise DamagedCheckpointError(message) from None
     except Exception as error:  # safetensors and torch raise several types for a truncated file
         raise DamagedCheckpointError(f"{path}: the checkpoint is damaged: {error}.") from None
 
@@ -127,12 +116,8 @@ def _read(path: Path, read: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
 def trained_model(folder: RunFolder, net: nn.Module | None = None) -> nn.Module:
     """The network with the weights of the best epoch, in evaluation mode, on the CPU.
 
-    Args:
-        folder: of the run.
-        net: the network, for a run that was trained with one of your own.
-
-    Returns:
-        uint8 images (B, 1, height, width) to raw outputs; `target_logits` makes them one per target.
+    It maps uint8 images (B, 1, height, width) to raw outputs; `target_logits` makes them one per target. `net` is the
+    network before training, for a run that was trained with one of your own.
 
     Raises:
         HilumError: no checkpoint, a missing or superfluous network, or one that does not fit.
@@ -169,11 +154,9 @@ def target_logits(folder: RunFolder) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 class TargetLogits(nn.Module):
-    """A trained model from pixels to one logit per target.
+    """A trained model from pixels to one logit per target: `trained_model`, then `mixing`.
 
-    Args:
-        model: uint8 images (B, 1, height, width) to raw outputs (B, outputs).
-        mixing: float32 (outputs, targets), multiplied with the outputs; None if these are the logits.
+    `mixing`, float32 (outputs, targets), is multiplied with the raw outputs; None if these are the logits.
     """
 
     def __init__(self, model: nn.Module, mixing: torch.Tensor | None = None):

@@ -90,19 +90,14 @@ def make_fabric(device: torch.device, precision: str = "32", *, frozen: bool = F
     Raises:
         HilumError: this machine has fewer GPUs than processes.
     """
+    options = {"accelerator": device.type, "precision": _PRECISIONS[precision]}
     if not under_torchrun():
-        devices: Any = [device.index or 0] if device.type == "cuda" else 1
-        return Fabric(accelerator=device.type, devices=devices, precision=_PRECISIONS[precision])
+        return Fabric(devices=[device.index or 0] if device.type == "cuda" else 1, **options)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it greets each process
     world, local = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
     _check_gpu_count(device, local)
-    fabric = Fabric(
-        accelerator=device.type,
-        devices=local,
-        num_nodes=world // local,
-        strategy=DDPStrategy(find_unused_parameters=frozen),
-        precision=_PRECISIONS[precision],
-    )
+    strategy = DDPStrategy(find_unused_parameters=frozen)
+    fabric = Fabric(devices=local, num_nodes=world // local, strategy=strategy, **options)
     fabric.launch()
     return fabric
 
@@ -148,7 +143,6 @@ def train_on_devices(arguments: list[str], devices: int, device: torch.device) -
         rdzv_endpoint="127.0.0.1:0",
         local_addr="127.0.0.1",
         max_restarts=0,
-        monitor_interval=0.2,
     )
     # Its report of a failed process repeats what the process has printed.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
@@ -163,11 +157,7 @@ def train_on_devices(arguments: list[str], devices: int, device: torch.device) -
 
 
 def gathered(batches: list[Any]) -> list[Any]:
-    """The batches of all devices, in the order of one device: the first of each, the second of each, …
-
-    Args:
-        batches: of this device; anything that pickles.
-    """
+    """The batches of all devices, in the order of one device: the first of each, the second of each, …"""
     of_devices: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(of_devices, batches)
     missing = object()
@@ -184,10 +174,7 @@ def share_buffers(net: nn.Module) -> None:
 
 @contextmanager
 def deterministic_operators(on: bool, device: torch.device) -> Iterator[None]:
-    """Within the block CUDA computes the same each time, and warns of operators that cannot.
-
-    The CPU's operators do so anyway.
-    """
+    """Within the block CUDA computes the same each time, as CPUs always do, and warns of operators that cannot."""
     if not on or device.type != "cuda":
         yield
         return

@@ -23,7 +23,7 @@ from hilum.files import replacing_folder, write_json
 from hilum.metrics.calibration import Calibration, calibration_table
 from hilum.metrics.predictions import Predictions, sigmoid
 from hilum.metrics.scores import scores_with_intervals
-from hilum.run_folder import RunFolder
+from hilum.run_folder import Evaluation, RunFolder, read_evaluation
 from hilum.sources import Catalog, open_catalog
 from hilum.training.checkpoints import target_logits, trained_model
 from hilum.training.distributed import choose_device, has_bf16_units
@@ -33,40 +33,18 @@ from hilum.training.run_writer import describe_environment
 PARTS = ("test", "val", "train", "all")
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Result of an evaluation, which is also in its folder.
-
-    Attributes:
-        folder: of the evaluation.
-        record: the content of `evaluation.json`.
-        scores: `scores_with_intervals` by image, one row per target of the run that the data set has.
-    """
-
-    folder: Path
-    record: dict[str, Any]
-    scores: pd.DataFrame
-
-
 @dataclass
 class _Images:
-    """The images of an evaluation.
+    """The images of an evaluation of a run."""
 
-    Attributes:
-        catalog: the images.
-        own: whether they are the run's own data set.
-        part: one of `PARTS`.
-        pack: prepared pixels of these images, if any.
-        remarks: for the record.
-        left_out: target of the run that the data set does not have -> the reason.
-    """
-
+    folder: RunFolder
+    config: RunConfig
     catalog: Catalog
-    own: bool
-    part: str
-    pack: str | None
+    own: bool  # whether they are the run's own data set
+    part: str  # one of `PARTS`
+    pack: str | None  # prepared pixels of these images
     remarks: list[str] = field(default_factory=list)
-    left_out: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)  # target that the data set does not have -> reason
 
 
 def evaluate(
@@ -110,27 +88,18 @@ def evaluate(
             that cannot be read.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
-    epoch = folder.best_epoch
-    config = settings_of(folder)
+    epoch, config = folder.best_epoch, _settings_of(folder)
     images = _open_images(folder, config, source, root, source_kwargs, catalog, part, pack)
-    labels = _labels(images.catalog, config)
+    labels = _labels(images)
     chosen_device = choose_device(device)
     model = trained_model(folder, net).to(chosen_device)
-    loader = _loader(images, config, num_workers)
-    probabilities = _probabilities(folder, model, loader, chosen_device, progress)
-    predictions = _predictions(folder, images, labels, probabilities)
-    record = _record(folder, epoch, images, predictions, replicates) | describe_environment(chosen_device)
-    features = images.catalog.table.loc[predictions.image_ids]
-    tables = _tables(folder, predictions, features, replicates, config.seed)
-    return _write(folder, record, tables)
+    probabilities = _probabilities(images, model, _loader(images, num_workers), chosen_device, progress)
+    predictions = _predictions(images, labels, probabilities)
+    record = _record(images, epoch, predictions, replicates) | describe_environment(chosen_device)
+    return _write(folder, record, _tables(images, predictions, replicates))
 
 
-def settings_of(folder: RunFolder) -> RunConfig:
-    """The run's settings.
-
-    Raises:
-        HilumError: the run has a setting that this version does not know or refuses.
-    """
+def _settings_of(folder: RunFolder) -> RunConfig:
     try:
         return RunConfig(**{name: value for name, value in folder.settings.items() if value is not None})
     except HilumError as error:
@@ -163,44 +132,48 @@ def _open_images(
     part = part or ("test" if own else "all")
     if part not in PARTS:
         raise HilumError(f"--split: {part!r} is not a part. Use {', '.join(PARTS)}.")
-    images = _Images(catalog, own, part, config.pack if pack is None and own and not given else pack)
-    if own:
-        _select_own_part(folder, images)
-    else:
-        _select_other_part(folder, images)
-    _select_targets(folder, images)
+    pack = config.pack if pack is None and own and not given else pack
+    images = _Images(folder, config, catalog, own, part, pack)
+    select_part = _select_own_part if own else _select_other_part
+    select_part(images)
+    common = [target for target in folder.targets if target in catalog.targets]
+    if not common:
+        raise HilumError(
+            f"{catalog.name} has none of the run's targets ({', '.join(folder.targets)}); "
+            f"it has {', '.join(catalog.targets)}."
+        )
+    missing = [target for target in folder.targets if target not in common]
+    images.left_out = dict.fromkeys(missing, f"{catalog.name} does not label it")
+    images.catalog = images.catalog.select_targets(common)
     if images.pack is not None:
         in_pack = without_left_out(images.pack, images.catalog)
-        missing = len(images.catalog) - len(in_pack)
-        if missing:
-            images.remarks.append(f"{missing:,} images are left out: they are not in {images.pack}.")
+        if absent := len(images.catalog) - len(in_pack):
+            images.remarks.append(f"{absent:,} images are left out: they are not in {images.pack}.")
         images.catalog = in_pack
     return images
 
 
-def _select_own_part(folder: RunFolder, images: _Images) -> None:
+def _select_own_part(images: _Images) -> None:
     """Selects a part of the run's split."""
-    part, split = images.part, folder.split()
+    part, split = images.part, images.folder.split()
     counts = split["part"].value_counts()
     if part != "all" and part not in counts:
         raise HilumError(
-            f"--split {part}: these are the run's own images, and {folder.record['name']} has no such part; it has "
-            f"{', '.join(f'{name} ({count:,} images)' for name, count in counts.items())}. "
+            f"--split {part}: these are the run's own images, and {images.folder.record['name']} has no such part; "
+            f"it has {', '.join(f'{name} ({count:,} images)' for name, count in counts.items())}. "
             "Train with test_fraction, give --split val, or evaluate on another data set with --source."
         )
     ids = split["ImageID"] if part == "all" else split.loc[split["part"] == part, "ImageID"]
     images.catalog = images.catalog.select_images(ids.to_numpy())
     if part == "val":
-        images.remarks.append(
-            "The thresholds were chosen on these images: their recall is a little too good."
-        )
+        images.remarks.append("The thresholds were chosen on these images: recall is a little too good.")
     elif part != "test":
         images.remarks.append("The run was trained on some of these images: the scores are too good.")
 
 
-def _select_other_part(folder: RunFolder, images: _Images) -> None:
+def _select_other_part(images: _Images) -> None:
     """Selects a part of the data set's own split, without patients that the run was trained on."""
-    part, catalog, split = images.part, images.catalog, folder.split()
+    part, catalog, split = images.part, images.catalog, images.folder.split()
     if part != "all":
         fixed = catalog.fixed_split
         if fixed is None or not (fixed == part).any():
@@ -210,7 +183,7 @@ def _select_other_part(folder: RunFolder, images: _Images) -> None:
             )
         catalog = catalog.select_images(fixed.index[fixed == part])
     used = split.loc[split["part"] != "test", "PatientID"]
-    trained_on = _patient_names(folder.record["catalog"]["name"], used)
+    trained_on = _patient_names(images.folder.record["catalog"]["name"], used)
     known = _patient_names(catalog.name, catalog.table["PatientID"]).isin(trained_on)
     if known.all():
         raise HilumError(
@@ -231,35 +204,22 @@ def _patient_names(data_set: str, patients: pd.Series) -> pd.Series:
     return patients if "+" in data_set else f"{data_set}/" + patients
 
 
-def _select_targets(folder: RunFolder, images: _Images) -> None:
-    """Selects the run's targets that the data set has, in the run's order."""
-    catalog = images.catalog
-    common = [target for target in folder.targets if target in catalog.targets]
-    if not common:
-        raise HilumError(
-            f"{catalog.name} has none of the run's targets ({', '.join(folder.targets)}); "
-            f"it has {', '.join(catalog.targets)}."
-        )
-    missing = [target for target in folder.targets if target not in common]
-    images.left_out = dict.fromkeys(missing, f"{catalog.name} does not label it")
-    images.catalog = catalog.select_targets(common)
-
-
-def _labels(catalog: Catalog, config: RunConfig) -> pd.DataFrame:
+def _labels(images: _Images) -> pd.DataFrame:
     """The labels to score against, by the run's policies if the data set has uncertain or blank labels."""
+    catalog, settings = images.catalog, images.config.labels
     labels = catalog.labels()
     if catalog.codes is not None:
         policies = {
             name: {target: value for target, value in policy.items() if target in catalog.targets}
-            for name, policy in config.labels
+            for name, policy in settings
             if isinstance(policy, dict)
         }
-        labels = evaluation_labels(catalog, config.labels.model_copy(update=policies))
+        labels = evaluation_labels(catalog, settings.model_copy(update=policies))
     return pd.DataFrame(labels, catalog.table.index, list(catalog.targets))
 
 
-def _loader(images: _Images, config: RunConfig, num_workers: int | None) -> DataLoader:
-    column = "Image_Path"
+def _loader(images: _Images, num_workers: int | None) -> DataLoader:
+    config, column = images.config, "Image_Path"
     if images.own and config.hierarchy is not None and images.pack is None:
         images.catalog = open_hierarchy(images.catalog, config.hierarchy)
         column = "Hierarchical_Path"
@@ -275,13 +235,14 @@ def _loader(images: _Images, config: RunConfig, num_workers: int | None) -> Data
 
 @torch.inference_mode()
 def _probabilities(
-    folder: RunFolder,
+    images: _Images,
     model: nn.Module,
     loader: DataLoader,
     device: torch.device,
     progress: Callable[[int], None] | None,
 ) -> pd.DataFrame:
     """Probabilities of all the run's targets, float32, sorted by ImageID, which is the index."""
+    folder = images.folder
     as_logits = target_logits(folder)
     ids, logits = [], []
     # The precision of the run's validation, unless this device is slow at it.
@@ -302,28 +263,27 @@ def _probabilities(
     return pd.DataFrame(sigmoid(torch.cat(logits).numpy()), index, folder.targets).sort_index()
 
 
-def _predictions(
-    folder: RunFolder, images: _Images, labels: pd.DataFrame, probabilities: pd.DataFrame
-) -> Predictions:
-    targets = images.catalog.targets
-    thresholds = folder.operating_thresholds()
+def _predictions(images: _Images, labels: pd.DataFrame, probabilities: pd.DataFrame) -> Predictions:
+    targets, ids = images.catalog.targets, probabilities.index
+    thresholds = images.folder.operating_thresholds()
     return Predictions(
-        y_true=labels.loc[probabilities.index].to_numpy(),
+        y_true=labels.loc[ids].to_numpy(),
         y_score=probabilities[list(targets)].to_numpy(),
-        image_ids=probabilities.index.to_numpy(),
-        patients=images.catalog.table.loc[probabilities.index, "PatientID"].to_numpy(),
+        image_ids=ids.to_numpy(),
+        patients=images.catalog.table.loc[ids, "PatientID"].to_numpy(),
         targets=targets,
         thresholds=np.array([thresholds[target] for target in targets]),
     )
 
 
-def _record(
-    folder: RunFolder, epoch: int, images: _Images, predictions: Predictions, replicates: int
-) -> dict[str, Any]:
+def _record(images: _Images, epoch: int, predictions: Predictions, replicates: int) -> dict[str, Any]:
     """`evaluation.json` without the environment."""
+    folder_name = re.sub(r"[^\w+.-]", "_", images.catalog.name).lstrip(
+        "."
+    )  # a catalog of your own has any name
     return {
-        "name": f"{_folder_name(images.catalog.name)}-{images.part}",
-        "run": folder.record["name"],
+        "name": f"{folder_name}-{images.part}",
+        "run": images.folder.record["name"],
         "epoch": epoch,
         "source": images.catalog.name,
         "fingerprint": images.catalog.fingerprint,
@@ -339,39 +299,28 @@ def _record(
     }
 
 
-def _tables(
-    folder: RunFolder, predictions: Predictions, features: pd.DataFrame, replicates: int, seed: int
-) -> dict[str, pd.DataFrame]:
+def _tables(images: _Images, predictions: Predictions, replicates: int) -> dict[str, pd.DataFrame]:
     """The tables of the evaluation's folder, by file name."""
-    sampling = {"replicates": replicates, "seed": seed}
+    sampling = {"replicates": replicates, "seed": images.config.seed}
+    features = images.catalog.table.loc[predictions.image_ids]
     labels = predictions.as_table(predictions.y_true).add_prefix("label_")
     probabilities = predictions.as_table(predictions.y_score).add_prefix("prob_")
+    # Brier score and calibration error, also after the run's own calibration if it has one.
+    calibration = calibration_table(predictions).assign(calibrated=False)
+    if record := images.folder.record.get("calibration"):
+        after = calibration_table(Calibration.from_record(record).apply_to(predictions))
+        calibration = pd.concat([calibration, after.assign(calibrated=True)], ignore_index=True)
     tables = {
         "predictions": pd.concat([labels, probabilities], axis=1).reset_index(),
         "images": features.drop(columns=["Hierarchical_Path", *predictions.targets]).reset_index(),
         "scores": scores_with_intervals(predictions, **sampling),
-        "calibration": _calibration(folder, predictions),
+        "calibration": calibration,
     }
     studies = features["PatientID"].astype(str) + "/" + features["StudyID"].astype(str)
     if features["StudyID"].notna().all() and not studies.is_unique:
         by_study = predictions.aggregate(studies.to_numpy())
         tables["study_scores"] = scores_with_intervals(by_study, **sampling)
     return tables
-
-
-def _calibration(folder: RunFolder, predictions: Predictions) -> pd.DataFrame:
-    """Brier score and calibration error, also after the run's own calibration if it has one."""
-    table = calibration_table(predictions).assign(calibrated=False)
-    record = folder.record.get("calibration")
-    if not record:
-        return table
-    calibrated = calibration_table(Calibration.from_record(record).apply_to(predictions))
-    return pd.concat([table, calibrated.assign(calibrated=True)], ignore_index=True)
-
-
-def _folder_name(data_set: str) -> str:
-    """The data set's name as one folder: a catalog of your own may have any name."""
-    return re.sub(r"[^\w+.-]", "_", data_set).lstrip(".")
 
 
 def _write(folder: RunFolder, record: dict[str, Any], tables: dict[str, pd.DataFrame]) -> Evaluation:
@@ -392,4 +341,4 @@ def _write(folder: RunFolder, record: dict[str, Any], tables: dict[str, pd.DataF
         for name, table in tables.items():
             table.to_parquet(new / f"{name}.parquet", index=False)
         write_json(new / "evaluation.json", record)
-    return Evaluation(path, json.loads((path / "evaluation.json").read_text()), tables["scores"])
+    return read_evaluation(path)

@@ -55,9 +55,7 @@ class BatchResult(NamedTuple):
 class EpochLoss:
     """Mean loss of one part of an epoch. The batches' losses stay on their device until they are needed.
 
-    Args:
-        epoch: its number, for the message.
-        summed: whether a batch's loss is a sum over the batch; else it is a mean.
+    A batch's loss is a sum over the batch if `summed`, else a mean.
     """
 
     def __init__(self, epoch: int, summed: bool):
@@ -66,11 +64,7 @@ class EpochLoss:
         self._checked = 0
 
     def append(self, result: BatchResult) -> None:
-        """Adds a batch.
-
-        Raises:
-            HilumError: see `check`; at the latest when all batches are there.
-        """
+        """Adds a batch; `check` follows after some batches."""
         self._batches.append((result.loss, result.batch["id"]))
         if len(self._batches) - self._checked >= _LOSSES_PER_READ:
             self.check()
@@ -100,11 +94,7 @@ class EpochLoss:
         self._checked = len(self._batches)
 
     def mean(self) -> float:
-        """Mean over the images: of their batch's mean, or of the sum.
-
-        Raises:
-            HilumError: see `check`.
-        """
+        """Mean over the images: of their batch's mean, or of the sum."""
         self.check()
         losses = torch.stack([loss for loss, _ in self._batches]).double().cpu()
         sizes = torch.tensor([len(ids) for _, ids in self._batches], dtype=torch.float64)
@@ -155,20 +145,16 @@ class TrainingLoop:
         self.fabric = device if isinstance(device, Fabric) else make_fabric(torch.device(device))
         self.net, self.optimizer = self.fabric.setup(net, optimizer)
         learns = any(parameter.requires_grad for parameter in criterion.parameters())
-        self.criterion: Any = (
-            self.fabric.setup_module(criterion) if learns else self.fabric.to_device(criterion)
-        )
+        place = self.fabric.setup_module if learns else self.fabric.to_device
+        self.criterion: Any = place(criterion)
         # Devices validate different numbers of batches: their losses must not wait for each other.
         self.validation_criterion: Any = self.criterion.module if learns else self.criterion
         self.target_logits = getattr(criterion, "target_logits", lambda outputs: outputs)
         self.weight = getattr(criterion, "weight", lambda labels: torch.ones_like(labels[:, 0]).sum())
         self.summed = getattr(criterion, "reduction", "mean") == "sum"
         self.after_step = getattr(criterion, "after_step", lambda: None)
-        self.metrics = metrics
-        self.seed = seed
-        self.schedule = schedule
-        self.accumulate_batches = accumulate_batches
-        self.clip_norm = clip_norm
+        self.metrics, self.seed, self.schedule = metrics, seed, schedule
+        self.accumulate_batches, self.clip_norm = accumulate_batches, clip_norm
         self.average = None if average is None else average.to(self.fabric.device)
         self.oom = oom or OutOfMemoryRetry()
         self.frozen, self.frozen_epochs = frozen, frozen_epochs
@@ -272,7 +258,11 @@ class TrainingLoop:
     @torch.no_grad()
     def validate_epoch(self, epoch: int, loader: DataLoader) -> float:
         """Computes all validation images once, without training; returns the mean loss per image."""
-        net = self._validated_net().eval()
+        several_devices = self.fabric.world_size > 1
+        if several_devices:
+            # Each device validates its own batches, without exchange, so their buffers must be equal.
+            share_buffers(self.kept_net)
+        net = (self.kept_net if several_devices or self.average else self.net).eval()
         epoch_loss = EpochLoss(epoch, self.summed)
         for batch in self._batches(loader, epoch):
             for result in self.oom.run(partial(self._validation_step, net), net, [batch]):
@@ -324,15 +314,6 @@ class TrainingLoop:
             # Frozen modules keep their running statistics too, which belong to their weights.
             module.train(learns)
             module.requires_grad_(learns)
-
-    def _validated_net(self) -> nn.Module:
-        """The network that is validated, which is the epoch's model."""
-        if self.fabric.world_size == 1 and not self.average:
-            return self.net
-        if self.fabric.world_size > 1:
-            # Each device validates its own batches, without exchange, so their buffers must be equal.
-            share_buffers(self.kept_net)
-        return self.kept_net
 
     def _sum_over_devices(self, value: torch.Tensor) -> torch.Tensor:
         if self.fabric.world_size > 1:

@@ -15,6 +15,9 @@ from torch import nn
 from hilum.config import RunConfig
 from hilum.errors import HilumError
 from hilum.metrics import Metrics
+from hilum.metrics.calibration import fit_calibration
+from hilum.metrics.predictions import Predictions
+from hilum.metrics.thresholds import freeze_operating_points
 from hilum.report.run_page import write_figures, write_report
 from hilum.report.terminal import show_parameters
 from hilum.run_folder import RunFolder, digest_of, find_runs
@@ -35,9 +38,7 @@ from hilum.training.run_writer import (
     BestEpochUpdate,
     EpochWriter,
     check_same_data,
-    conclusions,
     describe_environment,
-    finish_record,
     make_record,
     recorded_end,
 )
@@ -72,11 +73,9 @@ class StandardTraining:
 
     def __init__(self, *, net: nn.Module | None = None, catalog: Catalog | None = None, **settings: Any):
         self.config = RunConfig(**settings)
-        self.own_net = net
-        self.own_catalog = catalog
+        self.own_net, self.own_catalog = net, catalog
         self._folder: RunFolder | None = None
-        self.resumed = False
-        self.batch_pieces = 1
+        self.resumed, self.batch_pieces = False, 1
         self.devices: int = self.config.devices
         self._changes: dict[str, Any] = {}
 
@@ -100,10 +99,9 @@ class StandardTraining:
         catalog: Catalog | None = None,
         **settings: Any,
     ) -> "StandardTraining":
-        """A stopped run, ready to `train`; it ends with the digest of an uninterrupted run.
+        """A stopped run, ready to `train` after its last finished epoch.
 
-        It continues after its last finished epoch. The epoch that was interrupted starts again, with the same
-        random draws.
+        An interrupted epoch starts again with the same random draws: the digest is that of an uninterrupted run.
 
         Args:
             path: the run's folder.
@@ -145,12 +143,11 @@ class StandardTraining:
                 warnings.simplefilter("ignore")
             if self.resumed and main:
                 stack.enter_context(self.folder.held())
-            setup, environment = self._set_up(device)
-            self._open_folder(setup, environment)
+            setup = self._set_up(device)
             return self._train(setup, last_epoch or self.config.num_epochs, conclude)
 
-    def _set_up(self, device: torch.device) -> tuple[RunSetup, dict[str, Any]]:
-        """Data, network and loop; and the environment for the run's record."""
+    def _set_up(self, device: torch.device) -> RunSetup:
+        """Data, network and loop; and the run's folder."""
         config = self.config
         check_trackers(config.loggers)
         precision = choose_precision(config.precision, device)
@@ -161,7 +158,9 @@ class StandardTraining:
         )
         has_checkpoint = self.resumed and (self.folder.path / "checkpoints" / "last").is_dir()
         setup = set_up(config, fabric, oom, self.own_net, self.own_catalog, has_checkpoint=has_checkpoint)
-        return setup, describe_environment(device, fabric.world_size) | {"precision": precision}
+        environment = describe_environment(device, fabric.world_size) | {"precision": precision}
+        self._open_folder(setup, make_record(config, setup, self.own_net, self.own_catalog, environment))
+        return setup
 
     def _train(self, setup: RunSetup, last_epoch: int, conclude: bool) -> Metrics:
         """Trains the epochs that are missing, then concludes the run if it is complete."""
@@ -201,16 +200,10 @@ class StandardTraining:
                 f"Start {self.devices}."
             )
         if processes > 1 and self.config.on_oom == "halve":
-            raise HilumError(
-                "on_oom: halve works on one device only; with several, use a smaller batch_size."
-            )
+            raise HilumError("on_oom: halve works on one device only; for several, lower batch_size.")
 
-    def _open_folder(self, setup: RunSetup, environment: dict[str, Any]) -> None:
+    def _open_folder(self, setup: RunSetup, record: dict[str, Any]) -> None:
         """Makes the run's folder, or opens that of the stopped run; on every device."""
-        own_net, has_catalog = self.own_net, self.own_catalog is not None
-        record = make_record(
-            self.config, setup, own_net=own_net, own_catalog=has_catalog, environment=environment
-        )
         path = message = None
         if setup.fabric.is_global_zero:
             try:
@@ -219,8 +212,8 @@ class StandardTraining:
                         self.folder.print_and_log(f"warning: {difference}")
                     self.folder.update(status="running", failure=None)
                 else:
-                    model = self.config.net_name.replace(":", "-")
-                    model = model if own_net is None else type(own_net).__name__
+                    own = self.own_net
+                    model = type(own).__name__ if own is not None else self.config.net_name.replace(":", "-")
                     default = f"{setup.data.catalog.name}-{model}"
                     self._folder = RunFolder.create(self.config.save_path, self.config.name, default, record)
                 path = str(self.folder.path)
@@ -270,13 +263,14 @@ class StandardTraining:
             for message in damaged:
                 self.folder.print_and_log(f"warning: {message} The one before it is used.")
             if checkpoint is not None:
-                EpochWriter(self.folder, loop, best).restore(checkpoint, done)
+                # The run may have stopped before the checkpoint was copied or recorded.
+                EpochWriter(self.folder, loop, best).write_best(done, checkpoint)
             after = f"after epoch {done} of" if done else "at the first of"
             self.folder.print_and_log(f"The run continues {after} {self.config.num_epochs} epochs.")
         return done
 
     def _conclude(self, setup: RunSetup, final: int, trackers: Trackers) -> None:
-        """Freezes the operating points, writes figures and report, and finishes the record."""
+        """Freezes the operating points and the calibration, writes figures and report, and ends the record."""
         folder = self.folder
         if final < self.config.num_epochs:
             best, patience = setup.best.epoch, self.config.early_stopping
@@ -284,9 +278,13 @@ class StandardTraining:
             folder.print_and_log(f"Stopped after epoch {final}: {reason}.")
             folder.update(stopped_early=f"after epoch {final}: {reason}")
         folder.print_and_log("Freezing the operating points, writing figures and report …")
-        folder.update(**conclusions(folder, setup.policies, self.config))
+        predictions, calibration = Predictions.from_run(folder), None
+        points = freeze_operating_points(predictions, setup.policies, seed=self.config.seed)
+        if self.config.calibration != "none":
+            calibration = fit_calibration(predictions, self.config.calibration).as_record()
+        folder.update(operating_points=points, calibration=calibration)
         write_figures(folder, setup.metrics)
-        finish_record(folder, digest_of(folder.predictions(final)))
+        folder.end("finished", digest=digest_of(folder.predictions(final)))
         shutil.rmtree(folder.path / "checkpoints" / "previous", ignore_errors=True)
         write_report(folder)
         trackers.finish()
@@ -346,11 +344,7 @@ class StandardTraining:
 def _settings_to_resume(
     folder: RunFolder, net: nn.Module | None, catalog: Catalog | None, changes: dict[str, Any]
 ) -> dict[str, Any]:
-    """The run's settings, with those of `changes` that may change.
-
-    Raises:
-        HilumError: the run has finished, a network or catalog is missing or superfluous, or a setting differs.
-    """
+    """The run's settings, with those of `changes` that may change; an error if it cannot be resumed."""
     record = folder.record
     if record["status"] == "finished":
         raise HilumError(f"{folder.path}: the run has finished; there is nothing to resume.")
@@ -364,17 +358,13 @@ def _settings_to_resume(
                 f"{folder.path}: the run was made {'with' if needed else 'without'} a {name} of your own. {remedy}"
             )
     kept = {name: value for name, value in folder.settings.items() if value is not None}
-    resumed = RunConfig(**(kept | changes))
-    record = resumed.as_record()
-    different = [
-        name
-        for name in record
-        if name in changes and name not in MAY_CHANGE and record[name] != folder.settings.get(name)
-    ]
+    before, now = folder.settings, RunConfig(**(kept | changes)).as_record()
+    fixed = [name for name in now if name in changes and name not in MAY_CHANGE]
+    different = [name for name in fixed if now[name] != before.get(name)]
     if different:
         name = different[0]
         raise HilumError(
-            f"{name}: the run started with {folder.settings.get(name)!r}, not {record[name]!r}; a different value "
+            f"{name}: the run started with {before.get(name)!r}, not {now[name]!r}; a different value "
             f"makes a different run. Leave {', '.join(different)} out, or train a new run. "
             f"These settings may change: {', '.join(MAY_CHANGE)}."
         )

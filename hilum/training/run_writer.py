@@ -4,10 +4,11 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,9 @@ from torch import nn
 from hilum.config import RunConfig
 from hilum.errors import HilumError
 from hilum.metrics import Metrics
-from hilum.metrics.calibration import fit_calibration
-from hilum.metrics.predictions import Predictions
 from hilum.metrics.selection import BestEpoch
-from hilum.metrics.thresholds import Policy, freeze_operating_points
 from hilum.run_folder import RunFolder
+from hilum.sources import Catalog
 from hilum.training.checkpoints import copy_checkpoint, save_checkpoint
 from hilum.training.loop import Callback, TrainingLoop
 from hilum.training.setup import RunSetup
@@ -39,19 +38,12 @@ class BestEpochUpdate(Callback):
         self.best = best
 
     def on_epoch_end(self, epoch: int, metrics: Metrics) -> bool:
-        """True if no epoch was better for long enough."""
         self.best.take(epoch, metrics)
         return self.best.out_of_patience
 
 
 class EpochWriter(Callback):
-    """Writes the files of an epoch: predictions, scores, checkpoints, the state of the run.
-
-    Args:
-        folder: of the run.
-        loop: that trains it.
-        best: updated before this callback.
-    """
+    """Writes the files of an epoch: predictions, scores, checkpoints, run.json; `best` is updated before."""
 
     def __init__(self, folder: RunFolder, loop: TrainingLoop, best: BestEpoch):
         self.folder, self.loop, self.best = folder, loop, best
@@ -59,20 +51,14 @@ class EpochWriter(Callback):
         self.started = time.perf_counter() - folder.record.get("seconds", 0.0)
 
     def on_epoch_end(self, epoch: int, metrics: Metrics) -> None:
-        """Writes an epoch; run.json comes last."""
+        """Writes run.json last."""
         self.folder.write_epoch(epoch, metrics.predictions(epoch), metrics.scores, metrics.combined)
         last = self.checkpoints / "last"
         save_checkpoint(last, self.loop.kept_net, {"epoch": epoch, **self.loop.state_dict()})
-        self._write_best(epoch, last, seconds=round(time.perf_counter() - self.started, 1))
+        self.write_best(epoch, last, seconds=round(time.perf_counter() - self.started, 1))
 
-    def restore(self, checkpoint: Path, epoch: int) -> None:
-        """Makes the folder agree with the epochs of a stopped run, whose last is in `checkpoint`.
-
-        The run may have stopped after the checkpoint was written, and before it was copied or recorded.
-        """
-        self._write_best(epoch, checkpoint)
-
-    def _write_best(self, epoch: int, checkpoint: Path, **changes: Any) -> None:
+    def write_best(self, epoch: int, checkpoint: Path, **changes: Any) -> None:
+        """Copies the checkpoint if its epoch is the best; records the epochs that are done, and the best."""
         if self.best.epoch == epoch:
             copy_checkpoint(checkpoint, self.checkpoints / "best")
         scores = {name: None if np.isnan(value) else value for name, value in self.best.scores.items()}
@@ -95,7 +81,7 @@ def recorded_end(folder: RunFolder, resumed: bool) -> Iterator[None]:
             folder.remove()
         elif folder.record["status"] != "finished":
             reason = failure_text(error)
-            folder.update(status="failed", failure=reason, finished=_now())
+            folder.end("failed", failure=reason)
             folder.log(f"failed: {reason}")
             if isinstance(error, KeyboardInterrupt | Terminated):
                 print(f"All finished epochs are kept. Continue with: hilum resume {folder.path}", flush=True)
@@ -109,41 +95,23 @@ def failure_text(error: BaseException) -> str:
     return "terminated" if isinstance(error, Terminated) else f"{type(error).__name__}: {error}"
 
 
-def finish_record(folder: RunFolder, digest: str) -> None:
-    """Records that the run is complete."""
-    folder.update(status="finished", digest=digest, finished=_now())
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
 def make_record(
     config: RunConfig,
     setup: RunSetup,
-    *,
     own_net: nn.Module | None,
-    own_catalog: bool,
+    own_catalog: Catalog | None,
     environment: dict[str, Any],
 ) -> dict[str, Any]:
-    """The content of run.json: settings, targets, data, and the environment.
-
-    Args:
-        config: of the run.
-        setup: of the run.
-        own_net: the network given instead of a named one.
-        own_catalog: whether the images were given.
-        environment: see `describe_environment`.
-    """
+    """The content of run.json: settings, targets, data, and the `environment` (see `describe_environment`)."""
     data = setup.data
     targets = data.catalog.targets
     record = {
         "settings": config.as_record(),
         "own_net": None if own_net is None else f"{type(own_net).__module__}.{type(own_net).__qualname__}",
-        "own_catalog": own_catalog,
+        "own_catalog": own_catalog is not None,
         "seed": config.seed,
         "targets": list(targets),
-        "multiclass_targets": [target for target, many in zip(targets, data.classed, strict=True) if many],
+        "multiclass_targets": list(compress(targets, data.classed)),
         "thresholds": dict(zip(targets, setup.metrics.target_thresholds.tolist(), strict=True)),
         "pixel_mean": data.pixel_mean,
         "pixel_sd": data.pixel_sd,
@@ -179,9 +147,7 @@ def _root_text(root: Path | dict[str, Path] | None) -> str | dict[str, str] | No
 def check_same_data(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Differences in versions and device, which may change the digest, as text.
 
-    Args:
-        before: the record of the run.
-        now: the record that the run would have if it started now.
+    `before` is the record of the run, `now` the one that it would have if it started now.
 
     Raises:
         HilumError: the data, the split or the initial weights differ.
@@ -205,22 +171,6 @@ def check_same_data(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         for name, value in now[group].items()
         if before[group].get(name) != value
     ]
-
-
-def conclusions(folder: RunFolder, policies: Mapping[str, Policy], config: RunConfig) -> dict[str, Any]:
-    """`operating_points` and `calibration` for run.json, chosen on the validation part of the best epoch.
-
-    Args:
-        folder: of the run, with the epoch.
-        policies: target -> how its threshold is chosen.
-        config: of the run.
-    """
-    predictions = Predictions.from_run(folder)
-    points = freeze_operating_points(predictions, policies, seed=config.seed)
-    calibration = None
-    if config.calibration != "none":
-        calibration = fit_calibration(predictions, config.calibration).as_record()
-    return {"operating_points": points, "calibration": calibration}
 
 
 _PACKAGES = ("hilum", "torch", "torchvision", "lightning-fabric", "numpy", "pandas", "opencv-python-headless")
@@ -251,16 +201,12 @@ def describe_environment(device: torch.device, devices: int = 1) -> dict[str, An
 
 def git_commit(folder: Path) -> str | None:
     """The commit checked out in a folder, with `+changes` if files differ from it; None without git."""
+    git = partial(subprocess.check_output, cwd=folder, stderr=subprocess.DEVNULL, text=True)
     try:
-        commit = _git(folder, "rev-parse", "HEAD")
-        return f"{commit}+changes" if _git(folder, "status", "--porcelain", "-uno") else commit
+        commit = git(["git", "rev-parse", "HEAD"]).strip()
+        return f"{commit}+changes" if git(["git", "status", "--porcelain", "-uno"]) else commit
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _version(package: str) -> str | None:

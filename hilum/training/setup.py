@@ -48,28 +48,16 @@ def sampler_of(loader: DataLoader) -> EpochBatchSampler:
 
 @dataclass(frozen=True, eq=False)
 class PreparedData:
-    """The images of a run, ready for training.
+    """The images of a run, ready for training."""
 
-    Attributes:
-        catalog: with the labels to score against.
-        classed: bool (targets,), the targets that have three classes in training.
-        split: the part of each image.
-        train_loader: training batches.
-        val_loader: validation batches.
-        pixel_mean: of the training pixels, 0..1.
-        pixel_sd: of the training pixels, 0..1.
-        fingerprint: of the data set, before the run's choice of targets and policies.
-        image_root: folder of the image files.
-    """
-
-    catalog: Catalog
-    classed: np.ndarray
+    catalog: Catalog  # with the labels to score against
+    classed: np.ndarray  # bool (targets,): the targets that have three classes in training
     split: Split
     train_loader: DataLoader
     val_loader: DataLoader
-    pixel_mean: float
+    pixel_mean: float  # of the training pixels, 0..1
     pixel_sd: float
-    fingerprint: str
+    fingerprint: str  # of the data set, before the run's choice of targets and policies
     image_root: Path | dict[str, Path] | None
 
     @property
@@ -86,27 +74,16 @@ class PreparedData:
 
 @dataclass(frozen=True, eq=False)
 class RunSetup:
-    """Everything that a run trains with.
+    """Everything that a run trains with."""
 
-    Attributes:
-        fabric: device, precision and the processes that train together.
-        data: images and labels.
-        metrics: of the run, without epochs yet.
-        policies: target -> how its threshold is chosen.
-        best: of the run, without epochs yet.
-        loop: with network, loss, optimizer and schedule.
-        transfer: what was taken from the run `init_from`, if anything.
-        imbalance: features whose share differs between the parts, see `hilum.data.split.check_balance`.
-    """
-
-    fabric: Fabric
+    fabric: Fabric  # device, precision and the processes that train together
     data: PreparedData
-    metrics: Metrics
-    policies: dict[str, Policy]
-    best: BestEpoch
-    loop: TrainingLoop
-    transfer: Transfer | None
-    imbalance: pd.DataFrame
+    metrics: Metrics  # without epochs yet
+    policies: dict[str, Policy]  # target -> how its threshold is chosen
+    best: BestEpoch  # without epochs yet
+    loop: TrainingLoop  # with network, loss, optimizer and schedule
+    transfer: Transfer | None  # what was taken from the run `init_from`, if anything
+    imbalance: pd.DataFrame  # features whose share differs between the parts, see `check_balance`
 
 
 def set_up(
@@ -120,13 +97,8 @@ def set_up(
 ) -> RunSetup:
     """Opens the data and builds the network, the loss and the loop of a run.
 
-    Args:
-        config: of the run.
-        fabric: see `hilum.training.distributed.make_fabric`.
-        oom: for the loop.
-        own_net: instead of `config.net_name`.
-        own_catalog: instead of `config.source`.
-        has_checkpoint: a checkpoint's weights will be loaded, so no initial weights are read.
+    `own_net` and `own_catalog` are used instead of `config.net_name` and `config.source`. With `has_checkpoint` a
+    checkpoint's weights will be loaded, so no initial weights are read.
 
     Raises:
         HilumError: data or settings that cannot be used, or do not fit each other.
@@ -142,42 +114,47 @@ def set_up(
     best = BestEpoch(rule, policies, metrics.target_thresholds.tolist(), config.early_stopping)
     net = prepare_net(config, data, own_net, pretrained=not has_checkpoint)
     transfer = None if has_checkpoint else prepare_weights(config, net, data)
-    loop = prepare_loop(config, fabric, data, net, metrics, oom)
+    criterion = prepare_criterion(config, data)
+    optimizer = prepare_optimizer(config, net, criterion, fabric.device)
+    steps_per_epoch = ceil(len(data.train_loader) / config.accumulate_batches)
+    compiled: Any = torch.compile(net) if config.compile else net
+    loop = TrainingLoop(
+        fabric,
+        compiled,
+        optimizer,
+        criterion,
+        metrics,
+        seed=config.seed,
+        schedule=make_schedule(optimizer, config.training, steps_per_epoch),
+        accumulate_batches=config.accumulate_batches,
+        clip_norm=config.clip_norm,
+        average=AveragedWeights(net, config.ema_decay) if config.ema_decay else None,
+        oom=oom,
+        frozen=backbone_modules(net, _size(config)) if config.frozen_epochs else (),
+        frozen_epochs=config.frozen_epochs,
+    )
     imbalance = check_balance(data.catalog, data.split, config.balance_tolerance)
     return RunSetup(fabric, data, metrics, policies, best, loop, transfer, imbalance)
 
 
-def prepare_data(
-    config: RunConfig,
-    own_catalog: Catalog | None = None,
-    *,
-    pin_memory: bool = False,
-    rank: int = 0,
-    devices: int = 1,
-) -> PreparedData:
+def prepare_data(config: RunConfig, own_catalog: Catalog | None = None, **loading: Any) -> PreparedData:
     """Opens, labels, splits and loads the images of a run.
 
-    Args:
-        config: of the run.
-        own_catalog: instead of `config.source`.
-        pin_memory: page-locked batches, for a GPU.
-        rank: number of this device among those that train together, from 0.
-        devices: number of devices.
+    `own_catalog` is used instead of `config.source`; `loading` is `pin_memory`, `rank` and `devices` of
+    `hilum.data.loaders.Loaders`.
 
     Raises:
         HilumError: data that cannot be used, or that do not fit the settings.
     """
     catalog = own_catalog or open_catalog(config.source, config.root, **config.source_kwargs)
-    fingerprint = catalog.fingerprint
+    fingerprint, image_root = catalog.fingerprint, catalog.root
     catalog = catalog.select_targets(config.target_columns)
-    image_root = catalog.root
     column = "Image_Path"
     if config.hierarchy is not None:
         catalog, column = open_hierarchy(catalog, config.hierarchy), "Hierarchical_Path"
     if config.pack is not None:
         in_pack = without_left_out(config.pack, catalog)
-        if len(in_pack) < len(catalog):
-            missing = len(catalog) - len(in_pack)
+        if missing := len(catalog) - len(in_pack):
             print(f"warning: {missing:,} images are left out: they are not in {config.pack}.")
         catalog = in_pack
     if config.check_images:
@@ -200,9 +177,7 @@ def prepare_data(
         training=config.training,
         training_labels=to_train_on,
         image_column=column,
-        pin_memory=pin_memory,
-        rank=rank,
-        devices=devices,
+        **loading,
     )
     train_loader, val_loader = loaders.get_train_val_loaders(split=split)
     mean, sd = _pixel_stats(config, catalog, train_loader)
@@ -223,13 +198,9 @@ def _pixel_stats(config: RunConfig, catalog: Catalog, train_loader: DataLoader) 
 def prepare_net(
     config: RunConfig, data: PreparedData, own_net: nn.Module | None = None, *, pretrained: bool = True
 ) -> Normalized:
-    """The network of a run before training.
+    """The network of a run before training; `own_net` instead of `config.net_name`.
 
-    Args:
-        config: of the run.
-        data: of the run.
-        own_net: instead of `config.net_name`.
-        pretrained: load the model's initial weights; not needed if others will be loaded.
+    Without `pretrained` the model's initial weights are not loaded, because others will be.
 
     Raises:
         HilumError: an unknown model, arguments that it does not have, or weights that are missing.
@@ -266,49 +237,11 @@ def prepare_weights(config: RunConfig, net: Normalized, data: PreparedData) -> T
 def prepare_optimizer(
     config: RunConfig, net: nn.Module, criterion: nn.Module, device: torch.device
 ) -> Optimizer:
-    """The optimizer of a run.
-
-    Raises:
-        HilumError: settings that do not fit.
-    """
+    """The optimizer of a run."""
     decay = config.layer_decay
     groups = stages(net, _size(config)) if decay < 1 else None
     fused = device.type == "cuda"
     return make_optimizer(net, criterion, config.training, layer_decay=decay, stages=groups, fused=fused)
-
-
-def prepare_loop(
-    config: RunConfig,
-    fabric: Fabric,
-    data: PreparedData,
-    net: nn.Module,
-    metrics: Metrics,
-    oom: OutOfMemoryRetry,
-) -> TrainingLoop:
-    """The loop of a run with its loss, optimizer and schedule.
-
-    Raises:
-        HilumError: settings that do not fit.
-    """
-    criterion = prepare_criterion(config, data)
-    optimizer = prepare_optimizer(config, net, criterion, fabric.device)
-    compiled: Any = torch.compile(net) if config.compile else net
-    steps_per_epoch = ceil(len(data.train_loader) / config.accumulate_batches)
-    return TrainingLoop(
-        fabric,
-        compiled,
-        optimizer,
-        criterion,
-        metrics,
-        seed=config.seed,
-        schedule=make_schedule(optimizer, config.training, steps_per_epoch),
-        accumulate_batches=config.accumulate_batches,
-        clip_norm=config.clip_norm,
-        average=AveragedWeights(net, config.ema_decay) if config.ema_decay else None,
-        oom=oom,
-        frozen=backbone_modules(net, _size(config)) if config.frozen_epochs else (),
-        frozen_epochs=config.frozen_epochs,
-    )
 
 
 def prepare_criterion(config: RunConfig, data: PreparedData) -> nn.Module:
@@ -317,28 +250,20 @@ def prepare_criterion(config: RunConfig, data: PreparedData) -> nn.Module:
     Raises:
         HilumError: a loss or an argument of it that does not exist or does not fit.
     """
+    targets = data.catalog.targets
     labels = trained_labels(data.train_loader).to_numpy()
     chances = sampler_of(data.train_loader).weights
-    weights = None
-    if config.use_positivity_weights:
-        weights = positivity_weights(labels, data.catalog.targets, chances)
+    weights = positivity_weights(labels, targets, chances) if config.use_positivity_weights else None
+    # The fraction of positives among the labels that are drawn and known.
+    positive = np.where(labels <= 1, labels, np.nan)  # an uncertain class is neither
+    drawn = np.ones((len(labels), 1)) if chances is None else chances[:, None]
+    known = (drawn * ~np.isnan(positive)).sum(axis=0)
+    total = np.nansum(drawn * positive, axis=0)
+    prevalence = np.divide(total, known, out=np.zeros(len(targets)), where=known > 0)
     return make_loss(
-        config.training,
-        targets=data.catalog.targets,
-        classed=data.classed,
-        prevalence=_prevalence(labels, chances),
-        pos_weight=weights,
+        config.training, targets=targets, classed=data.classed, prevalence=prevalence, pos_weight=weights
     )
 
 
 def _size(config: RunConfig) -> tuple[int, int]:
     return config.image_width, config.image_height
-
-
-def _prevalence(labels: np.ndarray, chances: np.ndarray | None) -> np.ndarray:
-    """Fraction of positives of each target among the labels (images, targets) that are drawn and known."""
-    positive = np.where(labels <= 1, labels, np.nan)  # an uncertain class is neither
-    weight = np.ones((len(labels), 1)) if chances is None else chances[:, None]
-    known = (weight * ~np.isnan(positive)).sum(axis=0)
-    total = np.nansum(weight * positive, axis=0)
-    return np.divide(total, known, out=np.zeros(labels.shape[1]), where=known > 0)

@@ -3,7 +3,6 @@
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from torch import nn
@@ -72,10 +71,10 @@ def verify(
     epochs = epochs or done
     digest = digest_of(folder.predictions(epochs))
     settings = {name: value for name, value in folder.settings.items() if value is not None}
-    quiet: dict[str, Any] = {"quiet": True, "epoch_args": "none", "loggers": (), "mlflow_uri": None}
+    settings |= {"quiet": True, "epoch_args": "none", "loggers": (), "mlflow_uri": None}
     with tempfile.TemporaryDirectory(prefix="hilum-verify-") as temporary:
-        place = {"save_path": Path(temporary), "name": "again"}
-        again = StandardTraining(net=net, catalog=catalog, **settings | quiet | place)
+        settings |= {"save_path": Path(temporary), "name": "again"}
+        again = StandardTraining(net=net, catalog=catalog, **settings)
         again.batch_pieces = record.get("batch_pieces", 1)
         again.train(last_epoch=epochs, conclude=False)
         if not is_main_process():  # the main process has the folder
@@ -86,30 +85,22 @@ def verify(
                 f"out of memory, the run computed its batches in {record['batch_pieces']} pieces from some batch of "
                 f"epoch {record['batch_pieces_since']}; here from the start, so earlier steps may differ."
             )
-        difference = _first_epoch_that_differs(folder, again.folder, epochs)
+        difference = None
+        for epoch in range(1, epochs + 1):
+            before, now = folder.predictions(epoch), again.folder.predictions(epoch)
+            if digest_of(before) != digest_of(now):
+                difference = f"epoch {epoch}: {_first_difference(before, now)}"
+                break
     return Verification(epochs, digest, difference, tuple(environment))
 
 
 def devices_of(path: str | Path) -> tuple[int, str]:
-    """Number of devices that a run was trained on, and the device of its settings.
-
-    Raises:
-        HilumError: there is no run at `path`.
-    """
+    """Number of devices that a run was trained on, and the device of its settings."""
     folder = RunFolder(path)
     return folder.record.get("device", {}).get("devices", 1), folder.settings["device"]
 
 
-def _first_epoch_that_differs(folder: RunFolder, again: RunFolder, epochs: int) -> str | None:
-    for epoch in range(1, epochs + 1):
-        before, now = folder.predictions(epoch), again.predictions(epoch)
-        if digest_of(before) != digest_of(now):
-            return f"epoch {epoch}: {_first_difference(before, now)}"
-    return None
-
-
 def _first_difference(before: pd.DataFrame, now: pd.DataFrame) -> str:
-    """The first difference between two epochs' predictions, as text."""
     if list(before.columns) != list(now.columns):
         return f"the columns are {', '.join(before.columns)} and {', '.join(now.columns)}"
     if len(before) != len(now):
