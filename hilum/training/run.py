@@ -67,7 +67,7 @@ class StandardTraining:
     Example:
         >>> StandardTraining(source="nih", num_epochs=3, image_widht=128)
         Traceback (most recent call last):
-        hilum.errors.HilumError: There is no setting 'image_widht'. Did you mean 'image_width'? See \
+        hilum.config.SettingsError: There is no setting 'image_widht'. Did you mean 'image_width'? See \
 `hilum train --help` for all of them.
     """
 
