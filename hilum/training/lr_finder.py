@@ -115,7 +115,7 @@ class RangeTest:
         """
         if not 0 < lowest < highest < math.inf:
             raise HilumError(
-                f"Learning rates must rise from above 0; these are from {lowest:g} to {highest:g}."
+                f"The learning rates must rise from above 0; these are from {lowest:g} to {highest:g}."
             )
         if steps < 10:
             raise HilumError(f"steps: {steps} is too few for a curve; use 10 or more.")

@@ -48,15 +48,12 @@ class OutOfMemoryRetry:
                 cpu_state, gpu_state = torch.get_rng_state(), torch.cuda.get_rng_state() if on_gpu else None
             try:
                 return step([piece for batch in batches for piece in pieces_of(batch, self.pieces)])
-            except (
-                RuntimeError
-            ) as error:  # the base class of OutOfMemoryError, and what the CPU's allocator raises
-                if (
-                    not isinstance(error, torch.OutOfMemoryError)
-                    and "can't allocate memory" not in f"{error}"
-                ):
+            except RuntimeError as error:
+                # OutOfMemoryError is one; the CPU's allocator has no exception type of its own.
+                text = str(error)
+                if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in text:
                     raise
-                self._halve(max(len(batch["id"]) for batch in batches), str(error).splitlines()[0])
+                self._halve(max(len(batch["id"]) for batch in batches), text.splitlines()[0])
             # After the `except`: until its end the traceback keeps the tensors of the failed step alive.
             torch.set_rng_state(cpu_state)
             if gpu_state is not None:
@@ -72,12 +69,14 @@ class OutOfMemoryRetry:
                 f"Out of memory with a single image at once ({message}). Use smaller images or a smaller model."
             ) from None
         if not self.halve:
-            advice = (
-                f"; or on_oom halve, which keeps {batch_size} images per step and computes fewer at once."
-            )
+            advice = "."
+            if self.devices == 1:
+                advice = (
+                    f"; or on_oom halve, which keeps {batch_size} images per step and computes fewer at once."
+                )
             raise HilumError(
                 f"Out of memory with {batch_size} images at once ({message}). "
-                f"Try batch_size {fits * self.devices}{advice if self.devices == 1 else '.'}"
+                f"Try batch_size {fits * self.devices}{advice}"
             ) from None
         self.pieces *= 2
         self.on_halved(self.pieces)

@@ -64,10 +64,8 @@ def make_loss(
     known = [key for key in inspect.signature(LOSSES[name]).parameters if key not in _GIVEN]
     for key in settings.loss_kwargs:
         if key not in known:
-            takes = ", ".join(known) or "none"
-            raise HilumError(
-                f"loss_kwargs: {name} has no setting {key!r}.{nearest(key, known)} It takes {takes}."
-            )
+            takes = f"{nearest(key, known)} It takes {', '.join(known) or 'none'}."
+            raise HilumError(f"loss_kwargs: {name} has no setting {key!r}.{takes}")
     if name == "bce":
         if classed.any():
             return MultiClassLoss(torch.from_numpy(classed), pos_weight, reduction)

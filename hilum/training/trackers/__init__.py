@@ -106,14 +106,12 @@ class Trackers(Callback):
         for epoch in sorted(combined["epoch"].unique().tolist()):
             if last is not None and epoch > last:
                 break
-            waiting = {
-                name: tracker for name, tracker in self._working().items() if epoch not in self._logged[name]
-            }
+            waiting = [name for name in self._working() if epoch not in self._logged[name]]
             if not waiting:
                 continue
             scalars = epoch_scalars(scores, combined, epoch, self._learning_rates.get(epoch))
-            for name, tracker in waiting.items():
-                if self._try(name, partial(tracker.epoch, epoch, scalars)):
+            for name in waiting:
+                if self._try(name, partial(self._trackers[name].epoch, epoch, scalars)):
                     self._logged[name].add(epoch)
 
     def _try(self, name: str, action: Callable[[], None]) -> bool:

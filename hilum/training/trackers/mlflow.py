@@ -100,11 +100,8 @@ class MLflowTracker:
             "mlflow.source.git.commit": record.get("git_commit") or "",
         }
         tags |= {name: json.dumps(record[name]) for name in ("versions", "device") if name in record}
-        tags |= {
-            f"{name}_fingerprint": record[name]["fingerprint"]
-            for name in ("catalog", "split")
-            if name in record
-        }
+        data = [name for name in ("catalog", "split") if name in record]
+        tags |= {f"{name}_fingerprint": record[name]["fingerprint"] for name in data}
         experiment = self._experiment(record.get("catalog", {}).get("name") or "hilum")
         run = self._client.create_run(experiment, run_name=self._folder.path.name, tags=tags)
         self._run_id = run.info.run_id
@@ -119,8 +116,10 @@ class MLflowTracker:
         if experiment is not None:
             return experiment.experiment_id
         # For SQLite, MLflow's default is a folder in the working directory.
-        folder = self._database and self._database.resolve().parent / "mlflow-artefacts"
-        return self._client.create_experiment(name, artifact_location=folder and folder.as_uri())
+        artefacts = None
+        if self._database is not None:
+            artefacts = (self._database.resolve().parent / "mlflow-artefacts").as_uri()
+        return self._client.create_experiment(name, artifact_location=artefacts)
 
     def _log(self, params: Sequence["Param"] = (), metrics: Sequence["Metric"] = ()) -> None:
         """Stores parameters or metrics, not more in one request than MLflow accepts."""

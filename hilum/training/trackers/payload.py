@@ -74,11 +74,11 @@ def _worst_mistakes(folder: RunFolder) -> dict[str, bytes]:
 
 def flat_settings(record: dict[str, Any]) -> dict[str, bool | int | float | str]:
     """The settings of a run, each as one value: tables and lists are JSON, None is `none`."""
-    settings = {name: "none" if value is None else value for name, value in record["settings"].items()}
-    simple = bool | int | float | str
-    return {
-        name: value if isinstance(value, simple) else json.dumps(value) for name, value in settings.items()
-    }
+    flat = {}
+    for name, value in record["settings"].items():
+        text = "none" if value is None else json.dumps(value)
+        flat[name] = value if isinstance(value, bool | int | float | str) else text
+    return flat
 
 
 def epoch_scalars(
