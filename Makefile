@@ -34,6 +34,7 @@ test-slow: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # Not here: gpu.py (a GPU), loop.py (pytorch-lightning), quality_checks.py (radiographs) and scores.py (a data set).
 bench: setup

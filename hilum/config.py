@@ -5,6 +5,7 @@ run.json are flat: `--learning-rate 1e-3`, `learning_rate = 1e-3`.
 """
 
 import json
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -458,8 +459,15 @@ def _explain(detail: ErrorDetails, settings: dict[str, Any]) -> str:
         return f"Setting {name}: {settings[name]!r} {_ALLOWED[name]}."
     if detail["type"] == "path_type":
         return f"Setting {name}: {detail['input']!r} must be a path."
-    allowed = detail["msg"].removeprefix("Value error, ").replace("Input should", "must")
-    return f"Setting {name}: {detail['input']!r} {allowed}."
+    kind = detail["type"].partition("_")[0]
+    allowed = {
+        "int": "must be a whole number",
+        "float": "must be a number",
+        "bool": "must be true or false",
+    }.get(kind) or detail["msg"]
+    allowed = allowed.removeprefix("Value error, ").replace("Input should", "must")
+    hint = nearest(str(detail["input"]), re.findall(r"'([^']+)'", allowed)) if kind == "literal" else ""
+    return f"Setting {name}: {detail['input']!r} {allowed}.{hint}"
 
 
 #: The defaults, for signatures elsewhere.

@@ -104,7 +104,7 @@ def test_fractions_must_leave_training_images():
     [
         ({"split_unit": "patients"}, "Setting split_unit: 'patients' must be 'patient' or 'image'"),
         ({"image_width": 15}, "Setting image_width: 15 must be greater than or equal to 16"),
-        ({"image_height": 64.5}, "Setting image_height: 64.5 must be a valid integer"),
+        ({"image_height": 64.5}, "Setting image_height: 64.5 must be a whole number"),
         ({"num_epochs": 0}, "Setting num_epochs: 0 must be greater than or equal to 1"),
         ({"num_workers": -1}, "Setting num_workers: -1 must be"),
         ({"seed": -1}, "Setting seed: -1 must be"),

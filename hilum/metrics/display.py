@@ -110,7 +110,7 @@ def display_metrics(
             reached = getattr(metrics, f"{part}_prediction_hx")[epoch][targets]
             scores = combined_scores(metrics.actual(epoch, part)[targets], reached, combined_average_method)
             rows = pd.DataFrame({"score": list(scores), "all targets": list(scores.values())})
-            screen.table(rows, f"{title}: all targets together (averaged over {combined_average_method})")
+            screen.table(rows, f"{title}: all targets together ({combined_average_method} average)")
         if show_metric_data_frame:
             itemized = metrics.scores.set_index(["epoch", "part", "target"]).loc[(epoch, part)].loc[targets]
             screen.table(itemized.reset_index(), f"{title}: each target")

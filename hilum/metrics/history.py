@@ -301,7 +301,7 @@ class Metrics:
             all_scores = "recall, precision, F1, ROC AUC and average precision are"
             scores = "ROC AUC is" if ranking.positives else all_scores
             warnings.warn(
-                f"{target}: {lack} in {part}, so its {scores} undefined there: NaN in the tables, and left "
+                f"{target}: {lack} in {part}, so its {scores} undefined there: n/a in the tables, and left "
                 "out of averages over targets.",
                 UndefinedScoreWarning,
                 stacklevel=4,

@@ -121,11 +121,11 @@ def _row(
     loss = pooled - within
     lack = ""
     if not positive.any() or positive.all():
-        lack = "its known labels are all alike" if len(positive) else "no image has a known label"
+        lack = "all known labels are equal" if len(positive) else "no image has a known label"
     elif np.isnan(within[0]):
         lack = "no group has both positive and negative images"
     elif compared < FEWEST:
-        lack = f"only {compared} positive images have a negative one in their group"
+        lack = f"only {compared} positive images share a group with a negative image"
     error = NAN if lack else _spread(loss[1:])
     spread, z = _spread(alone[1:]), stats.norm.ppf(0.975)
     p = float(stats.norm.sf(loss[0] / error)) if error != 0 else 1.0

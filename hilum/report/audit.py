@@ -246,7 +246,7 @@ def show_audit(audit: Audit, console: Console | None = None) -> None:
 def _within_table(audit: Audit, column: str, rows: pd.DataFrame) -> Table:
     """One row per target; possible shortcuts in bold."""
     table = new_table(
-        "target", "all images", f"same {column}", "loss", f"{column}\nalone", "all metadata\nalone"
+        "target", "all images", f"same {column}", "AUC lost", f"{column}\nalone", "metadata\nalone"
     )
     for row in rows.to_dict("records"):
         table.add_row(

@@ -61,7 +61,7 @@ def compare_runs(folders: Sequence[RunFolder], *, replicates: int = 1000, seed: 
             two patients, or damaged predictions.
     """
     if len(folders) < 2:
-        raise HilumError(f"There is {len(folders)} run to compare; name two or more, the reference first.")
+        raise HilumError(f"Name at least two runs, the reference first; there is {len(folders)}.")
     if replicates < 100:
         raise HilumError(
             f"replicates is {replicates}; an interval needs 100 or more samples of the patients."
@@ -291,7 +291,7 @@ class _SidePair:
 
     def _about_models(self, scores: RunScores) -> Claim:
         count = "two" if len(self.runs) == 2 else f"{len(self.ours)} + {len(self.theirs)}"
-        statement = f"This is about these {count} trained models only, on other patients."
+        statement = f"It holds for these {count} trained models, on patients like these."
         return Claim("models", True, None, statement, *self._differences(scores, models_difference))
 
     def _about_settings(self, scores: RunScores, models: Claim) -> Claim:

@@ -30,9 +30,9 @@ from hilum.run_folder import RunFolder
 #: What a flip is, by kind of `FLIP_KINDS`.
 KIND_NAMES = {
     "new_false_negative": "missed by {other} only",
-    "new_false_positive": "false alarm of {other} only",
+    "new_false_positive": "false alarms of {other} only",
     "fixed_false_negative": "missed by {reference} only",
-    "fixed_false_positive": "false alarm of {reference} only",
+    "fixed_false_positive": "false alarms of {reference} only",
 }
 
 #: Names of the scores in the terminal.
@@ -140,7 +140,7 @@ def _show_scores(side: SideComparison, console: Console) -> None:
         means = ((SCORE_NAMES[score], side.about_models.mean[score]) for score in MAIN_SCORES)
         line = "; ".join(f"{name} {_with_interval(mean)}, {mean.verdict}" for name, mean in means)
         models = f"{len(side.reference.runs)} + {len(side.other.runs)}"
-        console.print(f"Only these {models} models, on other patients: {line}")
+        console.print(f"Only these {models} models, on patients like these: {line}")
     else:
         settings = side.about_settings
         console.print(f"{settings.statement} To conclude more, {settings.reason}.")

@@ -248,7 +248,7 @@ def show_models(
     console.print(f"[bold]timm:NAME[/]: Any network of timm; {installed}.")
     for problem in problems:
         console.print(escape(problem))
-    console.print("\nThe layers of one: hilum models describe NAME")
+    console.print("\nTo see the layers of a model: hilum models describe NAME")
 
 
 def show_model(described: "Description", console: Console | None = None) -> None:
@@ -296,7 +296,7 @@ def _print_layers(described: "Description", console: Console) -> None:
     for layer, row in zip(described.layers, cells, strict=True):
         if layer.flattening:
             console.print(rows)
-            console.print(f"\nHere convolution meets fully connected: {layer.flattening}.\n")
+            console.print(f"\nHere convolution meets fully connected layers: {layer.flattening}.\n")
             rows = layers_table()
         rows.add_row(*map(escape, row))
     console.print(rows)

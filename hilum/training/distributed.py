@@ -93,7 +93,6 @@ def make_fabric(device: torch.device, precision: str = "32", *, frozen: bool = F
     options = {"accelerator": device.type, "precision": _PRECISIONS[precision]}
     if not under_torchrun():
         return Fabric(devices=[device.index or 0] if device.type == "cuda" else 1, **options)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it greets each process
     world, local = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
     _check_gpu_count(device, local)
     strategy = DDPStrategy(find_unused_parameters=frozen)

@@ -134,5 +134,5 @@ def _name(score: str) -> str:
 def _score_text(score: str, values: pd.Series) -> str:
     """The mean over the targets that have the score, with their number unless it is all of them."""
     defined = int(values.notna().sum())
-    number = "" if defined == len(values) else f" (of {defined} targets)"
+    number = "" if defined == len(values) else f" (mean over {defined} targets)"
     return f"{_name(score)} {values.mean():.3f}{number}" if defined else f"{_name(score)} n/a"

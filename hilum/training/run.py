@@ -242,7 +242,7 @@ class StandardTraining:
                 "warning: the split is by image: a patient may be in several parts, and scores are too high."
             )
         lines += [
-            f"warning: {row.feature} is {row.train_share:.1%} of train but {row.part_share:.1%} of {row.part}."
+            f"warning: {row.feature}: {row.train_share:.1%} of the train images, {row.part_share:.1%} of {row.part}."
             for row in setup.imbalance.itertuples()
         ]
         for line in lines:
@@ -277,7 +277,7 @@ class StandardTraining:
             reason = f"no epoch was better than {best} in the {patience} after it"
             folder.print_and_log(f"Stopped after epoch {final}: {reason}.")
             folder.update(stopped_early=f"after epoch {final}: {reason}")
-        folder.print_and_log("Freezing the operating points, writing figures and report …")
+        folder.print_and_log("Choosing a threshold for each target, writing figures and report …")
         predictions, calibration = Predictions.from_run(folder), None
         points = freeze_operating_points(predictions, setup.policies, seed=self.config.seed)
         if self.config.calibration != "none":

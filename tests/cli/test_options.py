@@ -86,7 +86,7 @@ def test_flags_overrule_the_file(hilum, trained_with, tmp_path):
     ("arguments", "text"),
     [
         (["--num-epochs", "0"], "Setting num_epochs: 0 must be greater than or equal to 1."),
-        (["--image-width", "wide"], "Setting image_width: 'wide' must be a valid integer"),
+        (["--image-width", "wide"], "Setting image_width: 'wide' must be a whole number"),
         (["--target-thresholds", "1.5"], "Setting target_thresholds: 1.5 must be within 0..1"),
         (
             ["--net-kwargs", "{layers: 34}"],

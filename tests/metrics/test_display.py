@@ -85,7 +85,7 @@ def test_notebook_gets_styled_tables_and_pictures(run, notebook, capsys):
     assert metrics.display_metrics("train") == []
     *tables, roc, precision_recall = notebook.shown
     assert [table.caption for table in tables] == [
-        "Training, epoch 2: all targets together (averaged over samples)",
+        "Training, epoch 2: all targets together (samples average)",
         "Training, epoch 2: each target",
     ]
     assert "Pleural_Effusion" in tables[1].to_html()

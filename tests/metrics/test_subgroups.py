@@ -122,8 +122,8 @@ def test_few_positives_name_nothing_and_say_so():
     )
     assert not table["possible_shortcut"].any()
     assert table["lack"].tolist() == [
-        "only 3 positive images have a negative one in their group",
-        "its known labels are all alike",
+        "only 3 positive images share a group with a negative image",
+        "all known labels are equal",
     ]
 
 

@@ -163,7 +163,7 @@ def test_one_model_per_side_allows_no_claim_about_settings(write):
     assert not side.about_settings.available
     assert side.about_settings.targets == {}
     text = in_a_line(printed(comparison))
-    assert "This is about these two trained models only" in text
+    assert "It holds for these two trained models" in text
     assert "To conclude more, train two seeds or more on each side." in text
 
 
@@ -417,7 +417,7 @@ def test_a_run_that_was_split_by_image_or_failed_gets_a_note(write):
 
 def test_bad_runs_raise_with_the_reason(write, population):
     run = write("a")
-    with pytest.raises(HilumError, match="There is 1 run to compare; name two or more"):
+    with pytest.raises(HilumError, match="Name at least two runs, the reference first; there is 1"):
         compare_runs([run])
     with pytest.raises(HilumError, match="replicates is 5"):
         compare_runs([run, run], replicates=5)

@@ -231,7 +231,9 @@ def test_the_tables_of_layers_have_the_same_columns():
     headings = [line for line in lines if line.startswith("layer")]
     assert len(headings) == 2
     assert headings[0].index("parameters") == headings[1].index("parameters")
-    assert any("Here convolution meets fully connected: a row of 12,800 numbers." in line for line in lines)
+    assert any(
+        "Here convolution meets fully connected layers: a row of 12,800 numbers." in line for line in lines
+    )
     assert any("image" in line and "1 x 256 x 320" in line for line in lines)
     assert "all of them trainable" in " ".join(lines)
     assert "2.5 MB" in " ".join(lines)

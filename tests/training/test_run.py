@@ -401,9 +401,7 @@ def test_features_out_of_balance_are_told_by_name_with_both_shares(train, capsys
     imbalance = training.folder.record["split"]["imbalance"]
     assert {"Edema", "Sex_Male"} & {row["feature"] for row in imbalance}
     row = imbalance[0]
-    said = (
-        f"warning: {row['feature']} is {row['train_share']:.1%} of train but {row['part_share']:.1%} of val."
-    )
+    said = f"warning: {row['feature']}: {row['train_share']:.1%} of the train images, {row['part_share']:.1%} of val."
     assert said in capsys.readouterr().out
     assert said in (training.folder.path / "log.txt").read_text()
     assert train(balance_tolerance=1.0).folder.record["split"]["imbalance"] == []
