@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -87,19 +88,11 @@ def write_shards(
     width, height = pack.size
     images_per_chunk = max(1, chunk_bytes // (width * height))
 
-    def send(file: Path) -> tuple[str, int, bool]:
-        name, size = f"chunk-{sha256_of_file(file)}.bin", file.stat().st_size
-        is_new = not storage.has(name)
-        if is_new:
-            storage.send(file, name)
-        file.unlink()
-        return name, size, is_new
-
     chunks, new, images_left = [], 0, len(pack)
     with tempfile.TemporaryDirectory(prefix="hilum-shards-") as temporary:
         folder = Path(temporary)
         files = _chunk_files(pack, images_per_chunk, folder)
-        for name, size, is_new in _in_parallel(send, files, workers):
+        for name, size, is_new in _in_parallel(partial(_send_chunk, storage), files, workers):
             chunks.append((name, size))
             new += is_new
             if progress:
@@ -116,6 +109,16 @@ def write_shards(
         _send_records(record, storage, folder)
     total = sum(size for _, size in chunks)
     return ShardsReport(str(storage), len(pack), len(chunks), new, len(chunks) - new, total)
+
+
+def _send_chunk(storage: Folder | Bucket, file: Path) -> tuple[str, int, bool]:
+    """Sends a file that the storage lacks, and deletes it here; its name, size and whether it was sent."""
+    name, size = f"chunk-{sha256_of_file(file)}.bin", file.stat().st_size
+    is_new = not storage.has(name)
+    if is_new:
+        storage.send(file, name)
+    file.unlink()
+    return name, size, is_new
 
 
 def _in_parallel(function: Callable[[Any], Any], items: Iterable[Any], workers: int) -> Iterator[Any]:
@@ -319,10 +322,10 @@ class Shards:
 
     def _make_room(self, size: int) -> None:
         """Removes the remains of killed downloads and, beyond the limit, the least recently used chunks."""
-        for partial in self.cache_dir.glob(".*.partial.*"):
+        for leftover in self.cache_dir.glob(".*.partial.*"):
             with contextlib.suppress(FileNotFoundError):
-                if time.time() - partial.stat().st_mtime > _STALE_SECONDS:
-                    partial.unlink()
+                if time.time() - leftover.stat().st_mtime > _STALE_SECONDS:
+                    leftover.unlink()
         if self.max_cache_size is None:
             return
         kept = []

@@ -10,9 +10,10 @@ import torch
 
 from hilum.config import TrainingSettings
 from hilum.errors import HilumError, nearest
+from hilum.training.losses.asymmetric import AsymmetricLoss
 from hilum.training.losses.auc_margin import AUCMarginLoss
 from hilum.training.losses.bce import MaskedBCEWithLogitsLoss, MaskedLoss, positivity_weights
-from hilum.training.losses.focal import AsymmetricLoss, FocalLoss
+from hilum.training.losses.focal import FocalLoss
 from hilum.training.losses.multiclass import MultiClassLoss
 
 #: Name in the settings -> loss.

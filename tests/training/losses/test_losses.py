@@ -85,8 +85,8 @@ def test_three_classes_in_16_bits_are_computed_with_in_float32():
             "asymmetric has no setting 'reduction'. It takes gamma_pos, gamma_neg",
         ),
         ("auc_margin", {"prevalence": 2}, r"auc_margin has no setting 'prevalence'\. It takes margin\."),
-        ("focal", {"gamma": "2"}, "Setting loss_kwargs: '2' must be a valid number"),
-        ("focal", {"gamma": True}, "Setting loss_kwargs: True must be a valid number"),
+        ("focal", {"gamma": "2"}, "Setting loss_kwargs: '2' must be a number"),
+        ("focal", {"gamma": True}, "Setting loss_kwargs: True must be a number"),
         ("auc_margin", {"margin": -1}, "loss_kwargs: margin must be above 0; it is -1"),
     ],
 )
