@@ -277,7 +277,7 @@ class StandardTraining:
             reason = f"no epoch was better than {best} in the {patience} after it"
             folder.print_and_log(f"Stopped after epoch {final}: {reason}.")
             folder.update(stopped_early=f"after epoch {final}: {reason}")
-        folder.print_and_log("Choosing a threshold for each target, writing figures and report …")
+        folder.print_and_log("Choosing the thresholds, writing figures and report …")
         predictions, calibration = Predictions.from_run(folder), None
         points = freeze_operating_points(predictions, setup.policies, seed=self.config.seed)
         if self.config.calibration != "none":

@@ -117,9 +117,9 @@ def test_all_mistakes_are_reported_at_once(read, tmp_path):
         ("[grid] shear_degrees:", "must be numbers, not True and 2"),
         ("[grid] layer_decay: 3 is one value;", "a list such as [3], or a range."),
         ("[grid] save_path:", "`save_path` at the top of the file"),
-        ("[grid] batch_size.x: {'x': 1} must be", "integer"),
+        ("[grid] batch_size.x: {'x': 1} must be", "whole number"),
         ("[grid] val_fraction: 0.1", "twice"),
-        ("[[runs]] number 1 image_width: 'wide' must be", "integer"),
+        ("[[runs]] number 1 image_width: 'wide' must be", "whole number"),
     ):
         (line,) = [line for line in lines if line.startswith(f"  {start}")]
         assert all(part in line for part in parts), line
