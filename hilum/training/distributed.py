@@ -90,6 +90,9 @@ def make_fabric(device: torch.device, precision: str = "32", *, frozen: bool = F
     Raises:
         HilumError: this machine has fewer GPUs than processes.
     """
+    logging.getLogger("lightning_fabric").setLevel(
+        logging.WARNING
+    )  # it announces the precision and each process
     options = {"accelerator": device.type, "precision": _PRECISIONS[precision]}
     if not under_torchrun():
         return Fabric(devices=[device.index or 0] if device.type == "cuda" else 1, **options)

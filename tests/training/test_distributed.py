@@ -11,7 +11,7 @@ import torch
 
 from hilum.errors import HilumError
 from hilum.run_folder import RunFolder
-from hilum.training.distributed import choose_device, choose_precision, train_on_devices
+from hilum.training.distributed import choose_device, choose_precision, make_fabric, train_on_devices
 from hilum.training.evaluation import evaluate
 from hilum.training.run import StandardTraining
 
@@ -66,6 +66,11 @@ def test_auto_takes_bf16_on_a_cpu_only_where_it_has_units_for_it(monkeypatch, na
     assert choose_precision("bf16", torch.device("cpu")) == "bf16"
     with pytest.raises(HilumError, match="precision: 16 needs a GPU"):
         choose_precision("16", torch.device("cpu"))
+
+
+def test_nothing_is_printed_about_the_precision(capfd):
+    make_fabric(torch.device("cpu"), "bf16")
+    assert capfd.readouterr().err == ""
 
 
 def test_more_processes_than_gpus_are_refused_before_one_starts(monkeypatch):
