@@ -1,6 +1,6 @@
 """A bundle: a model with everything needed to read images, run by ONNX Runtime without the training's code.
 
-bundle.json        the metadata (see `hilum.inference.metadata`), `network`, `agreement`, and each file's SHA-256
+bundle.json        the metadata (see `hilum.inference._metadata`), `network`, `agreement`, and each file's SHA-256
 model.onnx         uint8 images (batch, 1, height, width) → float32 logits (batch, targets)
 model.safetensors  the same weights for PyTorch, which heatmaps need
 README.md          the model card

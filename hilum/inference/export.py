@@ -18,8 +18,8 @@ from torch import nn
 
 from hilum.errors import HilumError
 from hilum.files import replacing_folder, sha256_of_file, write_json
+from hilum.inference._metadata import image_paths, model_metadata
 from hilum.inference.bundle import BUNDLE_FORMAT, MODEL_CARD, ONNX, RECORD, WEIGHTS, OnnxNetwork
-from hilum.inference.metadata import image_paths, model_metadata
 from hilum.inference.quality_checks import resize_to_model
 from hilum.randomness import generator
 from hilum.report.audit import audit_run

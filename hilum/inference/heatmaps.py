@@ -28,7 +28,7 @@ from torch import nn
 from hilum.errors import HilumError, nearest
 from hilum.files import write_json
 from hilum.inference import DEFAULT_METHOD, HEATMAP_METHODS
-from hilum.inference.metadata import image_paths
+from hilum.inference._metadata import image_paths
 from hilum.inference.overlay import fit_to_image
 from hilum.inference.quality_checks import average_chest, resize_to_model
 from hilum.inference.reader import OcclusionCheck, open_run

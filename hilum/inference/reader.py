@@ -104,7 +104,7 @@ class Reader:
     """A model with everything needed to read images. Made by `open_reader`; threads may share it.
 
     Args:
-        metadata: about the model, JSON values; see `hilum.inference.metadata`.
+        metadata: about the model, JSON values; see `hilum.inference._metadata`.
         network: returns the logits.
         make_explainer: called before the first heatmap: it needs PyTorch and Captum.
     """
@@ -273,7 +273,7 @@ def open_reader(path: str | Path, device: str = "auto") -> Reader:
 
 def open_run(path: str | Path, device: str = "auto", net: "nn.Module | None" = None) -> Reader:
     """As `open_reader`, for a run folder; `net` is the network of a run that was trained with one of your own."""
-    from hilum.inference.metadata import model_metadata
+    from hilum.inference._metadata import model_metadata
     from hilum.run_folder import RunFolder
     from hilum.training.checkpoints import trained_logits
     from hilum.training.distributed import choose_device

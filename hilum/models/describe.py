@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hilum.errors import HilumError
 from hilum.models import MODELS, Normalized, build_model, model_class
-from hilum.models.shape_trace import calls_of, evaluation_mode, run_on_meta
+from hilum.models._shape_trace import calls_of, evaluation_mode, run_on_meta
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from torch import nn
 
 from hilum.errors import HilumError
 from hilum.models import Normalized
+from hilum.models._shape_trace import calls_of
 from hilum.models.resnet import resnet_stages
-from hilum.models.shape_trace import calls_of
 
 Stage = tuple[str, list[nn.Parameter]]
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from hilum.models import check_choice, check_fraction
-from hilum.models.weights import imagenet_file, imagenet_normalization, load_named, read_weights
+from hilum.models._weights import imagenet_file, imagenet_normalization, load_named, read_weights
 
 #: Numbers of layers that a ResNet may have.
 LAYERS = (18, 34, 50, 101, 152)

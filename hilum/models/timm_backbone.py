@@ -15,8 +15,8 @@ from torch import nn
 
 from hilum.errors import HilumError, nearest
 from hilum.models import check, check_choice
-from hilum.models.shape_trace import calls_of
-from hilum.models.weights import TIMEOUT, first_line, read_weights, short_timeout
+from hilum.models._shape_trace import calls_of
+from hilum.models._weights import TIMEOUT, first_line, read_weights, short_timeout
 
 #: Names of timm's files of weights on its hub, the newer form first.
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")

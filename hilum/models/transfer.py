@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from hilum.errors import HilumError
 from hilum.files import sha256_of_file, whole_folder
 from hilum.models import Normalized
+from hilum.models._weights import first_line
 from hilum.models.layer_groups import split_head
-from hilum.models.weights import first_line
 from hilum.run_folder import RunFolder
 
 _NORMALIZATION = ("mean", "sd")

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from hilum.phantom.anatomy import SIDES, SIGN, Chest, Patient, Scene, branching, draw_patient, frontal_chest
-from hilum.phantom.canvas import Canvas, curve, draw_exposure, ellipse, expose, ramp, ribbons, xy
+from hilum.phantom._anatomy import SIDES, SIGN, Chest, Patient, Scene, branching, draw_patient, frontal_chest
+from hilum.phantom._canvas import Canvas, curve, draw_exposure, ellipse, expose, ramp, ribbons, xy
+from hilum.phantom._findings import DRAWN, add_devices, draw_sites, heart_ratio, raised_diaphragm
 from hilum.phantom.cohort import OPACITIES
-from hilum.phantom.findings import DRAWN, add_devices, draw_sites, heart_ratio, raised_diaphragm
 from hilum.randomness import generator
 
 _VIEWS_PER_STUDY = 8

@@ -15,13 +15,13 @@ from hilum import __version__
 from hilum.errors import HilumError
 from hilum.inference import RESEARCH_USE
 from hilum.inference.reader import Reader, open_reader
-from hilum.service import routes_predict, routes_runs
-from hilum.service.errors import Responses, answer_error, error_responses
-from hilum.service.middleware import MetricsMiddleware, SecurityMiddleware, ServiceMetrics
-from hilum.service.model_pool import Batcher, ModelPool, SingleModel
-from hilum.service.routes_predict import Predictor
-from hilum.service.schemas import API_FORMAT, Health
-from hilum.service.uploads import ServiceLimits
+from hilum.service import _routes_predict, _routes_runs
+from hilum.service._errors import Responses, answer_error, error_responses
+from hilum.service._middleware import MetricsMiddleware, SecurityMiddleware, ServiceMetrics
+from hilum.service._model_pool import Batcher, ModelPool, SingleModel
+from hilum.service._routes_predict import Predictor
+from hilum.service._schemas import API_FORMAT, Health
+from hilum.service._uploads import ServiceLimits
 
 WEB = Path(__file__).parent / "web"
 
@@ -85,9 +85,9 @@ def make_app(
     for kind in (HilumError, HTTPException, RequestValidationError, Exception):
         api.add_exception_handler(kind, answer_error)
     api.add_middleware(MetricsMiddleware, metrics=metrics)
-    api.include_router(routes_predict.router)
+    api.include_router(_routes_predict.router)
     if isinstance(model, Path):
-        api.include_router(routes_runs.router)
+        api.include_router(_routes_runs.router)
         api.include_router(_runs_page)
     api.include_router(_router)
     if token is not None:

@@ -56,7 +56,7 @@ def serve(
         import uvicorn
     except ImportError as error:
         raise HilumError(f"Serving needs {error.name}: pip install 'hilum[serve]'.") from None
-    from hilum.service.middleware import is_loopback
+    from hilum.service._middleware import is_loopback
 
     token = token if token is not None else os.environ.get(TOKEN_VARIABLE)
     _check_token(token, host, is_loopback(host))

@@ -19,8 +19,8 @@ import pandas as pd
 
 from hilum.errors import HilumError
 from hilum.files import cache_folder, replacing, sha256_of_file
+from hilum.sources._csv import CsvTable, first_file, read_csv
 from hilum.sources.catalog import FEATURE_COLUMNS, Catalog, check_choices, check_some_left, feature_table
-from hilum.sources.csv import CsvTable, first_file, read_csv
 from hilum.sources.images import read_gray
 from hilum.targets import CHEXPERT_FINDINGS, CHEXPERT_TARGETS
 

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from hilum.errors import HilumError, nearest
+from hilum.sources._csv import CsvTable, read_csv
 from hilum.sources.catalog import Catalog, feature_table
-from hilum.sources.csv import CsvTable, read_csv
 from hilum.sources.images import are_missing, parse_window
 from hilum.targets import canonical_target, fold_name
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import pandas as pd
 
 from hilum.errors import HilumError
+from hilum.sources._csv import CsvTable, first_file, read_csv
 from hilum.sources.catalog import Catalog, check_choices, check_some_left, feature_table
 from hilum.sources.chexpert import LABEL_COLUMNS, label_codes
-from hilum.sources.csv import CsvTable, first_file, read_csv
 from hilum.targets import CHEXPERT_TARGETS
 
 _EDITIONS = ("2.0.0", "2.1.0")

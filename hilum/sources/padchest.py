@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from hilum.sources._csv import CsvTable, first_file, first_present, read_csv
 from hilum.sources.catalog import Catalog, check_choices, check_some_left, feature_table
-from hilum.sources.csv import CsvTable, first_file, first_present, read_csv
 
 _STEM = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
 INDEX_NAMES = (_STEM, f"{_STEM}.gz")

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from hilum.errors import HilumError
+from hilum.sources._csv import CsvTable, first_file, first_present, read_csv
 from hilum.sources.catalog import Catalog, feature_table
-from hilum.sources.csv import CsvTable, first_file, first_present, read_csv
 from hilum.targets import VINDR_TARGETS, canonical_target
 
 _READERS = 3

@@ -10,13 +10,13 @@ from rich.console import Console
 
 from hilum.config import RunConfig, settings_from_toml
 from hilum.errors import HilumError
-from hilum.sweeps.executors import Executor, RayExecutor
+from hilum.sweeps._executors import Executor, RayExecutor
+from hilum.sweeps._progress import SweepView
+from hilum.sweeps._search import Trials
+from hilum.sweeps._spec import SweepSpec, make_spec
+from hilum.sweeps._state import open_state, sweep_lock
 from hilum.sweeps.process import Command, hilum_command
-from hilum.sweeps.progress import SweepView
 from hilum.sweeps.results import SweepResult, comparison_table
-from hilum.sweeps.search import Trials
-from hilum.sweeps.spec import SweepSpec, make_spec
-from hilum.sweeps.state import open_state, sweep_lock
 
 
 class ModelLoop:

@@ -22,8 +22,8 @@ from hilum.report.comparison_types import Comparison
 from hilum.report.format import format_number, format_setting
 from hilum.report.terminal import new_table, standard_console
 from hilum.run_folder import RunFolder
-from hilum.sweeps.spec import SweepRun
-from hilum.sweeps.state import SweepState
+from hilum.sweeps._spec import SweepRun
+from hilum.sweeps._state import SweepState
 
 #: The scores of the table, the most important first -> their headings.
 TABLE_SCORES = {"recall": "recall", "roc_auc": "ROC AUC", "precision": "precision"}

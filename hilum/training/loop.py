@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader
 from hilum.errors import HilumError, without_worker_traceback
 from hilum.metrics import Metrics
 from hilum.randomness import derived_seed
+from hilum.training._oom import Batch, OutOfMemoryRetry
 from hilum.training.distributed import gathered, make_fabric, share_buffers
-from hilum.training.oom import Batch, OutOfMemoryRetry
 from hilum.training.optim import AveragedWeights, Schedule
 
 #: A GPU computes ahead of the program and must be waited for to read a loss: once per this number of batches.

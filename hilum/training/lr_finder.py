@@ -21,15 +21,15 @@ from torch.optim import Optimizer
 from hilum.config import RunConfig
 from hilum.errors import HilumError
 from hilum.randomness import derived_seed
-from hilum.training.distributed import choose_device, choose_precision
-from hilum.training.oom import Batch
-from hilum.training.setup import (
+from hilum.training._oom import Batch
+from hilum.training._setup import (
     prepare_criterion,
     prepare_data,
     prepare_net,
     prepare_optimizer,
     prepare_weights,
 )
+from hilum.training.distributed import choose_device, choose_precision
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from hilum.report.run_page import write_figures, write_report
 from hilum.report.terminal import show_parameters
 from hilum.run_folder import RunFolder, digest_of, find_runs
 from hilum.sources import Catalog
+from hilum.training._oom import OutOfMemoryRetry
+from hilum.training._setup import RunSetup, set_up
 from hilum.training.checkpoints import load_newest_checkpoint
 from hilum.training.distributed import (
     choose_device,
@@ -32,7 +34,6 @@ from hilum.training.distributed import (
     train_on_devices,
     under_torchrun,
 )
-from hilum.training.oom import OutOfMemoryRetry
 from hilum.training.progress import EpochLines, EpochProgress
 from hilum.training.run_writer import (
     BestEpochUpdate,
@@ -42,7 +43,6 @@ from hilum.training.run_writer import (
     make_record,
     recorded_end,
 )
-from hilum.training.setup import RunSetup, set_up
 from hilum.training.trackers import Trackers, check_trackers, open_trackers
 
 #: Settings that may change when a run is resumed: no result depends on them.

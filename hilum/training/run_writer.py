@@ -22,9 +22,9 @@ from hilum.metrics import Metrics
 from hilum.metrics.selection import BestEpoch
 from hilum.run_folder import RunFolder
 from hilum.sources import Catalog
+from hilum.training._setup import RunSetup
 from hilum.training.checkpoints import copy_checkpoint, save_checkpoint
 from hilum.training.loop import Callback, TrainingLoop
-from hilum.training.setup import RunSetup
 
 
 class Terminated(BaseException):

@@ -1,9 +1,9 @@
-"""Tests of hilum.inference.metadata: what is stored in the run's folder."""
+"""Tests of hilum.inference._metadata: what is stored in the run's folder."""
 
 import json
 import shutil
 
-from hilum.inference.metadata import METADATA_FORMAT, model_metadata
+from hilum.inference._metadata import METADATA_FORMAT, model_metadata
 from hilum.run_folder import RunFolder
 
 
@@ -20,13 +20,13 @@ def test_a_missing_reference_is_added_once_the_images_can_be_read(run, tmp_path,
 
     record["catalog"]["image_root"] = root
     (copy / "run.json").write_text(json.dumps(record))
-    monkeypatch.setattr("hilum.inference.metadata._scores", None)  # the rest is read from the stored file
+    monkeypatch.setattr("hilum.inference._metadata._scores", None)  # the rest is read from the stored file
     whole = model_metadata(RunFolder(copy))
     assert whole["preprocessing"]["reference"]["images"] > 0
     assert whole["preprocessing"]["reference_lack"] is None
     assert json.loads((copy / "card.json").read_text()) == whole
 
-    monkeypatch.setattr("hilum.inference.metadata._reference", None)  # the images are not measured again
+    monkeypatch.setattr("hilum.inference._metadata._reference", None)  # the images are not measured again
     assert model_metadata(RunFolder(copy)) == whole
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from hilum.errors import HilumError
 from hilum.models import Normalized, build_model
-from hilum.models.shape_trace import calls_of
+from hilum.models._shape_trace import calls_of
 
 
 class DependsOnPixels(nn.Module):

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from hilum.errors import HilumError
-from hilum.models.weights import (
+from hilum.models._weights import (
     first_line,
     imagenet_file,
     imagenet_normalization,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hilum.phantom.canvas import Canvas
+from hilum.phantom._canvas import Canvas
 from hilum.phantom.drawing import ImagePlan, frontal_scene
 
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from hilum.phantom.anatomy import SIDES, SIGN, branching, draw_patient, frontal_chest
+from hilum.phantom._anatomy import SIDES, SIGN, branching, draw_patient, frontal_chest
 from hilum.randomness import generator
 
 

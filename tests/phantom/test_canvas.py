@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hilum.phantom.canvas import Canvas, Exposure, curve, draw_exposure, expose, ramp, ribbons
+from hilum.phantom._canvas import Canvas, Exposure, curve, draw_exposure, expose, ramp, ribbons
 from hilum.randomness import generator
 
 SQUARE = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)])

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from hilum.phantom.anatomy import draw_patient
-from hilum.phantom.canvas import Canvas
+from hilum.phantom._anatomy import draw_patient
+from hilum.phantom._canvas import Canvas
+from hilum.phantom._findings import DEVICES
 from hilum.phantom.drawing import ImagePlan, draw_image, frontal_scene, lateral_attenuation
-from hilum.phantom.findings import DEVICES
 from hilum.randomness import generator
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hilum.phantom.anatomy import RIBS
-from hilum.phantom.findings import DEVICES, DRAWN, draw_sites
+from hilum.phantom._anatomy import RIBS
+from hilum.phantom._findings import DEVICES, DRAWN, draw_sites
 from hilum.randomness import generator
 from hilum.targets import CHEXPERT_TARGETS
 

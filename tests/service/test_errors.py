@@ -5,8 +5,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from hilum.errors import HilumError, ImageError
+from hilum.service._errors import ServiceError, answer_error, busy, image_error
 from hilum.service.app import make_app
-from hilum.service.errors import ServiceError, answer_error, busy, image_error
 
 
 def test_an_unexpected_error_reveals_nothing_of_the_input(reader, make_png, caplog):

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from hilum.errors import HilumError
-from hilum.service import model_pool
-from hilum.service.errors import ServiceError
-from hilum.service.model_pool import MAX_OPEN, Batcher, ModelPool
+from hilum.service import _model_pool as model_pool
+from hilum.service._errors import ServiceError
+from hilum.service._model_pool import MAX_OPEN, Batcher, ModelPool
 
 
 class CountingReader:

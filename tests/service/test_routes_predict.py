@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from hilum.service._uploads import ServiceLimits
 from hilum.service.app import make_app
-from hilum.service.uploads import ServiceLimits
 
 ADDRESS = "http://127.0.0.1:8000"
 EDEMA_CHECK = {"probability": 0.3, "hidden": 0.31, "lowers": False, "stronger_than": 0.2}

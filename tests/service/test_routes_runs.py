@@ -5,9 +5,9 @@ from fastapi.testclient import TestClient
 
 from hilum.errors import HilumError
 from hilum.run_folder import find_runs
-from hilum.service import routes_runs
+from hilum.service import _routes_runs as routes_runs
+from hilum.service._routes_runs import differing_settings
 from hilum.service.app import make_app
-from hilum.service.routes_runs import differing_settings
 
 
 @pytest.fixture

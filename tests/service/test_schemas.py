@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 
-from hilum.inference.metadata import model_metadata
+from hilum.inference._metadata import model_metadata
 from hilum.run_folder import RunFolder
-from hilum.service import routes_runs
+from hilum.service import _routes_runs as routes_runs
 from hilum.service.app import make_app
 
 _NOISE = np.random.default_rng(0).integers(60, 200, (72, 72)).astype(np.uint8)

@@ -7,9 +7,9 @@ from fastapi.testclient import TestClient
 from starlette.requests import ClientDisconnect
 
 from hilum.inference.image import Limits
+from hilum.service._errors import ServiceError
+from hilum.service._uploads import ServiceLimits, Uploads
 from hilum.service.app import make_app
-from hilum.service.errors import ServiceError
-from hilum.service.uploads import ServiceLimits, Uploads
 
 FORM = "multipart/form-data; boundary=b"
 PART = b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\nx'

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from hilum.errors import HilumError
-from hilum.sources.csv import CsvTable, first_file, first_present, read_csv
+from hilum.sources._csv import CsvTable, first_file, first_present, read_csv
 
 GOOD = b"Name,Age,Note\na,1,\nb,2,NA\n"
 

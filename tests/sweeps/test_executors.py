@@ -7,10 +7,10 @@ import pytest
 
 from hilum.errors import HilumError
 from hilum.run_folder import RunFolder
-from hilum.sweeps import executors
-from hilum.sweeps.executors import local_slots, mark_ended, next_run
-from hilum.sweeps.spec import make_spec
-from hilum.sweeps.state import SweepState, open_state
+from hilum.sweeps import _executors as executors
+from hilum.sweeps._executors import local_slots, mark_ended, next_run
+from hilum.sweeps._spec import make_spec
+from hilum.sweeps._state import SweepState, open_state
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from filelock import FileLock
 import hilum
 from hilum.errors import HilumError
 from hilum.run_folder import RunFolder
+from hilum.sweeps._state import read_state
 from hilum.sweeps.model_loop import ModelLoop
-from hilum.sweeps.state import read_state
 
 
 def test_one_crash_spoils_one_run(loop):

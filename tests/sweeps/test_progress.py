@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from hilum.sweeps.progress import SweepView
-from hilum.sweeps.spec import make_spec
-from hilum.sweeps.state import open_state
+from hilum.sweeps._progress import SweepView
+from hilum.sweeps._spec import make_spec
+from hilum.sweeps._state import open_state
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 
 from hilum.errors import HilumError
-from hilum.sweeps.state import read_state
+from hilum.sweeps._state import read_state
 
 pytest.importorskip("optuna")
 

@@ -5,8 +5,8 @@ import pytest
 
 from hilum.config import RunConfig
 from hilum.errors import HilumError
+from hilum.sweeps._spec import make_spec
 from hilum.sweeps.model_loop import ModelLoop
-from hilum.sweeps.spec import make_spec
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from hilum.errors import HilumError
+from hilum.sweeps._spec import make_spec
+from hilum.sweeps._state import FORMAT_VERSION, as_toml, open_state, read_state, sweep_lock
 from hilum.sweeps.model_loop import ModelLoop
-from hilum.sweeps.spec import make_spec
-from hilum.sweeps.state import FORMAT_VERSION, as_toml, open_state, read_state, sweep_lock
 
 FORMAT_1 = Path(__file__).parents[1] / "fixtures" / "format-1" / "sweeps"
 

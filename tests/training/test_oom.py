@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from hilum.errors import HilumError
-from hilum.training.oom import OutOfMemoryRetry, pieces_of
+from hilum.training._oom import OutOfMemoryRetry, pieces_of
 
 
 def batch(size: int) -> dict[str, torch.Tensor]:

@@ -17,7 +17,7 @@ from hilum.metrics.thresholds import parse_policy
 from hilum.models import Normalized, build_model
 from hilum.run_folder import RunFolder, digest_of
 from hilum.sources.catalog import Catalog
-from hilum.training import setup
+from hilum.training import _setup as setup
 from hilum.training.checkpoints import load_state, load_weights
 from hilum.training.run import StandardTraining
 

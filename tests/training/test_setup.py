@@ -15,7 +15,7 @@ from hilum.data.pack_builder import build_pack
 from hilum.errors import HilumError
 from hilum.models import Normalized
 from hilum.sources.catalog import hierarchical_paths
-from hilum.training import setup
+from hilum.training import _setup as setup
 from hilum.training.checkpoints import load_weights
 from hilum.training.run import StandardTraining
 

@@ -12,7 +12,7 @@ from hilum.metrics import Metrics
 from hilum.run_folder import RunFolder
 from hilum.training.loop import Callback, TrainingLoop
 from hilum.training.run_writer import failure_text
-from hilum.training.trackers.payload import Conclusion, epoch_scalars
+from hilum.training.trackers._payload import Conclusion, epoch_scalars
 
 
 class Tracker(Protocol):

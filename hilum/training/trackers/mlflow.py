@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from hilum.run_folder import RunFolder
-from hilum.training.trackers.payload import LAST_SCALAR, Conclusion, flat_settings
+from hilum.training.trackers._payload import LAST_SCALAR, Conclusion, flat_settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

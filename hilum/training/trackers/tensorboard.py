@@ -9,7 +9,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from hilum.run_folder import RunFolder
-from hilum.training.trackers.payload import HEADLINE, LAST_SCALAR, Conclusion, flat_settings
+from hilum.training.trackers._payload import HEADLINE, LAST_SCALAR, Conclusion, flat_settings
 
 
 class TensorBoardTracker:

@@ -6,8 +6,8 @@ from mlflow import MlflowClient
 
 from hilum.errors import HilumError
 from hilum.training.trackers import open_trackers
+from hilum.training.trackers._payload import epoch_scalars
 from hilum.training.trackers.mlflow import _metric_names
-from hilum.training.trackers.payload import epoch_scalars
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 
-from hilum.training.trackers.payload import HEADLINE, Conclusion, epoch_scalars, flat_settings
+from hilum.training.trackers._payload import HEADLINE, Conclusion, epoch_scalars, flat_settings
 
 
 def test_flat_settings():

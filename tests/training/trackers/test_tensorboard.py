@@ -3,7 +3,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from hilum.training.trackers import open_trackers
-from hilum.training.trackers.payload import epoch_scalars
+from hilum.training.trackers._payload import epoch_scalars
 
 
 def read(folder) -> EventAccumulator:

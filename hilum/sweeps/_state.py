@@ -25,7 +25,7 @@ from hilum.config import with_current_names
 from hilum.errors import HilumError
 from hilum.files import locked, replacing, write_json
 from hilum.run_folder import RunFolder
-from hilum.sweeps.spec import SweepRun, SweepSpec, run_key, unused_name
+from hilum.sweeps._spec import SweepRun, SweepSpec, run_key, unused_name
 
 #: Of sweep.json. Format 1 has the plan as `plan`, and settings under older names.
 FORMAT_VERSION = 2

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hilum.phantom.canvas import Canvas, curve, xy
+from hilum.phantom._canvas import Canvas, curve, xy
 
 SIDES = (0, 1)
 #: The sign of x on each side.

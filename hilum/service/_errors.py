@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from hilum.errors import HilumError, ImageError
-from hilum.service.schemas import Answer
+from hilum.service._schemas import Answer
 
 #: FastAPI's `responses`: HTTP status to its description.
 Responses = dict[int | str, dict[str, Any]]

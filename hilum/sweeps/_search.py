@@ -14,8 +14,8 @@ from hilum.config import ALIASES
 from hilum.errors import HilumError
 from hilum.metrics.selection import best_epoch_means
 from hilum.randomness import derived_seed
-from hilum.sweeps.spec import Interval, Search, SweepSpec
-from hilum.sweeps.state import SweepState
+from hilum.sweeps._spec import Interval, Search, SweepSpec
+from hilum.sweeps._state import SweepState
 
 #: Marks a second attempt in the study; its text is in the studies of earlier versions.
 _RETRIED = "tried again"

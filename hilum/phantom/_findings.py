@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hilum.phantom.anatomy import SIGN, Chest, Scene, branching
-from hilum.phantom.canvas import Canvas, curve, ellipse, ramp, xy
+from hilum.phantom._anatomy import SIGN, Chest, Scene, branching
+from hilum.phantom._canvas import Canvas, curve, ellipse, ramp, xy
 
 
 class Sites(NamedTuple):

@@ -23,10 +23,10 @@ from hilum.errors import HilumError
 from hilum.files import replacing_folder
 from hilum.machine import cores, raise_on_sigterm
 from hilum.run_folder import RunFolder
+from hilum.sweeps._progress import SweepView
+from hilum.sweeps._spec import SweepRun
+from hilum.sweeps._state import SweepState, as_toml
 from hilum.sweeps.process import Child, Command, child_environment, end_reason
-from hilum.sweeps.progress import SweepView
-from hilum.sweeps.spec import SweepRun
-from hilum.sweeps.state import SweepState, as_toml
 
 _POLL_SECONDS = 0.05
 #: An interrupted run ends within one batch; its checkpoint is that of the last epoch.

@@ -11,7 +11,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from hilum.inference.image import Limits
-from hilum.service.errors import ServiceError, busy
+from hilum.service._errors import ServiceError, busy
 
 _MAX_NAME = 200
 _MAX_HEADER_BYTES = 8192

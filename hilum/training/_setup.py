@@ -34,9 +34,9 @@ from hilum.models.transfer import Transfer, initialise_from
 from hilum.run_folder import RunFolder
 from hilum.sources import Catalog, open_catalog
 from hilum.sources.images import check_images
+from hilum.training._oom import OutOfMemoryRetry
 from hilum.training.loop import TrainingLoop
 from hilum.training.losses import make_loss, positivity_weights
-from hilum.training.oom import OutOfMemoryRetry
 from hilum.training.optim import AveragedWeights, make_optimizer, make_schedule
 
 

@@ -17,7 +17,7 @@ from hilum.errors import HilumError, nearest
 from hilum.inference.image import PreparedImage
 from hilum.inference.reader import ImageResult, Reader
 from hilum.run_folder import RunFolder, find_runs
-from hilum.service.errors import ServiceError, busy
+from hilum.service._errors import ServiceError, busy
 
 #: Models of a folder of runs that stay open; there are more only while more than that are in use.
 MAX_OPEN = 2

@@ -17,11 +17,11 @@ from hilum.inference.image import PreparedImage
 from hilum.inference.overlay import fit_to_image
 from hilum.inference.reader import OcclusionCheck, Reader, study_result
 from hilum.report.format import data_uri
-from hilum.service.errors import Responses, ServiceError, busy, error_responses, image_error
-from hilum.service.middleware import ServiceMetrics
-from hilum.service.model_pool import Batcher, ModelPool, SingleModel
-from hilum.service.schemas import API_FORMAT, ImageAnswer, ModelAnswer, Prediction, RequestLimits
-from hilum.service.uploads import ServiceLimits, Upload, Uploads
+from hilum.service._errors import Responses, ServiceError, busy, error_responses, image_error
+from hilum.service._middleware import ServiceMetrics
+from hilum.service._model_pool import Batcher, ModelPool, SingleModel
+from hilum.service._schemas import API_FORMAT, ImageAnswer, ModelAnswer, Prediction, RequestLimits
+from hilum.service._uploads import ServiceLimits, Upload, Uploads
 
 #: The longer side of a heatmap in an answer: a heatmap has no finer detail than a few dozen cells.
 MAX_HEATMAP_SIDE = 512

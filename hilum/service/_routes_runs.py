@@ -28,10 +28,10 @@ from hilum.report.error_gallery import RunImages, image_history, largest_errors
 from hilum.report.format import format_setting
 from hilum.report.terminal import MAIN_SCORES
 from hilum.run_folder import RunFolder, find_runs
-from hilum.service.errors import Responses, ServiceError, error_responses
-from hilum.service.model_pool import evaluated_runs, find_run
-from hilum.service.routes_predict import HEATMAP_PNG, InPredictor, check_target, encode_png, heatmap_response
-from hilum.service.schemas import ComparisonAnswer, CurvesAnswer, MistakesAnswer, RunImageAnswer, RunsAnswer
+from hilum.service._errors import Responses, ServiceError, error_responses
+from hilum.service._model_pool import evaluated_runs, find_run
+from hilum.service._routes_predict import HEATMAP_PNG, InPredictor, check_target, encode_png, heatmap_response
+from hilum.service._schemas import ComparisonAnswer, CurvesAnswer, MistakesAnswer, RunImageAnswer, RunsAnswer
 
 #: The scores of the curves, in the order of the page's menu.
 CURVES = ("roc_auc", "recall", "precision", "f1", "avg_precision", "loss")

@@ -13,9 +13,9 @@ from hilum.errors import HilumError
 from hilum.metrics.selection import best_epoch_means
 from hilum.report.format import format_number
 from hilum.report.terminal import new_table
+from hilum.sweeps._spec import SweepRun
+from hilum.sweeps._state import SweepState
 from hilum.sweeps.results import TABLE_SCORES
-from hilum.sweeps.spec import SweepRun
-from hilum.sweeps.state import SweepState
 
 _REFRESH_SECONDS = 1.0
 _STYLES = {"pending": "dim", "running": "cyan", "finished": "green", "failed": "red"}

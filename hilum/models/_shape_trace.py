@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from hilum.errors import HilumError
 from hilum.models import Normalized
-from hilum.models.weights import first_line
+from hilum.models._weights import first_line
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hilum.service.errors import FAILURE, error_json
+from hilum.service._errors import FAILURE, error_json
 
 #: What the pages may load: files of the service itself, and pictures that the page makes.
 CONTENT_SECURITY_POLICY = (
